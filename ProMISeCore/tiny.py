@@ -117,9 +117,7 @@ class TinyEncoder(nn.Module):
         stride4, stride8, stride16, stride32 = self._levels(halves * self.input_scale + self.input_shift)
         x = self.mix32(self.lateral32(stride32) + self.context(stride32.mean((2, 3), keepdim=True)))
         x = self.mix16(_resize(x, stride16) + self.lateral16(stride16))
-        side = stride8.shape[-1]
-        detail = F.pixel_unshuffle(F.interpolate(stride4, (2 * side, 2 * side)) if stride4.shape[-1] != 2 * side else stride4, 2)
-        x = self.mix8(_resize(x, stride8) + self.lateral8(stride8) + self.detail(detail))
+        x = self.mix8(_resize(x, stride8) + self.lateral8(stride8) + self.detail(F.pixel_unshuffle(stride4, 2)))
         return self.neck(x)
 
     def _levels(self, x: Tensor) -> list[Tensor]:
