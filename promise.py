@@ -67,7 +67,7 @@ def torch_requirement(variables: dict) -> str:
 
 
 def stamp_key(root: Path, requirement: str) -> str:
-    """Fingerprint of what an installation depends on: the checkout's place, its pyproject.toml, the PyTorch asked for."""
+    """Fingerprint of what an installation depends on: where the checkout is, its pyproject.toml, the PyTorch."""
     project = (root / "pyproject.toml").read_bytes()
     return hashlib.sha256(b"\0".join([str(root).encode(), requirement.encode(), project])).hexdigest()
 
@@ -131,10 +131,7 @@ def install(folder: Path, requirement: str, extras: list) -> None:
         make_environment(folder, system_packages=not requirement)
     if requirement:
         say(f"installing {requirement}, once: 0.2 GB to fetch, 3 GB on Linux where it brings CUDA; some minutes")
-        advice = (
-            "Start again to go on; if there is no such build for this system, set PROMISE_TORCH to another version."
-        )
-        pip_install(python, [requirement], advice)
+        pip_install(python, [requirement], "Start again to go on; PROMISE_TORCH chooses another version or build.")
     elif not runs([str(python), "-c", "import torch"]):
         raise Failure(f"PROMISE_TORCH=system, but {python} finds no PyTorch; unset it, or install PyTorch there.")
     say("installing ProMISe and the packages it needs, about 100 MB")
