@@ -1,0 +1,140 @@
+"""Prompts as a 3D Slicer markups file: per target one list of positive points, one of negative points, and an ROI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ProMISeCore.errors import InputError
+from ProMISeCore.volumes import Volume
+from ProMISeCore.whole_file import replacing
+
+# Slicer compares this id, it does not fetch it; "master" is what its own versions write.
+_SCHEMA = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
+    "markups-schema-v1.0.3.json#"
+)
+_TO_LPS = np.array([-1.0, -1.0, 1.0])
+
+
+class Prompts(NamedTuple):
+    """The points of one target. points_ras (N, 3) mm, labels (N,) 1 or 0, user (N,) True where a person placed it."""
+
+    points_ras: np.ndarray
+    labels: np.ndarray
+    user: np.ndarray | None = None
+
+
+def write_prompts(
+    path,
+    prompts: Mapping[str, Sequence],
+    volume: Volume,
+    masks: Mapping[str, np.ndarray],
+    targets: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write one `.mrk.json` that Slicer loads as several nodes (LPS, mm; description "auto" or "user").
+
+    prompts: target → Prompts, or a plain (points_ras, labels[, user]). masks: target → (K, J, I) bool, whose bounding
+    box becomes the ROI (none for an empty mask). targets: the manifest's entries; every one gets its two lists.
+    """
+    markups = []
+    for target in targets:
+        name, color = str(target["name"]), _color(target)
+        points, labels, user = _checked(name, prompts.get(name))
+        for kind, label in (("positive", 1), ("negative", 0)):
+            chosen = labels == label
+            markups.append(_points(f"{name} {kind}", label, color, points[chosen], user[chosen]))
+        mask = masks.get(name)
+        if mask is not None and mask.any():
+            markups.append(_roi(f"{name} ROI", color, mask, np.asarray(volume.affine, float)))
+    text = json.dumps({"@schema": _SCHEMA, "markups": markups}, indent=1, ensure_ascii=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _color(target: Mapping[str, Any]) -> list[float]:
+    return [float(value) for value in target.get("color") or (1.0, 0.6, 0.2)]
+
+
+def _checked(name: str, prompts: Sequence | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    points, labels, user = Prompts(*prompts) if prompts is not None else Prompts(np.zeros((0, 3)), np.zeros(0))
+    points, labels = np.asarray(points, float).reshape(-1, 3), np.asarray(labels).reshape(-1)
+    user = np.zeros(len(points), bool) if user is None else np.asarray(user, bool).reshape(-1)
+    if not len(points) == len(labels) == len(user):
+        raise InputError(f"target {name!r} has {len(points)} points, {len(labels)} labels and {len(user)} user marks")
+    if not np.isfinite(points).all():
+        raise InputError(f"target {name!r} has a point that is not a finite position")
+    return points, labels, user
+
+
+def _points(name: str, label: int, color: list[float], points_ras: np.ndarray, user: np.ndarray) -> dict[str, Any]:
+    control_points = [
+        {
+            "id": str(number),
+            "label": f"{name}-{number}",
+            "description": "user" if by_user else "auto",
+            "associatedNodeID": "",
+            "position": [float(value) for value in point * _TO_LPS],
+            "orientation": [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0],
+            "selected": True,
+            "locked": False,
+            "visibility": True,
+            "positionStatus": "defined",
+        }
+        for number, (point, by_user) in enumerate(zip(points_ras, user, strict=True), 1)
+    ]
+    glyph = "Sphere3D" if label else "ThickCross2D"
+    return {
+        "type": "Fiducial",
+        "name": name,
+        "coordinateSystem": "LPS",
+        "coordinateUnits": "mm",
+        "locked": False,
+        "fixedNumberOfControlPoints": False,
+        "labelFormat": "%N-%d",
+        "lastUsedControlPointNumber": len(control_points),
+        "controlPoints": control_points,
+        "display": _display(color) | {"glyphType": glyph, "glyphScale": 1.5, "useGlyphScale": True},
+    }
+
+
+def _roi(name: str, color: list[float], mask: np.ndarray, affine: np.ndarray) -> dict[str, Any]:
+    """The box of a mask along the volume's own axes, voxel edges included; oblique where the volume is."""
+    bounds = [np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in (2, 1, 0)]
+    low = np.array([indices[0] - 0.5 for indices in bounds])
+    high = np.array([indices[-1] + 0.5 for indices in bounds])
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    orientation = np.diag(_TO_LPS) @ (affine[:3, :3] / spacing)
+    if np.linalg.det(orientation) < 0:  # Slicer's boxes are right-handed; a box is the same with an axis reversed
+        orientation[:, 2] *= -1
+    center = (affine[:3, :3] @ ((low + high) / 2) + affine[:3, 3]) * _TO_LPS
+    return {
+        "type": "ROI",
+        "name": name,
+        "coordinateSystem": "LPS",
+        "coordinateUnits": "mm",
+        "locked": False,
+        "roiType": "Box",
+        "center": center.tolist(),
+        "orientation": orientation.ravel().tolist(),
+        "size": ((high - low) * spacing).tolist(),
+        "insideOut": False,
+        "controlPoints": [
+            {"id": "1", "label": name, "description": "auto", "position": center.tolist(), "positionStatus": "defined"}
+        ],
+        "display": _display(color) | {"handlesInteractive": False},
+    }
+
+
+def _display(color: list[float]) -> dict[str, Any]:
+    return {
+        "visibility": True,
+        "opacity": 1.0,
+        "color": color,
+        "selectedColor": color,
+        "propertiesLabelVisibility": False,
+        "pointLabelsVisibility": False,
+    }
