@@ -1,0 +1,75 @@
+"""Random views of pictures for training: one affine map for picture and label, then intensity changes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Ranges of the random changes. Angles in degrees, shifts as a fraction of the side, the rest as factors."""
+
+    rotation: float = 20.0
+    zoom: tuple[float, float] = (0.8, 1.25)
+    shift: float = 0.1
+    mirror: float = 0.5  # probability of a left-right mirror
+    upset: float = 0.0  # probability of a top-bottom mirror
+    contrast: float = 0.3
+    brightness: float = 0.15
+    gamma: float = 0.4
+    colour: float = 0.1  # change of each channel's gain
+    noise: float = 0.03
+    keep: float = 0.1  # probability that a picture stays as it is
+
+    def __call__(self, pictures: Tensor, valid: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """New views of a batch.
+
+        pictures (B, 3, H, W) float 0…255, valid (B, 1, H, W) 1 where there is content, labels (B, L, H, W) float.
+        Returns the three, changed; labels are sampled at the nearest pixel.
+        """
+        keep = torch.rand(len(pictures), generator=generator) < self.keep
+        grid = self._grid(pictures.shape, keep, generator)
+        moved = F.grid_sample(torch.cat([pictures, valid], 1), grid, "bilinear", "zeros", False)
+        labels = F.grid_sample(labels, grid, "nearest", "zeros", False)
+        pictures, valid = moved[:, :3], (moved[:, 3:] > 0.5).to(pictures.dtype)
+        return self._recolour(pictures, keep, generator), valid, labels
+
+    def _grid(self, shape: torch.Size, keep: Tensor, generator: torch.Generator) -> Tensor:
+        count, _, height, width = shape
+
+        def uniform(low: float, high: float) -> Tensor:
+            return low + (high - low) * torch.rand(count, generator=generator)
+
+        angle = uniform(-1, 1) * math.radians(self.rotation)
+        scale = torch.exp(uniform(math.log(1 / self.zoom[1]), math.log(1 / self.zoom[0])))
+        flip_x = 1 - 2.0 * (torch.rand(count, generator=generator) < self.mirror)
+        flip_y = 1 - 2.0 * (torch.rand(count, generator=generator) < self.upset)
+        aspect = width / height
+        rows = [
+            torch.stack([scale * angle.cos() * flip_x, -scale * angle.sin() / aspect * flip_y, uniform(-1, 1) * 2 * self.shift], 1),
+            torch.stack([scale * angle.sin() * aspect * flip_x, scale * angle.cos() * flip_y, uniform(-1, 1) * 2 * self.shift], 1),
+        ]
+        matrix = torch.stack(rows, 1)
+        matrix[keep] = torch.eye(2, 3)
+        return F.affine_grid(matrix, [count, 1, height, width], align_corners=False)
+
+    def _recolour(self, pictures: Tensor, keep: Tensor, generator: torch.Generator) -> Tensor:
+        count = len(pictures)
+
+        def symmetric(size: float, channels: int = 1) -> Tensor:
+            values = size * (2 * torch.rand(count, channels, 1, 1, generator=generator) - 1)
+            values[keep] = 0
+            return values
+
+        x = (pictures / 255).clamp(0, 1)
+        x = x ** torch.exp(symmetric(self.gamma))
+        x = (x - 0.5) * (1 + symmetric(self.contrast)) * (1 + symmetric(self.colour, 3)) + 0.5 + symmetric(self.brightness)
+        deviation = self.noise * torch.rand(count, 1, 1, 1, generator=generator)
+        deviation[keep] = 0
+        x = x + deviation * torch.randn(x.shape, generator=generator)
+        return 255 * x.clamp(0, 1)
