@@ -1,0 +1,215 @@
+"""`promise segment` and `promise demo`: one scan in, a segmentation, its prompts and a contact sheet out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from ProMISeCore import exports, volumes
+from ProMISeCore.cache import Cache
+from ProMISeCore.errors import InputError
+from ProMISeCore.terminal import amount, duration, progress, say
+from ProMISeCore.whole_file import replacing
+
+if TYPE_CHECKING:
+    from ProMISeCore.segmenter import Segmenter
+
+FORMATS = ("seg.nrrd", "nii.gz")
+DISCLAIMER = "Research use only, not for clinical use."
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every command that runs a pack on images takes."""
+    parser.add_argument("--backbone", metavar="NAME", help="backbone's name or file (default: the pack's own)")
+    parser.add_argument("--axis", choices=volumes.AXES, help="orientation of the slices (default: the pack's own)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument("--no-cache", action="store_true", help="neither read nor write embeddings on disk")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `promise segment`."""
+    parser.add_argument("input", type=Path, help="NIfTI, NRRD, MHA, DICOM series folder, PNG or JPEG")
+    parser.add_argument("--pack", required=True, metavar="NAME", help="pack's name (see promise packs) or file")
+    add_model_arguments(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: beside the input)")
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="segmentation's format (%(default)s)")
+    parser.add_argument("--first", type=int, metavar="N", help="slice to begin with, counted from 0 (default: middle)")
+
+
+def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `promise demo`."""
+    parser.add_argument("--out", type=Path, default=Path("promise-demo"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--pack", default="heart", metavar="NAME", help="default: %(default)s")
+    add_model_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Segment `arguments.input`, write the results, print a summary."""
+    volume = volumes.read(arguments.input)
+    folder = arguments.out if arguments.out is not None else arguments.input.resolve().parent
+    paths = outputs(arguments.input, volume, folder, arguments.format)
+    check_folder(folder)
+    segmenter = prepare(volume, arguments)
+    warn_of_modality(arguments.input, segmenter.model.manifest)
+    seconds, encoded = go(segmenter, arguments.first)
+    masks = segmenter.masks()
+    write(segmenter, masks, paths)
+    print(summary(segmenter, masks, seconds, encoded))
+    for path in paths.values():
+        print(path)
+    print(DISCLAIMER)
+
+
+def run_demo(arguments: argparse.Namespace) -> None:
+    """Write the phantom and segment it."""
+    from ProMISeCore import phantom
+
+    volume = phantom.heart()
+    check_folder(arguments.out)
+    path = arguments.out / "phantom.nii.gz"
+    _write_volume(path, volume)
+    say(f"wrote a generated heart, {path}")
+    run(argparse.Namespace(**vars(arguments) | {"input": path, "format": FORMATS[0], "first": None}))
+
+
+def _write_volume(path: Path, volume: volumes.Volume) -> None:
+    image = sitk.GetImageFromArray(volume.voxels)
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
+    image.SetSpacing(volume.spacing.tolist())
+    image.SetDirection((lps[:3, :3] / volume.spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    with replacing(path) as part:
+        sitk.WriteImage(image, str(part), useCompression=True)
+
+
+def outputs(source: Path, volume: volumes.Volume, folder: Path, ending: str) -> dict[str, Path]:
+    """Where the results go: name.seg.nrrd, name.prompts.mrk.json, name.png. InputError if that is the input itself.
+
+    A picture's sheet is name.sheet.png: name.png may well be the picture, or its label map.
+    """
+    sheet = "sheet.png" if volume.picture else "png"
+    paths = {
+        "segmentation": folder / f"{volume.name}.{ending}",
+        "prompts": folder / f"{volume.name}.prompts.mrk.json",
+        "sheet": folder / f"{volume.name}.{sheet}",
+    }
+    for path in paths.values():
+        if path.exists() and path.samefile(source):
+            raise InputError(f"{path} is the input and would be overwritten; choose another folder (--out) or --format")
+    return paths
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder and see that it can be written, before anything is computed. InputError if not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}); choose another folder with --out") from error
+
+
+def prepare(volume: volumes.Volume, arguments: argparse.Namespace) -> Segmenter:
+    """The pack of the arguments at work on a volume."""
+    import ProMISeCore
+    from ProMISeCore.segmenter import Segmenter
+
+    model = ProMISeCore.load(pack=arguments.pack, backbone=arguments.backbone, device="cpu")
+    cache = None if arguments.no_cache else Cache(notice=say)
+    return Segmenter(model, volume, arguments.device, arguments.axis, cache, notice=say)
+
+
+def go(segmenter: Segmenter, first: int | None = None) -> tuple[float, int]:
+    """Segment all slices with an estimate and progress on stderr; returns seconds and how many slices were encoded."""
+    estimate = segmenter.estimate(first)
+    disk = f", {amount(estimate.disk_bytes)} of disk for the cache" if estimate.disk_bytes else ""
+    say(
+        f"{estimate.slices} slices on {segmenter.device}, {estimate.encode} of them to encode: about "
+        f"{duration(estimate.seconds)}, {amount(estimate.memory_bytes)} of memory{disk}"
+    )
+    start = time.perf_counter()
+    for _ in progress(segmenter.segment_volume(first), len(segmenter), segmenter.volume.name):
+        pass
+    return time.perf_counter() - start, estimate.encode
+
+
+def write(segmenter: Segmenter, masks: Mapping[str, np.ndarray], paths: Mapping[str, Path]) -> None:
+    """Write all results or none: into a folder of their own beside their places, then moved there."""
+    targets = [asdict(target) for target in segmenter.model.manifest.targets]
+    volume, prompts = segmenter.volume, segmenter.prompts()
+    write_masks: Callable = exports.write_labelmap
+    if paths["segmentation"].name.endswith(".seg.nrrd"):
+        write_masks = exports.write_segmentation
+    with _all_or_none(paths) as parts:
+        write_masks(parts["segmentation"], masks, volume, targets)
+        exports.write_prompts(parts["prompts"], prompts, volume, masks, targets)
+        exports.write_contact_sheet(parts["sheet"], segmenter.stack, segmenter.window, masks, targets, prompts)
+
+
+@contextmanager
+def _all_or_none(paths: Mapping[str, Path]):
+    """Yield a path to write for each of `paths` (in one folder), put in place together at the end."""
+    folder = next(iter(paths.values())).parent
+    part = None
+    try:
+        part = Path(tempfile.mkdtemp(prefix=".promise-", dir=folder))
+        yield {name: part / path.name for name, path in paths.items()}
+        for path in paths.values():
+            os.replace(part / path.name, path)
+    except InputError as error:
+        raise InputError(str(error).replace(str(part), str(folder))) from error
+    except OSError as error:
+        raise InputError(f"the results cannot be written to {folder}: {error.strerror}; free space there") from error
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def summary(segmenter: Segmenter, masks: Mapping[str, np.ndarray], seconds: float, encoded: int) -> str:
+    """A few lines: what was done, and per target its size and on how many slices it was found."""
+    count, volume = len(segmenter), segmenter.volume
+    lines = [
+        f"{volume.name}: {count} {segmenter.stack.axis} slice{'s' * (count != 1)} with {segmenter.model.manifest.name} "
+        f"on {segmenter.device} in {duration(seconds)}, {encoded} encoded, {count - encoded} from the cache"
+    ]
+    millilitres = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
+    width = max(map(len, masks))
+    for name, mask in masks.items():
+        slices = int(segmenter.stack.canonical(mask).any(axis=(1, 2)).sum())
+        size = f"{mask.mean():8.1%} of the picture" if volume.picture else f"{mask.sum() * millilitres:8.1f} ml"
+        lines.append(f"  {name:<{width}} {size}" + ("" if volume.picture else f" on {slices} slices"))
+    return "\n".join(lines)
+
+
+def warn_of_modality(source: Path, manifest) -> None:
+    """Say so where a DICOM file's modality is not the pack's."""
+    given = dicom_modality(source)
+    if given and given != manifest.modality:
+        say(f"{source} is {given}, the pack {manifest.name!r} was trained on {manifest.modality}: expect poor results")
+
+
+def dicom_modality(source: Path) -> str | None:
+    """The modality of a DICOM file, or of the first one in a folder ("MR", "CT", …); None for anything else."""
+    candidates = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    for path in candidates[:20]:
+        reader.SetFileName(str(path))
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError:
+            continue
+        if reader.HasMetaDataKey("0008|0060"):
+            return reader.GetMetaData("0008|0060").strip()
+    return None

@@ -1,0 +1,359 @@
+"""One volume, one model: slices are segmented from a wished-for one outwards, and prompted again at will."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ProMISeCore import devices, masks
+from ProMISeCore.cache import Cache
+from ProMISeCore.embedder import RECENT_BYTES, Arrays, Embedder, size
+from ProMISeCore.errors import InputError, WeightsError
+from ProMISeCore.frame import Frame
+from ProMISeCore.markups import Prompts
+from ProMISeCore.promise import Output, Promise
+from ProMISeCore.volumes import AXES, Stack, Volume, Window, pictures
+
+#: A slice must have at least this many pixels along both sides to show anything.
+LEAST_PIXELS = 4
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a pass over the volume will take: slices, how many of them to encode, seconds, bytes."""
+
+    slices: int
+    encode: int
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True)
+class SliceResult:
+    """One slice, per target: mask (H, W) bool, points (N, 2) as (row, column) with labels (N,) 1/0, logits (H, W)
+    float32, SAM's own IoU guess and the presence probability, both 0…1 (presence only where the pack has one)."""
+
+    index: int
+    masks: dict[str, np.ndarray] = field(default_factory=dict)
+    points_rc: dict[str, np.ndarray] = field(default_factory=dict)
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    iou: dict[str, float] = field(default_factory=dict)
+    presence: dict[str, float] = field(default_factory=dict)
+    logits: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Segmenter:
+    """A model at work on one volume. The model is moved to the device and put into evaluation mode.
+
+    device: "auto", "cpu", "cuda", "mps"; axis: the slices' orientation, the manifest's unless given; cache: embeddings
+    on disk (None keeps the recent ones in memory only); batch: slices encoded at once, sized to the memory unless
+    given; notice: called with each thing the user should know, once (also in `notices`).
+    Raises InputError for a volume without slices that can be segmented.
+    """
+
+    def __init__(
+        self,
+        model: Promise,
+        volume: Volume,
+        device: str = "auto",
+        axis: str | None = None,
+        cache: Cache | None = None,
+        batch: int | None = None,
+        notice: Callable[[str], None] | None = None,
+    ) -> None:
+        self.model, self.volume = model.eval(), volume
+        self.notices: list[str] = []
+        self._notice = notice or logging.getLogger(__name__).warning
+        manifest = model.manifest
+        self.targets = tuple(model.targets)
+        self.stack = Stack(volume, self._choose_axis(axis, manifest.orientation))
+        self._check_extent()
+        _, height, width = self.stack.shape
+        self.frame = Frame(height, width, model.sam.side, manifest.padding, self.stack.spacing_rc)
+        self.window = Window.of(manifest.window, volume.voxels)
+        self._pictures = pictures(self.stack, self.window, manifest.channels)
+        self._cut = masks.cut(manifest.threshold)
+        self._masks: dict[str, np.ndarray] = {}
+        self._points: dict[tuple[str, int], tuple[np.ndarray, np.ndarray, str]] = {}
+        self._touched: dict[tuple[str, int], None] = {}  # (target, slice) prompted by the user, in that order
+        self._embedder = Embedder(model, device, cache, batch, self._say)
+
+    def __len__(self) -> int:
+        return self.stack.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is now; the CPU after an accelerator's memory ran out."""
+        return self._embedder.device
+
+    # Passes over the volume
+
+    def order(self, first: int | None = None) -> list[int]:
+        """All slices, nearest to `first` (the middle one unless given) outwards."""
+        first = len(self) // 2 if first is None else self._checked(first)
+        return sorted(range(len(self)), key=lambda n: (abs(n - first), -n))
+
+    def segment_volume(
+        self, first: int | None = None, cancel: Callable[[], bool] | None = None
+    ) -> Iterator[SliceResult]:
+        """Segment every slice automatically, `first` first, and yield each as it is done.
+
+        `cancel` is asked before every batch; True ends the pass, what is done stays in `masks()`. Targets that the
+        user has prompted on a slice keep the user's result and are left out of that slice's result.
+        """
+        waiting = self.order(first)
+        count = 1  # the first slice alone: it is there soonest, and tells what a slice needs
+        while waiting:
+            if cancel is not None and cancel():
+                return
+            batch, waiting = waiting[:count], waiting[count:]
+            results = self._automatic(batch)
+            for result in results:
+                self._record(result, "auto")
+            yield from results
+            count = self._embedder.batch
+
+    def segment_slice(
+        self,
+        n: int,
+        target: str | None = None,
+        points_rc: Sequence | np.ndarray | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
+        box_rc: Sequence[float] | np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+    ) -> SliceResult:
+        """Segment slice n again, from its cached embedding.
+
+        points_rc (N, 2) as (row, column) with labels (N,) 1 foreground, 0 background; box_rc (4,) as (row, column, row,
+        column); mask (H, W). With any of them: that target (the first unless given), and presence does not count.
+        Without: the automatic result of that target, or of all. Raises InputError for prompts that do not fit.
+        """
+        n, prompts = self._checked(n), self._prompts(points_rc, labels, box_rc, mask)
+        if target is not None and target not in self.targets:
+            raise InputError(f"the pack has no target {target!r}; it has {', '.join(self.targets)}")
+        if prompts:
+            result = self._prompted(n, target or self.targets[0], prompts)
+            self._record(result, "user")
+            return result
+        released = self.targets if target is None else (target,)
+        for name in released:
+            self._touched.pop((name, n), None)
+        (result,) = self._automatic([n])
+        self._record(result, "auto")
+        return result if target is None else _only(result, target)
+
+    def estimate(self, first: int | None = None) -> Estimate:
+        """Time one slice (it is kept for the pass that follows) and project: an upper bound within a factor of two."""
+        order, embedder = self.order(first), self._embedder
+        sample = order[:: max(1, len(order) // 8)][:8]
+        fresh = [n for n in sample if not embedder.knows(n, self._image(n))]
+        encode_seconds = 0.0
+        for n in fresh[:2]:  # the second time without what a first time sets up, unless that takes long
+            encode_seconds = _seconds(lambda n=n: embedder.embed([n], self._image))
+            if encode_seconds > 1:
+                break
+        self._automatic(order[:1])
+        decode_seconds = _seconds(lambda: self._automatic(order[:1]))
+        count = round(len(order) * len(fresh) / len(sample))
+        bytes_per_slice = size(embedder.embed(order[:1], self._image)[0])
+        return Estimate(
+            slices=len(order),
+            encode=count,
+            seconds=count * encode_seconds + len(order) * decode_seconds,
+            memory_bytes=self._memory_bytes(bytes_per_slice),
+            disk_bytes=count * bytes_per_slice if embedder.cache is not None else 0,
+        )
+
+    # Results
+
+    def masks(self) -> dict[str, np.ndarray]:
+        """What is done so far: target → (K, J, I) bool on the volume's own grid, slices not done empty."""
+        manifest = self.model.manifest
+        found = {name: self._mask(name).copy() for name in self.targets}
+        if manifest.largest_component:
+            found = {name: masks.largest_piece(mask, self._by_user(name)) for name, mask in found.items()}
+        if manifest.exclusive:
+            for name, n in self._touched:
+                for other in self.targets:
+                    if other != name:
+                        found[other][n] &= ~found[name][n]
+        return {name: np.ascontiguousarray(self.stack.join(mask)) for name, mask in found.items()}
+
+    def prompts(self) -> dict[str, Prompts]:
+        """The points behind the masks, per target. Slices that came out empty are left out, unless the user's."""
+        return {name: self._prompts_of(name) for name in self.targets}
+
+    def _prompts_of(self, target: str) -> Prompts:
+        kept = [
+            (n, points, labels, source)
+            for (name, n), (points, labels, source) in sorted(self._points.items())
+            if name == target and (source == "user" or self._mask(target)[n].any())
+        ]
+        return Prompts(
+            np.concatenate([np.zeros((0, 3)), *[self.stack.rc_to_ras(n, points) for n, points, _, _ in kept]]),
+            np.concatenate([np.zeros(0, int), *[labels for _, _, labels, _ in kept]]),
+            np.array([source == "user" for _, points, _, source in kept for _ in points], bool),
+        )
+
+    def _mask(self, target: str) -> np.ndarray:
+        if target not in self._masks:
+            self._masks[target] = np.zeros(self.stack.shape, bool)
+        return self._masks[target]
+
+    def _by_user(self, target: str) -> np.ndarray:
+        """(n, 1, 1) bool: slices on which the user has prompted this target."""
+        slices = [n for name, n in self._touched if name == target]
+        return np.isin(np.arange(len(self)), slices)[:, None, None]
+
+    def _record(self, result: SliceResult, source: str) -> None:
+        for name in [name for name in result.masks if source == "auto" and (name, result.index) in self._touched]:
+            for values in vars(result).values():
+                if isinstance(values, dict):
+                    values.pop(name, None)
+        for name, mask in result.masks.items():
+            place = (name, result.index)
+            self._mask(name)[result.index] = mask
+            self._points.pop(place, None)
+            if name in result.points_rc:
+                self._points[place] = (result.points_rc[name], result.labels[name], source)
+            if source == "user":
+                self._touched.pop(place, None)  # the latest is last
+                self._touched[place] = None
+
+    # One slice
+
+    def _image(self, n: int) -> Tensor:
+        return self.frame.image(self._pictures[n])
+
+    def _automatic(self, ns: Sequence[int]) -> list[SliceResult]:
+        arrays = self._embedder.embed(ns, self._image)
+        return self._embedder.in_batches(self._decode, list(zip(ns, arrays, strict=True)))
+
+    @torch.inference_mode()
+    def _decode(self, items: list[tuple[int, Arrays]]) -> list[SliceResult]:
+        encoded = self._embedder.encoded([arrays for _, arrays in items])
+        outputs = {name: self.model.solve(encoded, name) for name in self.targets}
+        results = [self._result(n, i, outputs) for i, (n, _) in enumerate(items)]
+        least = self.model.manifest.presence_threshold
+        for result in results:
+            there = {name: logits for name, logits in result.logits.items() if result.presence.get(name, 1.0) >= least}
+            result.masks.update({name: np.zeros(self.stack.shape[1:], bool) for name in result.logits})
+            if self.model.manifest.exclusive:
+                result.masks.update(masks.exclusive(there, self._cut))
+            else:
+                result.masks.update({name: logits > self._cut for name, logits in there.items()})
+        return results
+
+    def _prompted(self, n: int, target: str, prompts: dict[str, Tensor]) -> SliceResult:
+        @torch.inference_mode()
+        def solve(items: list[Arrays]) -> list[Output]:
+            on_device = {name: tensor.to(self.device) for name, tensor in prompts.items()}
+            return [self.model.solve(self._embedder.encoded(items), target, **on_device)]
+
+        (output,) = self._embedder.in_batches(solve, self._embedder.embed([n], self._image))
+        result = self._result(n, 0, {target: output})
+        result.masks[target] = result.logits[target] > self._cut
+        return result
+
+    def _result(self, n: int, i: int, outputs: dict[str, Output]) -> SliceResult:
+        """Slice n from the outputs' batch entry i, masks still to be decided."""
+        result = SliceResult(n)
+        for name, output in outputs.items():
+            low = output.logits[i, 0]
+            if not torch.isfinite(low).all():
+                raise WeightsError(f"{name!r} on slice {n} gave values that are not numbers; the pack may be damaged")
+            if self.model.manifest.opening:
+                opened = masks.without_specks(low.cpu().numpy(), self.model.manifest.opening, self._cut)
+                low = torch.from_numpy(opened)
+            result.logits[name] = self.frame.logits(low).cpu().numpy()
+            result.iou[name] = float(output.iou[i, 0])
+            if output.points is not None:
+                result.points_rc[name] = self.frame.xy_to_rc(output.points[i].double().cpu().numpy())
+                result.labels[name] = output.labels[i].cpu().numpy().astype(int)
+            if output.presence is not None:
+                result.presence[name] = float(output.presence[i])
+        return result
+
+    # Prompts and limits
+
+    def _prompts(self, points_rc, labels, box_rc, mask) -> dict[str, Tensor]:
+        """What the user gave, in frame pixels with a batch of one; nothing for nothing."""
+        given: dict[str, Tensor] = {}
+        points = np.asarray(points_rc if points_rc is not None else [], float).reshape(-1, 2)
+        if len(points):
+            marks = np.ones(len(points), int) if labels is None else np.asarray(labels).reshape(-1)
+            if len(marks) != len(points) or not np.isin(marks, (0, 1)).all() or not np.isfinite(points).all():
+                raise InputError(
+                    f"{len(points)} finite points need as many labels, 1 for foreground or 0 for background; "
+                    f"got {marks.tolist()}"
+                )
+            given["points"] = torch.from_numpy(self.frame.rc_to_xy(points)).float()[None]
+            given["labels"] = torch.from_numpy(marks.astype(np.int64))[None]
+        if box_rc is not None:
+            box = np.asarray(box_rc, float).reshape(-1)
+            if box.shape != (4,) or not np.isfinite(box).all():
+                raise InputError(f"a box is four numbers: row, column, row, column of two corners; got {box.tolist()}")
+            given["box"] = torch.from_numpy(np.asarray(self.frame.box_rc_to_xy(box))).float()[None]
+        if mask is not None:
+            given["mask"] = self.frame.mask_prompt(np.asarray(mask))[None]
+        return given
+
+    def _checked(self, n: int) -> int:
+        if not 0 <= n < len(self):
+            raise InputError(f"there is no slice {n}; {self.volume.name!r} has slices 0 to {len(self) - 1}")
+        return int(n)
+
+    def _choose_axis(self, axis: str | None, trained: str) -> str:
+        kind = "a picture" if self.volume.picture else "a volume"
+        if self.volume.picture != (trained == "image"):
+            pack = "pictures" if trained == "image" else f"{trained} slices of volumes"
+            self._say(f"{self.volume.name!r} is {kind}, the pack was trained on {pack}: expect poor results")
+        if self.volume.picture:
+            return "image"
+        if axis is not None and axis not in (*AXES, "image"):
+            raise InputError(f"unknown axis {axis!r}; choose one of {', '.join(AXES)}")
+        if axis is not None and trained in AXES and axis != trained:
+            self._say(f"the pack was trained on {trained} slices, these are {axis}: expect poor results")
+        return axis or trained
+
+    def _check_extent(self) -> None:
+        count, height, width = self.stack.shape
+        if min(height, width) < LEAST_PIXELS:
+            thin = "" if self.volume.picture else "; slice it along another axis (--axis), where it is not thin"
+            raise InputError(
+                f"{self.volume.name!r} has {self.stack.axis} slices of only {height} × {width} pixels, at least "
+                f"{LEAST_PIXELS} × {LEAST_PIXELS} are needed{thin}"
+            )
+        if self.volume.voxels.min() == self.volume.voxels.max():
+            raise InputError(f"{self.volume.name!r} is constant ({self.volume.voxels.flat[0]}): it shows nothing")
+
+    def _say(self, message: str) -> None:
+        if message not in self.notices:
+            self.notices.append(message)
+            self._notice(message)
+
+    def _memory_bytes(self, bytes_per_slice: int) -> int:
+        sam = self.model.sam
+        weights = sum(tensor.numel() * tensor.element_size() for tensor in self.model.state_dict().values())
+        kept = min(RECENT_BYTES, len(self) * bytes_per_slice)
+        results = (1 + 2 * len(self.targets)) * int(np.prod(self.stack.shape))  # masks, twice when handed out
+        working = devices.working_bytes(sam.name, sam.side)
+        return weights + kept + results + self.volume.voxels.nbytes + working
+
+
+def _only(result: SliceResult, target: str) -> SliceResult:
+    parts = {name: value for name, value in vars(result).items() if isinstance(value, dict)}
+    return SliceResult(result.index, **{name: {target: part[target]} for name, part in parts.items() if target in part})
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

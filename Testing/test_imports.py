@@ -1,0 +1,109 @@
+"""Who imports whom: lower tiers know nothing of higher ones, and nothing loads torch before it is needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = ROOT / "ProMISeCore"
+
+#: Usable before torch is installed; then networks, assembly, use, and the doors.
+TIERS = {
+    0: """__init__ errors volumes reading dicom packs backbones cache corpus exports phantom markups contact_sheet
+        bitmap_font nrrd terminology whole_file pairs terminal""".split(),
+    1: "segment_anything_parts frame sam tiny_vit tiny apm ips presence scores devices masks simulate augment".split(),
+    2: "promise reference".split(),
+    3: "embedder segmenter dataset train pretrain".split(),
+    4: "__main__ segment evaluate inventory bench".split(),
+}
+TIER = {name: tier for tier, names in TIERS.items() for name in names}
+STANDARD = set(sys.stdlib_module_names) | {"__future__"}
+ALLOWED = {0: {"numpy", "scipy", "SimpleITK", "safetensors", "tqdm"}}
+ALLOWED[1] = ALLOWED[0] | {"torch", "segment_anything"}
+FILES = sorted(CORE.glob("*.py"))
+
+
+def imports(path: Path, lazily: bool) -> set[str]:
+    """Modules imported by a file, ours as `ProMISeCore.<name>`; with those inside functions if `lazily`."""
+    found: set[str] = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree) if lazily else _at_load(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = "ProMISeCore" + (f".{node.module}" if node.module else "") if node.level else node.module
+            ours = {f"ProMISeCore.{alias.name}" for alias in node.names if (CORE / f"{alias.name}.py").exists()}
+            found |= ours if module == "ProMISeCore" and ours else {module}
+    return found
+
+
+def _at_load(node: ast.AST):
+    """Statements that run when the file is imported: not in functions, not for type checkers only."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from _at_load(child)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_has_a_tier(path: Path) -> None:
+    assert path.stem in TIER, f"{path.name}: add it to a tier in this test"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_imports_its_tier_and_below(path: Path) -> None:
+    tier = TIER[path.stem]
+    for module in imports(path, lazily=path.stem != "__init__"):
+        top, _, name = module.partition(".")
+        if top == "ProMISeCore":
+            assert not name or TIER[name.split(".")[0]] <= tier, f"{path.name} (tier {tier}) imports {module}"
+        else:
+            allowed = STANDARD | ALLOWED[min(tier, 1)]
+            assert top in allowed, f"{path.name} (tier {tier}) imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_core_knows_no_gui(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(path, lazily=True)} & {"slicer", "qt", "ctk", "vtk"}
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    assert run("import ProMISeCore, sys; print('torch' in sys.modules, 'SimpleITK' in sys.modules)") == "False False"
+
+
+def test_tier_0_and_the_help_work_without_torch() -> None:
+    present = [name for name in TIERS[0] if (CORE / f"{name}.py").exists() and name != "__init__"]
+    code = f"""
+import sys
+sys.modules["torch"] = None  # as if it were not installed
+import importlib
+for name in {present!r}:
+    importlib.import_module("ProMISeCore." + name)
+from ProMISeCore.__main__ import main
+for argv in (["--help"], ["segment", "--help"], ["packs"], ["cache"]):
+    try:
+        main(argv)
+    except SystemExit as stop:
+        assert stop.code == 0, (argv, stop.code)
+print("fine")
+"""
+    assert run(code).endswith("fine")
+
+
+def test_importing_loads_no_torchvision() -> None:
+    code = "import sys; sys.modules['torchvision'] = None\nimport ProMISeCore.sam, ProMISeCore.segmenter; print('fine')"
+    assert run(code) == "fine"

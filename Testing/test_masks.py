@@ -1,0 +1,67 @@
+"""Logits become masks as the manifest says, on arrays that can be read."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ProMISeCore import masks
+
+SPECK = np.array(
+    [
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0, 1],
+        [0, 0, 0, 0, 0, 0],
+    ],
+    bool,
+)
+
+
+def test_cut_is_the_logit() -> None:
+    assert masks.cut(0.5) == 0
+    assert masks.cut(0.8) == pytest.approx(math.log(4))
+    assert masks.cut(0) == -math.inf and masks.cut(1) == math.inf
+
+
+def test_opening_removes_specks_and_keeps_the_edge() -> None:
+    expected = SPECK.copy()
+    expected[2, 5] = False
+    np.testing.assert_array_equal(masks.opened(SPECK, 3), expected)
+
+
+def test_specks_fall_below_the_cut() -> None:
+    low = np.where(SPECK, 3.0, -3.0)
+    without = masks.without_specks(low, 3, at=1.0)
+    assert without[2, 5] == -1.0  # 3 mirrored at 1
+    assert (without[:3, :3] == 3).all() and (without[3] == -3).all()
+
+
+def test_the_highest_logit_wins() -> None:
+    logits = {"a": np.array([[1.0, 2.0, -1.0]]), "b": np.array([[2.0, 1.0, -2.0]])}
+    found = masks.exclusive(logits, at=0)
+    assert found["a"].tolist() == [[False, True, False]]
+    assert found["b"].tolist() == [[True, False, False]]
+    assert masks.exclusive({}, at=0) == {}
+
+
+def test_largest_piece() -> None:
+    expected = SPECK.copy()
+    expected[2, 5] = False
+    np.testing.assert_array_equal(masks.largest_piece(SPECK), expected)
+    assert not masks.largest_piece(np.zeros((2, 2), bool)).any()
+
+
+def test_largest_piece_keeps_what_the_user_touched() -> None:
+    volume = np.zeros((3, 2, 4), bool)
+    volume[0, :, :2] = volume[2, 0, 3] = volume[1, 0, 3] = True
+    by_user = np.array([False, False, True])[:, None, None]
+    np.testing.assert_array_equal(masks.largest_piece(volume, by_user), volume)
+    kept = masks.largest_piece(volume, np.zeros((3, 1, 1), bool))
+    assert kept[0, :, :2].all() and not kept[1:].any()
+
+
+def test_one_of_two_equal_pieces_stays() -> None:
+    assert masks.largest_piece(np.array([True, False, True])).tolist() == [True, False, False]

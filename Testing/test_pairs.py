@@ -1,0 +1,72 @@
+"""Images find their label maps by name, in one folder or two, and those without are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ProMISeCore import pairs
+from ProMISeCore.errors import InputError
+
+
+def touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def names(found: list[pairs.Pair]) -> list[tuple[str, str, str]]:
+    return [(pair.name, pair.image.name, pair.label.name) for pair in found]
+
+
+def test_volumes_in_one_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "a_image.nii.gz", "a_label.nii.gz", "b_image.nii.gz", "b_label.nii.gz", "notes.txt", ".hidden.png")
+    assert names(pairs.find([str(tmp_path)])) == [
+        ("a", "a_image.nii.gz", "a_label.nii.gz"),
+        ("b", "b_image.nii.gz", "b_label.nii.gz"),
+    ]
+
+
+def test_pictures_in_one_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "a.png", "b.JPG", "b.png")
+    assert names(pairs.find([str(tmp_path)])) == [("a", "a.jpg", "a.png"), ("b", "b.JPG", "b.png")]
+
+
+def test_two_folders(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", "a.png", "b.png")
+    labels = touch(tmp_path / "labels", "a.png", "b_mask.png", "c.png")
+    assert names(pairs.find([str(images)], [str(labels)])) == [("a", "a.png", "a.png"), ("b", "b.png", "b_mask.png")]
+
+
+def test_patterns_and_files(tmp_path: Path) -> None:
+    touch(tmp_path, "a_image.nii.gz", "a_label.nii.gz", "b_image.nii.gz", "b_label.nii.gz")
+    found = pairs.find([f"{tmp_path}/*_image.nii.gz"], [f"{tmp_path}/*_label.nii.gz"])
+    assert [pair.name for pair in found] == ["a", "b"]
+    found = pairs.find([f"{tmp_path}/a_image.nii.gz"], [f"{tmp_path}/a_label.nii.gz"])
+    assert [pair.name for pair in found] == ["a"]
+
+
+def test_one_folder_named_twice(tmp_path: Path) -> None:
+    touch(tmp_path, "a_image.nii.gz", "a_label.nii.gz")
+    assert len(pairs.find([str(tmp_path)], [str(tmp_path)])) == 1
+
+
+def test_an_image_without_label_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a_image.nii.gz", "a_label.nii.gz", "b_image.nii.gz")
+    with pytest.raises(InputError, match=r"1 of 2 images.*b_image\.nii\.gz"):
+        pairs.find([str(tmp_path)])
+
+
+def test_two_labels_of_one_case_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a_image.nii.gz", "a_label.nii.gz", "a_mask.nii.gz")
+    with pytest.raises(InputError, match="both label maps of 'a'"):
+        pairs.find([str(tmp_path)])
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no images"):
+        pairs.find([str(tmp_path)])
+    with pytest.raises(InputError, match="does not exist"):
+        pairs.find([str(tmp_path / "typo")])
