@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ProMISeCore.damage import check_file, not_numbers
 from ProMISeCore.dicom import find_series
 from ProMISeCore.errors import InputError
 
@@ -89,6 +90,8 @@ def _explain(path: Path, error: Exception) -> InputError:
             f"{path} has axes that are not perpendicular (sheared direction cosines); resample it to a regular grid, "
             "for example in 3D Slicer with Resample Scalar Volume, or repair the header's sform"
         )
+    if "Unknown PixelType" in text:
+        return InputError(f"{path} has a pixel type that cannot be read (grey with transparency?); save it as grey or RGB")
     if "Unable to determine ImageIO" in text or "Could not create IO object" in text:
         return InputError(f"{path} is not in a format that can be read; supported are {_FORMATS}")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -97,6 +100,7 @@ def _explain(path: Path, error: Exception) -> InputError:
 
 
 def _read_file(path: Path) -> sitk.Image:
+    check_file(path, MAX_BYTES)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -202,8 +206,5 @@ def _voxels(image: sitk.Image, path: Path) -> np.ndarray:
     if voxels.dtype.kind == "f":
         bad = sum(int(part.size - np.isfinite(part).sum()) for part in voxels)
         if bad:
-            raise InputError(
-                f"{path} has {bad} voxels that are not numbers (NaN or infinite) of {voxels.size}; "
-                "replace them, for example by the background value"
-            )
+            raise not_numbers(path, bad, voxels.size)
     return voxels
