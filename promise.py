@@ -184,6 +184,8 @@ def main(arguments: list) -> int:
     except Failure as failure:
         say(str(failure))
         return 2
+    except BrokenPipeError:  # the reader of the help has gone, as in `promise.py --help | head -3`
+        return 0
     except OSError as error:
         say("{}: {}".format(error.filename or "system", error.strerror))
         return 2
