@@ -1,4 +1,4 @@
-"""Damage that the readers pass over in silence: cut-off NIfTI and JPEG files, and NaN, which ITK reads from NIfTI as 0."""
+"""Damage that the readers pass over in silence: cut-off NIfTI and JPEG files, and NaN, which NIfTI readers make 0."""
 
 from __future__ import annotations
 

@@ -106,8 +106,8 @@ def _check_gaps(folder: Path, positions: np.ndarray, normal: np.ndarray) -> list
     repeated = int((gaps < max(1e-3, 0.05 * usual)).sum())
     if usual < 1e-3 or repeated:
         raise InputError(
-            f"{folder} has {max(repeated, 1)} slice(s) at a position that is already taken: several phases or echoes in "
-            "one series; split them into a folder each"
+            f"{folder} has {max(repeated, 1)} slice(s) at a position that is already taken: several phases or "
+            "echoes in one series; split them into a folder each"
         )
     missing = int(np.round(gaps / usual - 1).sum())
     if (gaps > 1.5 * usual).any():

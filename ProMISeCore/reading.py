@@ -91,10 +91,10 @@ def _explain(path: Path, error: Exception) -> InputError:
             "for example in 3D Slicer with Resample Scalar Volume, or repair the header's sform"
         )
     if "Unknown PixelType" in text:
-        return InputError(f"{path} has a pixel type that cannot be read (grey with transparency?); save it as grey or RGB")
+        return InputError(f"{path} has an unknown pixel type (grey with alpha?); save it as plain grey or RGB")
     if "Unable to determine ImageIO" in text or "Could not create IO object" in text:
         return InputError(f"{path} is not in a format that can be read; supported are {_FORMATS}")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Reason:")]
     reason = lines[-1].split("): ")[-1] if lines else type(error).__name__
     return InputError(f"{path} cannot be read, it may be damaged or cut off: {reason}")
 
