@@ -1,0 +1,126 @@
+"""How well a backbone follows prompts: mean IoU with a box, one click, and one plus two corrective clicks, per set.
+
+    python Testing/experiments/prompts.py --workspace DIR [--backbone tiny] [--most 60] [--json FILE]
+
+DIR holds the corpus that `promise pretrain` packed; the `val` split is packed there when it is absent and --data given.
+Objects: connected components of every value, at least 20 pixels at 256². The mask with the highest predicted IoU counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+import ProMISeCore
+from ProMISeCore import corpus, simulate
+from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD
+
+MEDICAL = ("kvasir", "polypgen", "isic", "foot_ulcer", "fetal_head", "brain_tumour", "chest_xray", "blood_cells", "nuclei", "hippocampus", "heart", "atrium")  # fmt: skip
+
+
+def pictures_of(workspace: Path, most: int, rng: np.random.Generator):
+    """(set, picture (3, 256, 256) 0…255, valid (256, 256), label (256, 256)) of at most `most` pictures of each set."""
+    flat, deep = corpus.load(workspace, "val")
+    for one in flat:
+        for number in rng.permutation(len(one.pictures))[:most]:
+            valid = np.zeros(one.labels.shape[1:], np.float32)
+            valid[: one.extents_rc[number][0], : one.extents_rc[number][1]] = 1
+            yield one.name, np.array(one.pictures[number], np.float32), valid, one.labels[number].astype(np.float32)
+    for one in deep:
+        for _ in range(most):
+            voxels, label = one.volumes[rng.integers(len(one.volumes))]
+            number = rng.choice(np.flatnonzero(label.any((1, 2))))
+            yield one.name, *square(voxels[number], label[number])
+
+
+def square(picture: np.ndarray, label: np.ndarray):
+    side = corpus.PICTURE_SIDE
+    scale = side / max(picture.shape)
+    shape = [round(length * scale) for length in picture.shape]
+    out, valid, target = np.zeros((3, side, side), np.float32), np.zeros((side, side), np.float32), np.zeros((side, side), np.float32)
+    out[:, : shape[0], : shape[1]] = F.interpolate(torch.from_numpy(picture[None, None]).float(), shape, mode="bilinear")[0]
+    target[: shape[0], : shape[1]] = F.interpolate(torch.from_numpy(label[None, None]).float(), shape)[0, 0]
+    valid[: shape[0], : shape[1]] = 1
+    return out, valid, target
+
+
+def embed(sam, picture: np.ndarray, valid: np.ndarray) -> torch.Tensor:
+    size = (sam.side, sam.side)
+    x = F.interpolate(torch.from_numpy(picture)[None], size, mode="bilinear", antialias=True)
+    v = F.interpolate(torch.from_numpy(valid)[None, None], size)
+    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    return sam.encode((x - mean) / deviation * v)
+
+
+def best(sam, embedding, prompts: simulate.Prompts):
+    points, labels = (prompts.points, prompts.labels) if prompts.points.shape[1] else (None, None)
+    logits, quality = sam.decode(embedding, points, labels, prompts.box, prompts.mask)
+    rows, pick = torch.arange(len(logits)), quality.argmax(1)
+    return logits[rows, pick], quality[rows, pick]
+
+
+def overlap(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    found = logits > 0
+    return (found & masks).sum((1, 2)) / (found | masks).sum((1, 2)).clamp(min=1)
+
+
+@torch.inference_mode()
+def score(sam, masks: torch.Tensor, embedding: torch.Tensor, clicks: int) -> dict[str, list[float]]:
+    """IoU of every object (P, s, s) with each kind of prompt, clicks to 0.85 (cap `clicks`), IoU-prediction error."""
+    count, generator = len(masks), torch.Generator().manual_seed(0)
+    nothing = torch.zeros(count, 0, 2), torch.zeros(count, 0, dtype=torch.long)
+    logits, quality = best(sam, embedding, simulate.Prompts(*nothing, box=simulate.boxes(masks, 0.0, generator)))
+    found = {"box": overlap(logits, masks), "error": (quality - overlap(logits, masks)).abs()}
+    prompts = simulate.Prompts(simulate.deepest_point(masks), torch.ones(count, 1, dtype=torch.long))
+    needed = torch.full((count,), clicks)
+    for click in range(1, clicks + 1):
+        logits, _ = best(sam, embedding, prompts)
+        reached = overlap(logits, masks)
+        needed = torch.where((reached >= 0.85) & (needed > click), click, needed)
+        if click in (1, 3):
+            found["click" if click == 1 else "clicks3"] = reached
+        prompts = prompts.add(*simulate.correction(masks, logits > 0), logits[:, None].clamp(-32, 32))
+    return {key: value.tolist() for key, value in (found | {"noc85": needed.float()}).items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--backbone", default="tiny")
+    parser.add_argument("--most", type=int, default=60, help="pictures per set")
+    parser.add_argument("--clicks", type=int, default=20)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    if arguments.data:
+        corpus.pack(arguments.data, arguments.workspace, "val")
+    sam, rng = ProMISeCore.load_backbone(arguments.backbone), np.random.default_rng(0)
+    collected: dict[str, dict[str, list[float]]] = {}
+    for name, picture, valid, label in pictures_of(arguments.workspace, arguments.most, rng):
+        step = corpus.PICTURE_SIDE // (sam.side // 4)
+        low = label[step // 2 :: step, step // 2 :: step] if step else np.kron(label, np.ones((2, 2)))
+        pieces = corpus.components(low, 20 // max(step, 1) ** 2)
+        if not pieces:
+            continue
+        chosen = [pieces[n] for n in rng.permutation(len(pieces))[:4]]
+        with torch.inference_mode():
+            embedding = embed(sam, picture, valid)
+        for key, values in score(sam, torch.from_numpy(np.stack(chosen)), embedding, arguments.clicks).items():
+            collected.setdefault(name, {}).setdefault(key, []).extend(values)
+    means = {name: {key: float(np.mean(values)) for key, values in scores.items()} | {"objects": len(scores["box"])} for name, scores in collected.items()}
+    medical = [means[name] for name in MEDICAL if name in means]
+    means["medical sets"] = {key: float(np.mean([m[key] for m in medical])) for key in medical[0]}
+    print(f"{'set':14}{'objects':>8}{'box':>8}{'click':>8}{'+2':>8}{'NoC@85':>8}{'IoU err':>8}")
+    for name, m in means.items():
+        print(f"{name:14}{m['objects']:8.0f}{m['box']:8.3f}{m['click']:8.3f}{m['clicks3']:8.3f}{m['noc85']:8.1f}{m['error']:8.3f}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(means, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
