@@ -12,16 +12,16 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
+from ProMISeCore import downloading
 from ProMISeCore.errors import WeightsError
 
 EMBEDDED = Path(__file__).resolve().parent / "weights"
 _SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
 _CHUNK = 1 << 20
-_TIMEOUT_S = 30
+#: How files of weights start: a zip archive (PyTorch ≥ 1.6), a pickle (older), or safetensors' JSON after its length.
+_STARTS = {0: (b"PK\x03\x04", b"\x80\x02"), 8: (b"{",)}
 
 
 @dataclass(frozen=True)
@@ -92,30 +92,140 @@ def installed() -> list[Backbone]:
 
 
 def find(name_or_path: str | Path) -> Path:
-    """The file of a backbone of the table, or the path itself. Raises WeightsError with what there is and what to do."""
+    """The file of a backbone of the table, or the path itself. Raises WeightsError: what there is and what to do."""
     backbone = TABLE.get(str(name_or_path))
     if backbone is None:
         path = Path(name_or_path)
         if path.exists():
             return path
-        raise WeightsError(
-            f"there is no backbone or file {str(name_or_path)!r}; give a file, or one of {_listing()}"
-        )
+        raise WeightsError(f"there is no backbone or file {str(name_or_path)!r}; give a file, or one of {_listing()}")
     path = location(backbone)
     if path.is_file():
         return path
     if backbone.name == "tiny":
         raise WeightsError(f"the embedded backbone is missing at {path}; install promise-slicer again")
-    obtain = f"promise backbones --download {backbone.name}" if backbone.url else "no download is published"
-    raise WeightsError(
-        f"the backbone {backbone.name} is not installed; {obtain}, or install a file you have: "
-        f"promise backbones --install {backbone.name} {backbone.file}"
-    )
+    raise WeightsError(f"the backbone {backbone.name} is not installed; {_obtaining(backbone)}")
 
 
 def name_of(path: str | Path) -> str | None:
     """The table's name of a file that is called as published, or None."""
     return next((b.name for b in TABLE.values() if b.file == Path(path).name), None)
+
+
+def download(
+    name: str | Backbone, progress: Callable[[int, int | None], None] | None = None, opener: Callable = urlopen
+) -> Path:
+    """Fetch a backbone of the table into `folder()`, verify it and return its path; one that is there is only verified.
+
+    progress(bytes so far, bytes in all or None) is called about once per MB and may raise to stop. An interrupted
+    download leaves a .part file from which the next one goes on. Raises WeightsError for a backbone without a download,
+    an answer that is an error, a lost connection, too little disk space, and a file that is not the published one.
+    """
+    backbone = name if isinstance(name, Backbone) else _entry(name)
+    if backbone.url is None:
+        raise WeightsError(f"the backbone {backbone.name} has no download; {_obtaining(backbone)}")
+    target = location(backbone)
+    if target.is_file() and _difference(target, backbone) is None:
+        return target
+    part = target.with_name(target.name + ".part")
+    downloading.fetch(backbone.url, part, backbone.size, progress, opener)
+    return _settle(part, target, backbone, f"what {backbone.url} sent")
+
+
+def install(name: str | Backbone, file: str | Path) -> Path:
+    """Copy a local file to where the backbone belongs, verify it and return its path. Raises WeightsError."""
+    backbone, file = name if isinstance(name, Backbone) else _entry(name), Path(file)
+    if backbone.name == "tiny":
+        raise WeightsError("the backbone tiny is embedded in the package; give other weights to --backbone as a file")
+    if not file.is_file():
+        raise WeightsError(f"there is no file {file}; expected a copy of {backbone.file}")
+    target = location(backbone)
+    if target.is_file() and target.samefile(file):
+        verify(target, backbone)
+        return target
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        downloading.check_space(target.parent, file.stat().st_size)
+        shutil.copyfile(file, temporary)
+        return _settle(temporary, target, backbone, str(file))
+    except OSError as error:
+        raise WeightsError(f"{file} cannot be copied to {target}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove(name: str | Backbone) -> int:
+    """Delete a backbone's file, and what an interrupted download left; returns the bytes freed. Raises WeightsError."""
+    backbone = name if isinstance(name, Backbone) else _entry(name)
+    if backbone.name == "tiny":
+        raise WeightsError("the backbone tiny is embedded in the package and cannot be removed")
+    target = folder() / backbone.file
+    present = [path for path in (target, target.with_name(target.name + ".part")) if path.is_file()]
+    if not present:
+        raise WeightsError(f"the backbone {backbone.name} is not installed, there is nothing to remove")
+    freed = sum(path.stat().st_size for path in present)
+    try:
+        for path in present:
+            path.unlink()
+    except OSError as error:
+        raise WeightsError(f"{error.filename} cannot be removed: {error.strerror}; close programs using it") from error
+    return freed
+
+
+def verify(path: str | Path, backbone: Backbone) -> None:
+    """Compare size and SHA-256 with the published ones, where there are any. Raises WeightsError where they differ."""
+    difference = _difference(Path(path), backbone)
+    if difference:
+        raise WeightsError(f"{path} is not {backbone.file} as published: {difference}; download or copy it again")
+
+
+def _difference(path: Path, backbone: Backbone) -> str | None:
+    """What tells the file from the published one, or None."""
+    size = path.stat().st_size
+    if backbone.size is not None and size != backbone.size:
+        return f"it has {size:,} bytes, expected {backbone.size:,}"
+    if backbone.sha256 is None:
+        return None if _starts_as_weights(path) else "it does not start as a file of weights"
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    if digest.hexdigest() != backbone.sha256:
+        return f"its SHA-256 is {digest.hexdigest()}, expected {backbone.sha256}"
+    return None
+
+
+def _starts_as_weights(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(16)
+    return any(start[place:].startswith(sign) for place, signs in _STARTS.items() for sign in signs)
+
+
+def _settle(temporary: Path, target: Path, backbone: Backbone, source: str) -> Path:
+    """Rename a verified file into place; one that is not as published is removed."""
+    difference = _difference(temporary, backbone)
+    if difference:
+        temporary.unlink()
+        raise WeightsError(
+            f"{source} is not {backbone.file} as published: {difference}; it was removed, download or copy it again"
+        )
+    os.replace(temporary, target)
+    return target
+
+
+def _entry(name: str) -> Backbone:
+    if name not in TABLE:
+        raise WeightsError(f"there is no backbone {name!r}; choose one of {', '.join(TABLE)}")
+    return TABLE[name]
+
+
+def _obtaining(backbone: Backbone) -> str:
+    """What to type to get it."""
+    local = f"promise backbones --install {backbone.name} {backbone.file}"
+    if backbone.url is None:
+        return f"get {backbone.file} from its authors, then: {local}"
+    return f"run promise backbones --download {backbone.name}, or install a file you have: {local}"
 
 
 def _listing() -> str:

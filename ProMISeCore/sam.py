@@ -1,7 +1,7 @@
 """A Segment Anything model of any backbone: built from parts, loaded strictly, frozen, asked for features and masks.
 
 Kirillov et al. 2023 (arXiv 2304.02643); the prompt encoder, mask decoder and ViT are segment_anything's own modules.
-What the method needs beside them, block features and shifted mask tokens, is asked for in arguments; nothing is patched.
+What the method needs beside them, block features and shifted mask tokens, is an argument; nothing is patched.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def _vit(width: int, depth: int, heads: int, global_blocks: tuple[int, ...]) -> 
     def encoder(side: int) -> nn.Module:
         return ImageEncoderViT(
             img_size=side, patch_size=_STRIDE, embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=4,
-            out_chans=_WIDTH, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6), use_rel_pos=True, window_size=14,
-            global_attn_indexes=global_blocks,
+            out_chans=_WIDTH, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6), use_rel_pos=True,
+            window_size=14, global_attn_indexes=global_blocks,
         )  # fmt: skip
 
     return _Architecture(encoder, 1024, depth, width, ("image_encoder.patch_embed.proj.weight", width))
@@ -134,7 +134,8 @@ class Sam(nn.Module):
 
         embedding (B, 256, G, G); points (B, n, 2) x, y in frame pixels with labels (B, n): 1 target, 0 background,
         −1 nothing; box (B, 4) x, y, x, y in frame pixels; mask (B, 1, S/4, S/4) logits; shift (B, 4, 256) is added to
-        the mask tokens. Any may be absent; a batch of 1 is repeated over the others'. Raises InputError for other shapes.
+        the mask tokens. Any may be absent; a batch of 1 is repeated over the others'. Raises InputError for shapes that
+        do not fit.
         """
         logits, iou = self.decode_tokens(embedding, points, labels, box, mask, shift)
         return logits[:, 1:], iou[:, 1:]
