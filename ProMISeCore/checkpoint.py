@@ -30,17 +30,24 @@ def read(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} is {what}; expected a file of weights (.pth, .pt or .safetensors)")
     if path.stat().st_size == 0:
         raise WeightsError(f"{path} is empty; download or copy it again")
-    tensors = _read_safetensors(path) if _is_safetensors(path) else _unwrap(_read_torch(path), path)
+    start = _start(path)
+    if start[8:] == b"{" or path.suffix.lower() == ".safetensors":  # eight bytes of length, then JSON
+        tensors = _read_safetensors(path)
+    elif start.startswith((b"PK", b"\x80")):  # a zip archive (PyTorch ≥ 1.6), a pickle (before)
+        tensors = _unwrap(_read_torch(path), path)
+    else:
+        raise WeightsError(f"{path} is no file of weights, it starts with {start!r}; download or copy it again")
     if not tensors:
         raise WeightsError(f"{path} holds no tensors; expected the weights of a network")
     return tensors
 
 
-def _is_safetensors(path: Path) -> bool:
-    """By what it starts with (eight bytes of length, then JSON), or by its name."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    return start[8:9] == b"{" or path.suffix.lower() == ".safetensors"
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(9)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}; check its rights") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -62,20 +69,19 @@ def _read_torch(path: Path) -> object:
         raise WeightsError(f"there is not enough memory to read {path}; close other programs") from error
     except Exception as error:  # noqa: BLE001  damaged files raise whatever the unpickler stumbles over
         raise WeightsError(
-            f"{path} cannot be read as PyTorch weights ({_short(error)}): it is cut off or something else; "
-            "download or copy it again"
+            f"{path} cannot be read as PyTorch weights, it is cut off or something else; download or copy it again "
+            f"({_short(error)})"
         ) from error
 
 
 def _refusal(error: pickle.UnpicklingError) -> str:
     """Why the safe unpickler stopped: code in the file, or no pickle at all."""
-    text = str(error)
-    if "Unsupported" in text or "GLOBAL" in text or "WeightsUnpickler" in text:
+    if any(word in str(error) for word in ("Unsupported", "GLOBAL", "weights_only")):
         return (
             "holds more than tensors and was refused, because loading it could run code hidden in it; "
             "ask its authors for a file of weights only (a state_dict, or .safetensors)"
         )
-    return f"cannot be read as PyTorch weights ({_short(error)}): it is cut off or something else; download it again"
+    return f"cannot be read as PyTorch weights, it is cut off or something else; download it again ({_short(error)})"
 
 
 def _unwrap(loaded: object, path: Path) -> dict[str, Tensor]:
