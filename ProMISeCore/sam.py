@@ -28,6 +28,7 @@ _WIDTH = 256  # of embeddings and tokens
 _SMALLEST_SIDE = 64
 _LISTED = 6  # keys shown per kind of disagreement
 _POSITION = "image_encoder.pos_embed"
+_PROBLEMS = ("missing", "unexpected", "of another shape", "of another type of number")
 _LEARNED = ("apm", "ips", "ffn.")  # what the method's own parts are called in the authors' checkpoints
 
 
@@ -332,14 +333,17 @@ def _fit(tensors: Mapping[str, Tensor], sam: Sam) -> dict[str, Tensor]:
 
 def _check(tensors: Mapping[str, Tensor], sam: Sam, path: Path) -> None:
     """Raise one WeightsError that names every kind of disagreement between the file and the architecture."""
-    expected = {key: tuple(value.shape) for key, value in sam.state_dict().items()}
-    got = {key: tuple(value.shape) for key, value in tensors.items()}
-    missing, unexpected = sorted(expected.keys() - got.keys()), sorted(got.keys() - expected.keys())
-    other = [f"{key} is {got[key]}, not {expected[key]}" for key in sorted(expected.keys() & got.keys())
-             if got[key] != expected[key]]  # fmt: skip
+    own = sam.state_dict()
+    missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    both = sorted(own.keys() & tensors.keys())
+    other = [
+        f"{key} is {tuple(tensors[key].shape)}, not {tuple(own[key].shape)}"
+        for key in both if tensors[key].shape != own[key].shape
+    ]  # fmt: skip
+    integer = [key for key in both if tensors[key].is_floating_point() != own[key].is_floating_point()]
     problems = [
         f"{len(found)} {what} ({_some(found)})"
-        for what, found in (("missing", missing), ("unexpected", unexpected), ("of another shape", other))
+        for what, found in zip(_PROBLEMS, (missing, unexpected, other, integer), strict=True)
         if found
     ]
     if not problems:

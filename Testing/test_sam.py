@@ -341,12 +341,14 @@ def test_everything_that_does_not_fit_in_one_message(tmp_path: Path) -> None:
     state = build("tiny").state_dict()
     del state["mask_decoder.iou_token.weight"], state["prompt_encoder.no_mask_embed.weight"]
     state |= {"extra.weight": torch.zeros(1), "mask_decoder.mask_tokens.weight": torch.zeros(3, 256)}
+    state["image_encoder.stem.bias"] = torch.zeros(32, dtype=torch.int64)
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(WeightsError) as caught:
         load(tmp_path / "odd.pth")
     message = str(caught.value)
     assert "2 missing (mask_decoder.iou_token.weight, prompt_encoder.no_mask_embed.weight)" in message
     assert "1 unexpected (extra.weight)" in message and "\n" not in message
+    assert "1 of another type of number (image_encoder.stem.bias)" in message
     assert "1 of another shape (mask_decoder.mask_tokens.weight is (3, 256), not (4, 256))" in message
 
 
