@@ -33,6 +33,9 @@ class Server(ThreadingHTTPServer):
     length = True
     asked: list[str | None]
 
+    def handle_error(self, request, client_address) -> None:
+        """Clients that hang up are part of the tests."""
+
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
