@@ -161,17 +161,25 @@ class Sam(nn.Module):
             tokens = tokens + self._placed(shift)
         batch = _common_batch(embedding=embedding, prompts=sparse, shift=tokens)
         queries = [decoder.iou_token.weight.expand(batch, -1, -1), *(_repeat(x, batch) for x in (tokens, sparse))]
-        source = _repeat(embedding + dense, batch)
+        source = _repeat(_pixels_first(embedding + dense), batch)
         hidden, source = decoder.transformer(source, _repeat(position, batch), torch.cat(queries, dim=1))
         return self._read_out(hidden, source)
 
     def _read_out(self, hidden: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-        """The decoder's outputs from the transformer's tokens (B, 5 + n, 256) and pixels (B, G·G, 256)."""
+        """The decoder's outputs from the transformer's tokens (B, 5 + n, 256) and pixels (B, G·G, 256).
+
+        The transposed convolutions of `output_upscaling` are 2×2 with stride 2 and do not overlap, so each cell of the
+        grid makes its own 4×4 logits: the same sums as segment_anything's, as matrix products that move no pixels.
+        """
         decoder, batch = self.mask_decoder, hidden.shape[0]
-        pixels = decoder.output_upscaling(source.transpose(1, 2).reshape(batch, -1, self.grid, self.grid))
+        first, norm, activation, second, _ = decoder.output_upscaling
+        fine = _cells(source, first)  # (B, G·G, 4, 64)
+        fine = activation(F.layer_norm(fine, norm.weight.shape, norm.weight, norm.bias, norm.eps))
+        finer = activation(_cells(fine, second)).flatten(1, -2)  # (B, G·G·16, 32): cell, quarter, quarter of a quarter
         networks = decoder.output_hypernetworks_mlps
-        kernels = torch.stack([network(hidden[:, 1 + i]) for i, network in enumerate(networks)], dim=1)  # (B, 4, 32)
-        logits = (kernels @ pixels.flatten(2)).unflatten(-1, pixels.shape[-2:])
+        kernels = torch.stack([network(hidden[:, 1 + i]) for i, network in enumerate(networks)], dim=2)  # (B, 32, 4)
+        logits = (finer @ kernels).view(batch, self.grid, self.grid, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
+        logits = logits.reshape(batch, -1, 4 * self.grid, 4 * self.grid)
         return logits.float(), decoder.iou_prediction_head(hidden[:, 0]).float()
 
     def _embed_prompts(
@@ -201,11 +209,11 @@ class Sam(nn.Module):
     def _dense_position(self) -> Tensor:
         """The position code of the grid (1, 256, G, G); kept between calls once the weights are frozen."""
         if not self.frozen:
-            return self.prompt_encoder.get_dense_pe()
+            return _pixels_first(self.prompt_encoder.get_dense_pe())
         key = (self.grid, self.mask_decoder.iou_token.weight.device)
         if self._position is None or self._position[0] != key:
             with torch.inference_mode(False), torch.no_grad():
-                self._position = (key, self.prompt_encoder.get_dense_pe())
+                self._position = (key, _pixels_first(self.prompt_encoder.get_dense_pe()))
         return self._position[1]
 
     def _placed(self, x: Tensor) -> Tensor:
@@ -379,6 +387,17 @@ def _common_batch(**tensors: Tensor) -> int:
 
 def _repeat(x: Tensor, batch: int) -> Tensor:
     return x if x.shape[0] == batch else x.expand(batch, *x.shape[1:])
+
+
+def _pixels_first(x: Tensor) -> Tensor:
+    """The same (B, C, H, W), laid out as (B, H·W, C) in memory, which is how the decoder's transformer reads it."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _cells(x: Tensor, convolution: nn.ConvTranspose2d) -> Tensor:
+    """A transposed 2×2 convolution with stride 2 of cells (…, C): the four quarters (…, 4, C') of each, row by row."""
+    weight = convolution.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (4·C', C)
+    return F.linear(x, weight, convolution.bias.repeat(4)).unflatten(-1, (4, -1))
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager:
