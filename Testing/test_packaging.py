@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import ProMISeCore
+from ProMISeCore import __main__ as command_line
+from ProMISeCore import packs
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "ProMISeCore"
@@ -155,3 +157,15 @@ def test_readme_names_every_top_level_file() -> None:
     names = {path.relative_to(ROOT).parts[0] for path in tracked()}
     named = {name.split("/")[0] for name in re.findall(r"`([^`\n]+)`", text("README.md"))}
     assert sorted(names - named) == []
+
+
+def test_readme_explains_every_command() -> None:
+    explained = set(re.findall(r"^\| `promise (\w+)", text("README.md"), re.MULTILINE))
+    assert explained == set(command_line.COMMANDS)
+
+
+def test_documented_manifest_is_valid_and_every_field_is_explained() -> None:
+    page = text("docs/file-formats.md")
+    example = json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL).group(1))
+    packs.parse(example)
+    assert [key for key in example if f"`{key}`" not in page and f"`{key}[]" not in page] == []
