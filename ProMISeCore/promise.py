@@ -1,0 +1,201 @@
+"""The method in one module: encode, place points, shift the mask tokens, decode. All of SAM stays frozen.
+
+Wang et al. 2024 (arXiv 2403.04164), with any number of targets on one embedding and prompts of a person beside APM's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ProMISeCore.apm import ApmCross, ApmLite, ApmResnet
+from ProMISeCore.errors import InputError, WeightsError
+from ProMISeCore.ips import Ips, IpsStatic
+from ProMISeCore.manifest import Manifest, TargetInfo
+from ProMISeCore.presence import Presence
+from ProMISeCore.sam import Sam
+
+_LISTED = 6  # keys shown per kind of disagreement
+
+
+@dataclass
+class Encoded:
+    """What the encoder gives for B frames: embedding (B, 256, G, G); features (B, E, G, G) after `Promise.blocks`."""
+
+    embedding: Tensor
+    features: list[Tensor] = field(default_factory=list)
+
+
+@dataclass
+class Output:
+    """Masks of one target on B frames; None for what there is not.
+
+    logits (B, 3, S/4, S/4) of mask tokens 1, 2, 3, of which the method's mask is the first, and their predicted iou
+    (B, 3); points (B, N, 2) x, y in frame pixels that were used, with labels (B, N) 1 target, 0 background; shift
+    (B, 4, 256) that was added to the mask tokens; presence (B,), the probability that the target is there.
+    """
+
+    logits: Tensor
+    iou: Tensor
+    points: Tensor | None = None
+    labels: Tensor | None = None
+    shift: Tensor | None = None
+    presence: Tensor | None = None
+
+
+class Target(nn.Module):
+    """What is learned for one target; any part may be None. point_labels (N,): of APM's points, 1 or 0."""
+
+    def __init__(
+        self,
+        apm: ApmLite | ApmResnet | ApmCross | None,
+        ips: Ips | IpsStatic | None,
+        presence: Presence | None,
+        point_labels: Tensor,
+    ) -> None:
+        super().__init__()
+        self.apm, self.ips, self.presence = apm, ips, presence
+        self.register_buffer("point_labels", point_labels, persistent=False)
+
+    @classmethod
+    def of(cls, info: TargetInfo, sam: Sam) -> Target:
+        """New weights as the manifest describes them. Raises WeightsError where they do not fit the backbone."""
+        labels = torch.tensor(list(info.point_labels), dtype=torch.long)
+        presence = None if info.presence is None else Presence(info.presence["width"])
+        return cls(_apm(info, sam), _ips(info), presence, labels)
+
+
+def _apm(info: TargetInfo, sam: Sam) -> nn.Module | None:
+    if info.apm is None:
+        return None
+    kind, count = info.apm["kind"], info.apm["count"]
+    if kind == "lite":
+        return ApmLite(count, info.apm["width"])
+    if not sam.depth:
+        raise WeightsError(
+            f"the APM {kind!r} of {info.name!r} reads features of encoder blocks, but {sam.name} has none; "
+            "use a ViT backbone, or the APM 'lite'"
+        )
+    return {"resnet": ApmResnet, "cross": ApmCross}[kind](sam.embed_width, count, sam.depth)
+
+
+def _ips(info: TargetInfo) -> nn.Module | None:
+    if info.ips is None:
+        return None
+    return Ips(info.ips["hidden"]) if info.ips["kind"] == "pae" else IpsStatic()
+
+
+class Promise(nn.Module):
+    """A frozen backbone and the targets of a pack.
+
+    manifest: of the pack; targets: name → Target in the manifest's order, new ones unless given. blocks: encoder blocks
+    whose features the APMs read. Raises WeightsError where the backbone is not the manifest's.
+    """
+
+    def __init__(self, sam: Sam, manifest: Manifest, targets: Mapping[str, Target] | None = None) -> None:
+        super().__init__()
+        self.sam, self.manifest = sam.freeze(), manifest
+        _check_backbone(sam, manifest)
+        names = [info.name for info in manifest.targets]
+        if targets is None:
+            targets = {info.name: Target.of(info, sam) for info in manifest.targets}
+        elif list(targets) != names:
+            raise WeightsError(f"the targets are {', '.join(targets)}; the manifest's are {', '.join(names)}")
+        self._parts = nn.ModuleList(targets.values()).to(next(sam.parameters()).device)
+        read = [block for target in self._parts if target.apm is not None for block in target.apm.blocks]
+        self.blocks: tuple[int, ...] = tuple(dict.fromkeys(read))
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        """Name → Target, in the manifest's order."""
+        return dict(zip((info.name for info in self.manifest.targets), self._parts, strict=True))
+
+    def forward(self, images: Tensor, target: str | None = None) -> Output:
+        """Frames (B, 3, S, S), float, normalised as SAM's, to masks of a target (the first unless named)."""
+        return self.solve(self.encode(images), target)
+
+    def encode(self, images: Tensor) -> Encoded:
+        """What any target needs of frames (B, 3, S, S). Raises InputError for other shapes or types."""
+        if not isinstance(images, Tensor) or not images.is_floating_point():
+            given = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise InputError(f"images are {given}; expected a tensor of floats, (pixel − mean) / deviation as SAM's")
+        return Encoded(*self.sam.encode_with_features(images, self.blocks))
+
+    def solve(
+        self,
+        encoded: Encoded,
+        target: str | None = None,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        box: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Output:
+        """Masks of a target (the first unless named), from the prompts given, or from APM's points where none are.
+
+        Prompts as `Sam.decode` takes them. The tokens are shifted in either case. Raises InputError.
+        """
+        chosen, embedding = self._chosen(target), encoded.embedding
+        if points is labels is box is mask is None and chosen.apm is not None:
+            features = [encoded.features[self.blocks.index(block)] for block in chosen.apm.blocks]
+            points = chosen.apm(embedding, features) * self.sam.side
+            labels = chosen.point_labels.expand(len(points), -1)
+        shift = None if chosen.ips is None else chosen.ips(embedding)
+        logits, iou = self.sam.decode(embedding, points, labels, box, mask, shift)
+        presence = None if chosen.presence is None else chosen.presence(embedding).sigmoid()
+        if points is not None:
+            points, labels = points.expand(len(logits), -1, -1), labels.expand(len(logits), -1)
+        return Output(logits, iou, points, labels, shift, presence)
+
+    def _chosen(self, name: str | None) -> Target:
+        if name is None:
+            return self._parts[0]
+        if name not in self.targets:
+            raise InputError(f"the pack has no target {name!r}; it has {', '.join(self.targets)}")
+        return self.targets[name]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a pack holds: `<number of the target>.apm.…`, `.ips.…`, `.presence.…`. Nothing of SAM.
+
+        Batch normalisation's counts of batches are left out: they are not used.
+        """
+        return {key: value for key, value in self._parts.state_dict().items() if value.is_floating_point()}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor], source: str = "the pack") -> Promise:
+        """Take a pack's tensors. Raises one WeightsError for all that does not fit the manifest."""
+        own = self.tensors()
+        problems = {
+            "missing": sorted(own.keys() - tensors.keys()),
+            "unexpected": sorted(tensors.keys() - own.keys()),
+            "of another shape": [
+                f"{key} is {tuple(tensors[key].shape)}, not {tuple(own[key].shape)}"
+                for key in sorted(own.keys() & tensors.keys()) if tensors[key].shape != own[key].shape
+            ],
+        }  # fmt: skip
+        told = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in problems.items() if keys]
+        if told:
+            raise WeightsError(f"{source} does not hold what its manifest describes: tensors {'; '.join(told)}")
+        self._parts.load_state_dict(self._parts.state_dict() | dict(tensors))
+        return self
+
+
+def _check_backbone(sam: Sam, manifest: Manifest) -> None:
+    expected = manifest.backbone
+    if sam.fingerprint() != expected.fingerprint:
+        raise WeightsError(
+            f"the pack {manifest.name!r} was made for the backbone {expected.name} with fingerprint "
+            f"{expected.fingerprint[:12]}…, got {sam.name} with {sam.fingerprint()[:12]}…; use the backbone it was "
+            "made for, or train the pack again on this one"
+        )
+    if sam.side != expected.side:
+        raise WeightsError(
+            f"the pack {manifest.name!r} was made for frames of side {expected.side}, the backbone was loaded for "
+            f"{sam.side}; load it with side={expected.side}"
+        )
+
+
+def _some(keys: list[str]) -> str:
+    rest = len(keys) - _LISTED
+    return ", ".join(keys[:_LISTED]) + (f", … and {rest} more" if rest > 0 else "")
