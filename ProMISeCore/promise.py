@@ -176,7 +176,7 @@ class Promise(nn.Module):
         }  # fmt: skip
         told = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in problems.items() if keys]
         if told:
-            raise WeightsError(f"{source} does not hold what its manifest describes: tensors {'; '.join(told)}")
+            raise WeightsError(f"{source} does not hold what {self.manifest.name!r} needs: tensors {'; '.join(told)}")
         self._parts.load_state_dict(self._parts.state_dict() | dict(tensors))
         return self
 
