@@ -34,7 +34,7 @@ def _has_mps() -> bool:
     return torch.backends.mps.is_available()
 
 
-def _cpu_has_bfloat16() -> bool:
+def cpu_has_bfloat16() -> bool:
     """True where the CPU multiplies bfloat16 itself (AVX-512 BF16 or AMX) instead of emulating it."""
     asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name)() for name in asked if hasattr(torch.cpu, name))
@@ -44,7 +44,7 @@ def encoder_dtype(device: torch.device, architecture: str) -> torch.dtype:
     """Precision of the encoder's matrix products; everything after the encoder is float32."""
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
         return torch.bfloat16
-    if device.type == "cpu" and architecture in _CPU_BFLOAT16 and _cpu_has_bfloat16():
+    if device.type == "cpu" and architecture in _CPU_BFLOAT16 and cpu_has_bfloat16():
         return torch.bfloat16
     return torch.float32
 

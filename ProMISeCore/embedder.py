@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TypeVar
 
 import numpy as np
@@ -46,6 +47,11 @@ class Embedder:
         self._recent = _Recent(RECENT_BYTES)
         self._fixed_batch = batch
         self._use(devices.choose(device))
+
+    @property
+    def precision(self) -> str:
+        """Of the encoder: "float32" or "bfloat16"."""
+        return str(self._dtype).removeprefix("torch.")
 
     def knows(self, n: int, image: Tensor) -> bool:
         """Whether image n, (3, S, S) normalised, needs no encoding."""
@@ -89,7 +95,7 @@ class Embedder:
 
     def _use(self, device: torch.device) -> None:
         self.device = device
-        self._dtype = devices.encoder_dtype(device, self.model.sam.name)
+        self._dtype = devices.encoder_dtype(device, self.model.sam.architecture)
         self.batch = self._fixed_batch or devices.first_batch(device)
         self.model.to(device)
 
@@ -109,12 +115,13 @@ class Embedder:
             )
 
     def _key(self, image: Tensor) -> str:
-        dtype = str(self._dtype).removeprefix("torch.")
-        return key(memoryview(image.numpy()).cast("B"), self.model.sam.fingerprint(), dtype, self.model.blocks)
+        pixels = memoryview(image.numpy()).cast("B")
+        return key(pixels, self.model.sam.fingerprint(), self.precision, self.model.blocks)
 
     @torch.inference_mode()
     def _encode(self, images: list[Tensor]) -> list[Arrays]:
-        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+        exact = self._dtype == torch.float32
+        with nullcontext() if exact else torch.autocast(self.device.type, self._dtype):
             encoded = self.model.encode(torch.stack(images).to(self.device))
         names = ["embedding", *[f"block{block}" for block in self.model.blocks]]
         halves = [_half(tensor) for tensor in (encoded.embedding, *encoded.features)]

@@ -22,6 +22,8 @@ from ProMISeCore.volumes import AXES, Stack, Volume, Window, pictures
 
 #: A slice must have at least this many pixels along both sides to show anything.
 LEAST_PIXELS = 4
+#: What Python, torch and the reading of files take before anything is segmented.
+_PROCESS_BYTES = 400_000_000
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,11 @@ class Segmenter:
     def device(self) -> torch.device:
         """Where the model is now; the CPU after an accelerator's memory ran out."""
         return self._embedder.device
+
+    @property
+    def precision(self) -> str:
+        """Of the encoder: "float32" or "bfloat16"."""
+        return self._embedder.precision
 
     # Passes over the volume
 
@@ -327,9 +334,10 @@ class Segmenter:
         count, height, width = self.stack.shape
         if min(height, width) < LEAST_PIXELS:
             thin = "" if self.volume.picture else "; slice it along another axis (--axis), where it is not thin"
+            what = "is" if self.volume.picture else f"has {self.stack.axis} slices of"
             raise InputError(
-                f"{self.volume.name!r} has {self.stack.axis} slices of only {height} × {width} pixels, at least "
-                f"{LEAST_PIXELS} × {LEAST_PIXELS} are needed{thin}"
+                f"{self.volume.name!r} {what} only {height} × {width} pixels, at least {LEAST_PIXELS} × {LEAST_PIXELS} "
+                f"are needed{thin}"
             )
         if self.volume.voxels.min() == self.volume.voxels.max():
             raise InputError(f"{self.volume.name!r} is constant ({self.volume.voxels.flat[0]}): it shows nothing")
@@ -344,8 +352,8 @@ class Segmenter:
         weights = sum(tensor.numel() * tensor.element_size() for tensor in self.model.state_dict().values())
         kept = min(RECENT_BYTES, len(self) * bytes_per_slice)
         results = (1 + 2 * len(self.targets)) * int(np.prod(self.stack.shape))  # masks, twice when handed out
-        working = devices.working_bytes(sam.name, sam.side)
-        return weights + kept + results + self.volume.voxels.nbytes + working
+        working = devices.working_bytes(sam.architecture, sam.side)
+        return _PROCESS_BYTES + weights + kept + results + self.volume.voxels.nbytes + working
 
 
 def _only(result: SliceResult, target: str) -> SliceResult:

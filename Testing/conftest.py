@@ -1,8 +1,10 @@
-"""What every test may rely on: one thread, an own home folder, and where the shared data would be."""
+"""What every test may rely on: one thread, an own home folder, tiny models, and where the shared data would be."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,68 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("the shared data is not beside the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_sam():
+    """A frozen `tiny` backbone with random weights at frame side 64, the same in every session."""
+    import torch
+
+    from ProMISeCore import sam
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    return sam.build("tiny", 64).freeze()
+
+
+@pytest.fixture
+def tiny_model(tiny_sam) -> Callable:
+    """`tiny_model(targets=("a", "b"), **changes)`: a model of random targets; changes go into its manifest."""
+    import torch
+
+    from ProMISeCore import packs
+    from ProMISeCore.promise import Promise
+
+    def make(targets: tuple[str, ...] = ("a", "b"), **changes) -> Promise:
+        torch.manual_seed(1)
+        infos = [
+            packs.TargetInfo(
+                name,
+                (1.0, 0.5 * (number % 2), 0.0),
+                apm={"kind": "lite", "count": 4, "width": 16},
+                ips={"kind": "pae", "hidden": 16},
+                presence={"width": 16},
+                point_labels=(1, 1, 0, 0),
+            )
+            for number, name in enumerate(targets)
+        ]
+        manifest = packs.Manifest(
+            name="test",
+            backbone=packs.BackboneInfo("tiny", tiny_sam.fingerprint(), tiny_sam.side),
+            targets=tuple(infos),
+            modality="MR",
+            orientation="axial",
+            window={"mode": "percentile", "low": 0.5, "high": 99.5},
+            presence_threshold=0.0,
+            exclusive=False,
+        )
+        return Promise(tiny_sam, replace(manifest, **changes)).eval()
+
+    return make
+
+
+@pytest.fixture
+def weights(tiny_model, tmp_path: Path) -> Callable:
+    """`weights(**as for tiny_model)`: the model as files, and the arguments that name them on the command line."""
+    from safetensors.torch import save_file
+
+    from ProMISeCore import packs
+
+    def save(targets: tuple[str, ...] = ("a", "b"), **changes) -> list[str]:
+        model = tiny_model(targets, **changes)
+        pack, backbone = tmp_path / "weights" / "test.safetensors", tmp_path / "weights" / "backbone.safetensors"
+        packs.save(pack, model.manifest, model.tensors())
+        save_file({key: value.contiguous() for key, value in model.sam.state_dict().items()}, backbone)
+        return ["--pack", str(pack), "--backbone", str(backbone), "--device", "cpu"]
+
+    return save

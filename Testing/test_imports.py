@@ -14,12 +14,14 @@ CORE = ROOT / "ProMISeCore"
 
 #: Usable before torch is installed; then networks, assembly, use, and the doors.
 TIERS = {
-    0: """__init__ errors volumes reading dicom packs backbones cache corpus exports phantom markups contact_sheet
-        bitmap_font nrrd terminology whole_file pairs terminal""".split(),
-    1: "segment_anything_parts frame sam tiny_vit tiny apm ips presence scores devices masks simulate augment".split(),
-    2: "promise reference".split(),
-    3: "embedder segmenter dataset train pretrain".split(),
-    4: "__main__ segment evaluate inventory bench".split(),
+    0: ["__init__", "errors", "volumes", "reading", "damage", "dicom", "packs", "manifest", "backbones", "downloading"]
+    + ["cache", "corpus", "exports", "phantom", "markups", "contact_sheet", "bitmap_font", "nrrd", "terminology"]
+    + ["whole_file", "pairs", "terminal"],
+    1: ["segment_anything_parts", "checkpoint", "frame", "sam", "tiny_vit", "tiny", "apm", "ips", "presence", "scores"]
+    + ["devices", "masks", "simulate", "augment"],
+    2: ["promise", "reference"],
+    3: ["embedder", "segmenter", "dataset", "train", "training", "pretrain"],
+    4: ["__main__", "segment", "evaluate", "inventory", "bench"],
 }
 TIER = {name: tier for tier, names in TIERS.items() for name in names}
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
@@ -32,7 +34,7 @@ def imports(path: Path, lazily: bool) -> set[str]:
     """Modules imported by a file, ours as `ProMISeCore.<name>`; with those inside functions if `lazily`."""
     found: set[str] = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree) if lazily else _at_load(tree):
+    for node in _statements(tree, lazily):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -42,15 +44,15 @@ def imports(path: Path, lazily: bool) -> set[str]:
     return found
 
 
-def _at_load(node: ast.AST):
-    """Statements that run when the file is imported: not in functions, not for type checkers only."""
+def _statements(node: ast.AST, lazily: bool):
+    """What runs when the file is imported, and with `lazily` also later; not what is for type checkers only."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and not lazily:
             continue
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             continue
         yield child
-        yield from _at_load(child)
+        yield from _statements(child, lazily)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -1,0 +1,156 @@
+"""What is installed: `promise packs`, `backbones`, `import` and `cache`."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ProMISeCore import backbones, packs
+from ProMISeCore.cache import Cache
+from ProMISeCore.errors import WeightsError
+from ProMISeCore.terminal import amount, say, table
+from ProMISeCore.whole_file import replacing
+
+
+def add_packs_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `promise packs`."""
+    parser.add_argument("--install", type=Path, metavar="FILE", help="check a pack and copy it to the others")
+    parser.add_argument("--remove", metavar="NAME", help="remove an installed pack")
+
+
+def run_packs(arguments: argparse.Namespace) -> None:
+    """Install, remove, or list."""
+    if arguments.install is not None:
+        print(f"installed {install_pack(arguments.install)}")
+    elif arguments.remove is not None:
+        print(f"removed {remove_pack(arguments.remove)}")
+    else:
+        print(_packs_table())
+
+
+def install_pack(file: Path) -> Path:
+    """Check a pack and copy it to `packs.folder()`, where it is found by its file's name. Raises WeightsError."""
+    packs.read_manifest(file)
+    target = packs.folder() / file.name
+    if target.exists() and target.samefile(file):
+        return target
+    with replacing(target) as part:
+        shutil.copyfile(file, part)
+    return target
+
+
+def remove_pack(name: str) -> Path:
+    """Delete an installed pack; embedded ones and files elsewhere stay. Raises WeightsError."""
+    path = packs.folder() / f"{Path(name).stem}.safetensors"
+    if not path.is_file():
+        there = ", ".join(pack.path.stem for pack in packs.installed() if pack.path.parent == packs.folder()) or "none"
+        raise WeightsError(f"there is no installed pack {name!r} to remove; installed in {packs.folder()}: {there}")
+    path.unlink()
+    return path
+
+
+def _packs_table() -> str:
+    rows = [["pack", "targets", "modality", "backbone", "held-out Dice", "licence", "size", "where"]]
+    for pack in packs.installed():
+        manifest = pack.manifest
+        rows.append(
+            [
+                pack.path.stem,
+                ", ".join(target.name for target in manifest.targets),
+                f"{manifest.modality}, {manifest.orientation}",
+                manifest.backbone.name,
+                ", ".join(f"{score['target']} {score['dice']:.3f}" for score in manifest.scores) or "–",
+                manifest.licence,
+                amount(pack.path.stat().st_size),
+                "embedded" if pack.path.parent == packs.EMBEDDED else str(pack.path.parent),
+            ]
+        )
+    return table(rows) if len(rows) > 1 else "no packs are installed; make one with promise train or promise import"
+
+
+def add_backbones_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `promise backbones`."""
+    parser.add_argument("--download", metavar="NAME", help="fetch a backbone, verify and keep it")
+    parser.add_argument("--install", nargs=2, metavar=("NAME", "FILE"), help="verify a file you have and copy it")
+    parser.add_argument("--remove", metavar="NAME", help="delete a downloaded or installed backbone")
+
+
+def run_backbones(arguments: argparse.Namespace) -> None:
+    """Download, install, remove, or list."""
+    if arguments.download is not None:
+        print(f"downloaded {backbones.download(arguments.download, _download_progress())}")
+    elif arguments.install is not None:
+        print(f"installed {backbones.install(*arguments.install)}")
+    elif arguments.remove is not None:
+        print(f"removed {arguments.remove}, {amount(backbones.remove(arguments.remove))} freed")
+    else:
+        print(_backbones_table())
+
+
+def _backbones_table() -> str:
+    rows = [["backbone", "size", "licence", "frame", "installed", "what"]]
+    for backbone in backbones.TABLE.values():
+        path = backbones.location(backbone)
+        size = path.stat().st_size if path.is_file() else backbone.size
+        there = "yes" if path.is_file() else "no, --download" if backbone.url else "no, --install a file"
+        rows.append(
+            [
+                backbone.name,
+                amount(size) if size else "?",
+                backbone.licence,
+                str(backbone.side),
+                there,
+                backbone.summary,
+            ]
+        )
+    return table(rows)
+
+
+def _download_progress() -> Callable[[int, int | None], None] | None:
+    """A bar on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        return None
+    from tqdm import tqdm
+
+    bar = tqdm(unit="B", unit_scale=True, file=sys.stderr)
+
+    def advance(done: int, total: int | None) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return advance
+
+
+def add_import_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `promise import`."""
+    parser.add_argument("checkpoint", type=Path, help="the authors' checkpoint (.pt, .pth)")
+    parser.add_argument("--backbone", metavar="NAME", help="name or file of the SAM it was trained on")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="pack to write (.safetensors)")
+
+
+def run_import(arguments: argparse.Namespace) -> None:
+    """Write the pack and say what is in it."""
+    from ProMISeCore import reference
+
+    reference.import_checkpoint(arguments.checkpoint, arguments.backbone, arguments.out)
+    manifest = packs.read_manifest(arguments.out)
+    say(f"{manifest.name}: {', '.join(target.name for target in manifest.targets)} on {manifest.backbone.name}")
+    print(arguments.out)
+
+
+def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `promise cache`."""
+    parser.add_argument("--clear", action="store_true", help="remove every cached embedding")
+
+
+def run_cache(arguments: argparse.Namespace) -> None:
+    """Show folder, size and count; clear when asked to."""
+    cache = Cache()
+    size, count = cache.size()
+    if arguments.clear:
+        print(f"removed {cache.clear()} slices, {amount(size)}, from {cache.folder}")
+    else:
+        print(f"{cache.folder}: {count} slices, {amount(size)} of at most {amount(cache.cap_bytes)}")
