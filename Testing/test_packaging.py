@@ -11,7 +11,7 @@ import pytest
 
 import ProMISeCore
 from ProMISeCore import __main__ as command_line
-from ProMISeCore import packs
+from ProMISeCore.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "ProMISeCore"
@@ -167,5 +167,5 @@ def test_readme_explains_every_command() -> None:
 def test_documented_manifest_is_valid_and_every_field_is_explained() -> None:
     page = text("docs/file-formats.md")
     example = json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL).group(1))
-    packs.parse(example)
+    Manifest.of(example)
     assert [key for key in example if f"`{key}`" not in page and f"`{key}[]" not in page] == []
