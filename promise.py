@@ -130,11 +130,11 @@ def install(folder: Path, requirement: str, extras: list) -> None:
     if not runs([str(python), "-m", "pip", "--version"]):
         make_environment(folder, system_packages=not requirement)
     if requirement:
-        say(f"installing {requirement}, once: 0.2 GB to fetch, 3 GB on Linux where it brings CUDA; some minutes")
+        say(f"installing {requirement} unless it is there: 0.2 GB, or 3 GB on Linux where it brings CUDA; some minutes")
         pip_install(python, [requirement], "Start again to go on; PROMISE_TORCH chooses another version or build.")
     elif not runs([str(python), "-c", "import torch"]):
         raise Failure(f"PROMISE_TORCH=system, but {python} finds no PyTorch; unset it, or install PyTorch there.")
-    say("installing ProMISe and the packages it needs, about 100 MB")
+    say("installing ProMISe and the other packages it needs, about 100 MB")
     names = "[{}]".format(",".join(sorted(extras))) if extras else ""
     pip_install(python, ["--editable", str(ROOT) + names], "Start again to go on.")
 
