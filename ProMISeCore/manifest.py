@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -16,6 +16,9 @@ CHANNELS = ("repeat", "neighbours")
 PADDINGS = ("corner", "squeeze")
 _LONGEST = 20_000  # characters of a text
 _MOST_TARGETS = 64
+_HUGE = 1e300
+_SHORTENED = reprlib.Repr()
+_SHORTENED.maxstring = _SHORTENED.maxlong = _SHORTENED.maxother = 60
 _TRAINING = ("data", "cases", "licence", "command", "seconds")
 _SCORE = ("data", "cases", "target", "dice", "iou")
 #: kind → its settings with their least and largest value.
@@ -92,8 +95,12 @@ class Manifest:
         if problems:
             raise WeightsError(f"{source} cannot be used: {'; '.join(problems)}")
         backbone = BackboneInfo(**entries["backbone"])
-        targets = tuple(TargetInfo(**target) for target in entries["targets"])
-        return cls(**(entries | {"backbone": backbone, "targets": targets}))
+        targets = tuple(
+            TargetInfo(**target | {key: tuple(target[key]) for key in ("color", "point_labels")})
+            for target in entries["targets"]
+        )
+        scores = tuple(entries["scores"])
+        return cls(**entries | {"backbone": backbone, "targets": targets, "scores": scores})
 
     def entries(self) -> dict[str, Any]:
         """As JSON takes it; `Manifest.of(m.entries())` is `m` again."""
@@ -118,7 +125,7 @@ class _Checker:
             return [f"it is {_kind(entries)}; expected an object"]
         version = entries.get("format")
         if _is_whole(version) and version > FORMAT:
-            return [f"it has format {version}, this version knows {FORMAT}: update promise-slicer"]
+            return [f"it has format {_short(version)}, this version knows {FORMAT}: update promise-slicer"]
         if not self._keys("", entries, [f.name for f in fields(Manifest)]):
             return self.problems
         self._that(version == FORMAT and _is_whole(version), "format", version, str(FORMAT))
@@ -130,9 +137,10 @@ class _Checker:
             self._that(_among(entries[key], allowed), key, entries[key], " or ".join(allowed))
         for key in ("largest_component", "exclusive"):
             self._that(isinstance(entries[key], bool), key, entries[key], "true or false")
-        self._number("threshold", entries["threshold"], 0, 1)
+        threshold = entries["threshold"]
+        self._that(_is_number(threshold) and 0 < threshold < 1, "threshold", threshold, "a number between 0 and 1")
         self._number("presence_threshold", entries["presence_threshold"], 0, 1)
-        self._whole("opening", entries["opening"], 0, 99)
+        self._whole("opening", entries["opening"], 0, 31)
         self._backbone(entries["backbone"])
         self._window(entries["window"])
         self._targets(entries["targets"])
@@ -171,7 +179,9 @@ class _Checker:
             return
         for number, target in enumerate(targets):
             self._target(f"targets[{number}]", target)
-        names = [target["name"] for target in targets if isinstance(target, dict) and _among_text(target.get("name"))]
+        names = [
+            target["name"] for target in targets if isinstance(target, dict) and isinstance(target.get("name"), str)
+        ]
         doubled = sorted({name for name in names if names.count(name) > 1})
         self._that(not doubled, "targets", doubled, "a different name for each")
 
@@ -210,7 +220,7 @@ class _Checker:
             for key in ("data", "licence", "command"):
                 self._text(f"training.{key}", training[key])
             self._whole("training.cases", training["cases"], 0, 10**9)
-            self._number("training.seconds", training["seconds"], 0, math.inf)
+            self._number("training.seconds", training["seconds"], 0, 1e9)
 
     def _scores(self, scores: Any) -> None:
         if not isinstance(scores, list):
@@ -240,8 +250,9 @@ class _Checker:
         return not missing and not unknown
 
     def _text(self, place: str, value: Any, least: int = 0, most: int = _LONGEST) -> None:
-        fits = isinstance(value, str) and least <= len(value) <= most
-        self._that(fits, place, value, "text" if most == _LONGEST else f"{least} to {most} characters")
+        """Nothing that moves a terminal's cursor or cannot be written to a file."""
+        fits = isinstance(value, str) and least <= len(value) <= most and value.replace("\n", "").isprintable()
+        self._that(fits, place, value, f"{least} to {most} printable characters")
 
     def _whole(self, place: str, value: Any, least: int, most: int) -> None:
         self._that(_is_whole(value) and least <= value <= most, place, value, f"a whole number from {least} to {most}")
@@ -259,7 +270,8 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Finite; an integer too long for a float is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_HUGE < value < _HUGE
 
 
 def _is_name(value: Any) -> bool:
@@ -270,13 +282,8 @@ def _among(value: Any, allowed: Sequence[str]) -> bool:
     return isinstance(value, str) and value in allowed
 
 
-def _among_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return _SHORTENED.repr(value)
 
 
 def _kind(value: Any) -> str:

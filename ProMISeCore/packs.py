@@ -114,7 +114,7 @@ def find(name_or_path: str | Path) -> Path:
         for place in (folder(), EMBEDDED):
             if (place / (path.name.removesuffix(SUFFIX) + SUFFIX)).is_file():
                 return place / (path.name.removesuffix(SUFFIX) + SUFFIX)
-    names = ", ".join(sorted({found.stem for found in _candidates()})) or "none"
+    names = ", ".join(sorted(pack.path.stem for pack in installed())) or "none"
     raise WeightsError(f"there is no pack or file {str(name_or_path)!r}; installed are: {names}")
 
 

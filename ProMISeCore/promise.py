@@ -97,7 +97,7 @@ class Promise(nn.Module):
 
     def __init__(self, sam: Sam, manifest: Manifest, targets: Mapping[str, Target] | None = None) -> None:
         super().__init__()
-        self.sam, self.manifest = sam.freeze(), manifest
+        self.sam, self.manifest = sam.freeze(), manifest.check()
         _check_backbone(sam, manifest)
         names = [info.name for info in manifest.targets]
         if targets is None:
