@@ -3,7 +3,7 @@
 Three losses share each encoded picture: prompts as a user gives them (a first prompt, then a corrective click with the
 mask found so far); *shifts*, one learned change of the mask tokens per named class, so that the decoder, which stays
 frozen ever after, has learned to be steered the way Incremental Pattern Shifting steers it; and dense heads on the
-embedding, one per set. Shifts and heads are dropped at the end.
+embedding, one per set. Heads are dropped at the end; the shifts are kept aside, where the training of packs can start.
 """
 
 from __future__ import annotations
@@ -352,6 +352,8 @@ class Pretraining:
                 self._stage(ahead(self.arguments.workspace, side, self.arguments.seed + self.steps), end)
         set_side(self.sam, 512)
         self._store()
+        shifts = {name: shift.detach() for name, shift in self.aids.shifts.items()}
+        save(self.arguments.workspace / "shifts.safetensors", shifts, {"of": "named classes, (classes, 4, 256)"})
 
     def _stage(self, batches: Iterator[Batch], end: float) -> None:
         step, history, stored = Step(self.sam, self.aids, self.generator), [], time.monotonic()

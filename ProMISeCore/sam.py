@@ -280,7 +280,13 @@ def load(name_or_path: str | Path, device: str | torch.device = "cpu", side: int
     ViT's positions: absolute bicubic, relative linear. Raises WeightsError with everything that does not fit.
     """
     path = backbones.find(name_or_path)
-    tensors = checkpoint.read(path)
+    return from_tensors(checkpoint.read(path), path, device, side)
+
+
+def from_tensors(
+    tensors: Mapping[str, Tensor], path: Path, device: str | torch.device = "cpu", side: int | None = None
+) -> Sam:
+    """A frozen backbone from tensors that were read from `path`, as `load`."""
     architecture = recognise(tensors, path)
     with torch.device("meta"):
         sam = Sam(architecture, _side_of(tensors) if side is None else side)

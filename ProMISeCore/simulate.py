@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -107,3 +109,29 @@ def correction(masks: Tensor, found: Tensor, generator: torch.Generator | None =
     point = deepest_point(error) if generator is None else random_points(error, 1, generator)
     label = torch.where(error.flatten(1).any(1), positive.long(), torch.full_like(positive.long(), -1))
     return point, label[:, None]
+
+
+def places(mask: Tensor, labels: Sequence[int], width: int = 8) -> Tensor:
+    """Where good automatic points lie for `mask` (s, s) bool: (N, 2) as (x, y) in 0…1 of the frame; NaN if it is empty.
+
+    The plane around the mask's centre is cut into as many sectors as there are points of a label; each point is the
+    pixel of its sector, inside the mask (label 1) or in its surroundings (0), that is nearest to that part's centre.
+    """
+    if not mask.any():
+        return torch.full((len(labels), 2), torch.nan)
+    side = mask.shape[-1]
+    regions = {1: mask, 0: ring(mask[None], width)[0]}
+    centre = mask.nonzero().float().mean(0)
+    found = []
+    for label in sorted(set(labels), reverse=True):
+        region = regions[label] if regions[label].any() else mask
+        pixels = region.nonzero().float()
+        angle = torch.atan2(pixels[:, 0] - centre[0], pixels[:, 1] - centre[1])
+        count = list(labels).count(label)
+        sector = ((angle / (2 * math.pi) + 0.5) * count).long().clamp(max=count - 1)
+        for number in range(count):
+            own = pixels[sector == number] if (sector == number).any() else pixels
+            found.append((label, own[(own - own.mean(0)).square().sum(1).argmin()]))
+    queues = {label: [point for of, point in found if of == label] for label in set(labels)}
+    points = torch.stack([queues[label].pop(0) for label in labels])
+    return (points.flip(1) + 0.5) / side

@@ -1,0 +1,185 @@
+"""Training material of a pack: labelled slices, encoded once in several augmented views and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ProMISeCore import volumes
+from ProMISeCore.augment import Augment
+from ProMISeCore.errors import InputError
+from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD, Frame
+from ProMISeCore.pairs import Pair
+from ProMISeCore.sam import Sam
+from ProMISeCore.whole_file import replacing
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a pack learns: label value of each target, and how its volumes become frames (as in a manifest)."""
+
+    values: Mapping[str, int]
+    orientation: str
+    window: Mapping[str, float | str]
+    channels: str
+    padding: str
+
+
+class LabelledStack:
+    """The slices of one case with their labels, as frames of side S."""
+
+    def __init__(self, pair: Pair, task: Task, side: int) -> None:
+        volume, label = volumes.read(pair.image), volumes.read_label(pair.label)
+        if label.voxels.shape != volume.voxels.shape[:3]:
+            raise InputError(
+                f"{pair.label} has shape {label.voxels.shape}, {pair.image} {volume.voxels.shape[:3]} (K, J, I); "
+                "a label map must lie on its image's grid"
+            )
+        stack = volumes.Stack(volume, "image" if volume.picture else task.orientation)
+        self._pictures = volumes.pictures(stack, volumes.Window.of(task.window, volume.voxels), task.channels)
+        self.label = stack.canonical(label.voxels)
+        self.frame = Frame(*stack.shape[1:], side, task.padding, stack.spacing_rc)
+
+    def sample(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Slice n: picture (3, S, S) float 0…255, valid (1, S, S) 1 where there is content, label (1, S, S) float."""
+        frame = self.frame
+        mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+        picture = frame.image(self._pictures[n]) * deviation + mean
+        valid = torch.zeros(1, frame.side, frame.side)
+        valid[:, : frame.rows, : frame.columns] = 1
+        rows = ((np.arange(frame.rows) + 0.5) / frame.scale_xy[1]).astype(int).clip(0, frame.height - 1)
+        columns = ((np.arange(frame.columns) + 0.5) / frame.scale_xy[0]).astype(int).clip(0, frame.width - 1)
+        label = torch.zeros(1, frame.side, frame.side)
+        label[0, : frame.rows, : frame.columns] = torch.from_numpy(self.label[n][np.ix_(rows, columns)].astype(np.float32))
+        return picture, valid, label
+
+    def choose(self, most: int, task: Task, rng: np.random.Generator, empty_share: float = 0.25) -> list[int]:
+        """At most `most` slices, spread at random; a quarter of them without any target where there are such."""
+        filled = np.isin(self.label, list(task.values.values())).any((1, 2))
+        with_target, without = np.flatnonzero(filled), np.flatnonzero(~filled)
+        count_empty = min(len(without), round(empty_share * min(most, len(filled))))
+        count_filled = min(len(with_target), most - count_empty)
+        chosen = [rng.choice(pool, count, replace=False) for pool, count in ((with_target, count_filled), (without, count_empty))]
+        return sorted(int(n) for n in np.concatenate(chosen))
+
+
+@dataclass(frozen=True)
+class Views:
+    """Encoded views. M rows, T targets, s = S/4.
+
+    embedding (M, 256, G, G) and features {block: (M, E, G, G)} float16, memory-mapped; masks (M, T, s, s) bool;
+    case (M,) index of the case each row comes from.
+    """
+
+    embedding: np.ndarray
+    features: dict[int, np.ndarray]
+    masks: np.ndarray
+    case: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.case)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Embedding, features in the order of their blocks as asked for, and masks of some rows, float32 / bool."""
+        rows = np.asarray(rows)
+        features = [torch.from_numpy(array[rows].astype(np.float32)) for array in self.features.values()]
+        return torch.from_numpy(self.embedding[rows].astype(np.float32)), features, torch.from_numpy(self.masks[rows])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be encoded: for every row its case, slice and view; view 0 is the slice as it is."""
+
+    pairs: Sequence[Pair]
+    task: Task
+    rows: list[tuple[int, int, int]]
+    seed: int
+
+    def key(self, fingerprint: str, blocks: Sequence[int], augment: Augment) -> str:
+        """A name for these views that changes with anything they depend on."""
+        files = [(str(p.image.resolve()), p.image.stat().st_mtime_ns, p.label.stat().st_mtime_ns) for p in self.pairs]
+        parts = [fingerprint, list(blocks), asdict(augment), asdict(self.task), files, self.rows, self.seed]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def plan(pairs: Sequence[Pair], task: Task, side: int, views: int, most: int, seed: int) -> Plan:
+    """Choose at most `most` slices of every case, each in `views` views."""
+    rows = []
+    for number, pair in enumerate(pairs):
+        chosen = LabelledStack(pair, task, side).choose(most, task, np.random.default_rng([seed, number]))
+        rows += [(number, n, view) for n in chosen for view in range(views)]
+    return Plan(pairs, task, rows, seed)
+
+
+class Encoder:
+    """Fills the arrays of a plan, a batch of rows at a time; a rerun continues where it was killed."""
+
+    def __init__(self, sam: Sam, blocks: Sequence[int], augment: Augment, folder: Path, batch: int = 8) -> None:
+        self.sam, self.blocks, self.augment, self.batch = sam, tuple(blocks), augment, batch
+        self.root = folder
+
+    def views(self, chosen: Plan, progress: Callable[[Iterator[None], int], Iterator[None]]) -> Views:
+        """The plan's views, encoded now where they are not on disk yet."""
+        folder = self.root / f"views-{chosen.key(self.sam.fingerprint(), self.blocks, self.augment)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = self._open(folder, len(chosen.rows), len(chosen.task.values))
+        count = folder / "encoded.txt"
+        start = int(count.read_text()) if count.exists() else 0
+        for _ in progress(self._fill(chosen, arrays, start, count), -(-(len(chosen.rows) - start) // self.batch)):
+            pass
+        features = {block: arrays[f"block{block}"] for block in self.blocks}
+        return Views(arrays["embedding"], features, arrays["masks"], np.array([row[0] for row in chosen.rows]))
+
+    def _open(self, folder: Path, rows: int, targets: int) -> dict[str, np.ndarray]:
+        grid, side = self.sam.grid, self.sam.side // 4
+        shapes = {"embedding": ((rows, 256, grid, grid), np.float16), "masks": ((rows, targets, side, side), bool)}
+        shapes |= {f"block{b}": ((rows, self.sam.embed_width, grid, grid), np.float16) for b in self.blocks}
+        opened = {}
+        for name, (shape, dtype) in shapes.items():
+            path = folder / f"{name}.npy"
+            mode = "r+" if path.exists() else "w+"
+            opened[name] = np.lib.format.open_memmap(path, mode, dtype, shape if mode == "w+" else None)
+        return opened
+
+    def _fill(self, chosen: Plan, arrays: dict[str, np.ndarray], start: int, count: Path) -> Iterator[None]:
+        case, stack = -1, None
+        for first in range(start, len(chosen.rows), self.batch):
+            rows = chosen.rows[first : first + self.batch]
+            samples = []
+            for row, (number, n, view) in enumerate(rows, first):
+                if number != case:
+                    case, stack = number, LabelledStack(chosen.pairs[number], chosen.task, self.sam.side)
+                samples.append(self._view(stack.sample(n), view, torch.Generator().manual_seed(chosen.seed * 1_000_003 + row)))
+            images, labels = (torch.stack(parts) for parts in zip(*samples, strict=True))
+            self._store(arrays, slice(first, first + len(rows)), images, labels, list(chosen.task.values.values()))
+            with replacing(count) as part:
+                part.write_text(str(first + len(rows)))
+            yield
+
+    def _view(self, sample: tuple[Tensor, Tensor, Tensor], view: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        picture, valid, label = (part[None] for part in sample)
+        if view:
+            picture, valid, label = self.augment(picture, valid, label, generator)
+        mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+        return ((picture - mean) / deviation * valid)[0], label[0, 0]
+
+    @torch.inference_mode()
+    def _store(self, arrays: dict[str, np.ndarray], rows: slice, images: Tensor, labels: Tensor, values: list[int]) -> None:
+        device = next(self.sam.parameters()).device
+        if self.blocks:
+            embedding, features = self.sam.encode_with_features(images.to(device), self.blocks)
+        else:
+            embedding, features = self.sam.encode(images.to(device)), []
+        arrays["embedding"][rows] = embedding.cpu().half().numpy()
+        for block, feature in zip(self.blocks, features, strict=True):
+            arrays[f"block{block}"][rows] = feature.cpu().half().numpy()
+        masks = torch.stack([(labels == value).float() for value in values], 1)
+        arrays["masks"][rows] = (F.avg_pool2d(masks, 4) >= 0.5).numpy()

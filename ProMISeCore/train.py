@@ -1,0 +1,200 @@
+"""`promise train`: a pack from images and label maps, with the backbone frozen."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ProMISeCore import packs, pairs
+from ProMISeCore.augment import Augment
+from ProMISeCore.dataset import Encoder, Task, Views, plan
+from ProMISeCore.errors import InputError
+from ProMISeCore.manifest import Manifest
+from ProMISeCore.terminal import duration, progress, say
+from ProMISeCore.training import Material, Settings, Training
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `promise train`."""
+    parser.add_argument("--images", nargs="+", required=True, help="folders, patterns or files")
+    parser.add_argument("--labels", nargs="+", help="the same for label maps; default: beside the images")
+    parser.add_argument("--backbone", default="tiny", help="name or file (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="the pack to write (.safetensors)")
+    parser.add_argument("--targets", nargs="+", default=["target=1"], metavar="NAME=VALUE", help="label values to learn, several joined by + (LV=3)")
+    parser.add_argument("--orientation", choices=("axial", "sagittal", "coronal", "image"), help="default: axial, image for pictures")
+    parser.add_argument("--window", default=None, metavar="MODE[:LOW:HIGH]", help="percentile:0.5:99.5, fixed:-160:240 or bytes")
+    parser.add_argument("--channels", choices=("repeat", "neighbours"), default=None)
+    parser.add_argument("--padding", choices=("corner", "squeeze"), default="corner")
+    parser.add_argument("--modality", default=None, help="MR, CT, RGB, …")
+    parser.add_argument("--apm", choices=("lite", "resnet", "cross", "none"), default="lite")
+    parser.add_argument("--points", type=int, default=8, help="points per target, the first half positive")
+    parser.add_argument("--hidden", type=int, default=256, help="width of PaE's hidden layer (published: 1024)")
+    parser.add_argument("--static", action="store_true", help="IPS without PaE: learned constant shifts")
+    parser.add_argument("--views", type=int, default=4, help="cached views of every slice, the first as it is")
+    parser.add_argument("--slices", type=int, default=16, help="slices of every volume at most")
+    parser.add_argument("--held-out", type=float, default=0.1, help="share of the cases kept for early stopping")
+    parser.add_argument("--steps", type=int, default=Settings.steps)
+    parser.add_argument("--batch", type=int, default=Settings.batch)
+    parser.add_argument("--rate", type=float, default=Settings.rate)
+    parser.add_argument("--guide", type=float, default=Settings.guide, help="pull of points to good places; 0 as published")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workspace", type=Path, help="where views and checkpoints stay; default: beside --out")
+    parser.add_argument("--shifts", metavar="FILE:KEY", help="start from a shift that `promise pretrain` learned")
+    parser.add_argument("--card", type=Path, help="JSON with title, description, licence, intended_use, data, colours …")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Encode the views, train, write the pack, and say what it reached on the held-out cases."""
+    from ProMISeCore import devices, sam
+    from ProMISeCore.promise import Promise
+
+    found = pairs.find(arguments.images, arguments.labels)
+    task, card = _task(arguments, found), _card(arguments)
+    backbone = sam.load(arguments.backbone, devices.choose(arguments.device))
+    manifest = Manifest.of(_manifest(arguments, task, card, backbone))
+    model = Promise(backbone, manifest)
+    workspace = arguments.workspace or arguments.out.with_suffix(".training")
+    workspace.mkdir(parents=True, exist_ok=True)
+    learn, held = _views(arguments, task, found, backbone, model.blocks, workspace)
+    if arguments.shifts:
+        _start(model, *arguments.shifts.rsplit(":", 1))
+    settings = Settings(steps=arguments.steps, batch=arguments.batch, rate=arguments.rate, guide=arguments.guide, seed=arguments.seed)
+    material = Material(learn, {t.name: t.point_labels for t in manifest.targets})
+    reached = Training(model, material, held, settings, workspace / "training.pt").run(say)
+    packs.save(arguments.out, manifest, model.tensors(), half=True)
+    dice = ", ".join(f"{name} {value:.3f}" for name, value in reached.best.items())
+    print(f"{arguments.out}: held-out Dice {dice}; {reached.step} steps in {duration(reached.seconds)}")
+
+
+def _task(arguments: argparse.Namespace, found: list[pairs.Pair]) -> Task:
+    picture = found[0].image.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+    window = arguments.window or ("bytes" if picture else "percentile:0.5:99.5")
+    return Task(
+        _values(arguments.targets),
+        arguments.orientation or ("image" if picture else "axial"),
+        _window(window),
+        arguments.channels or ("repeat" if picture else "neighbours"),
+        arguments.padding,
+    )
+
+
+def _values(targets: list[str]) -> dict[str, int]:
+    values = {}
+    for entry in targets:
+        name, _, value = entry.rpartition("=")
+        if not name or not value.isdigit() or int(value) == 0 or name in values:
+            raise InputError(f"--targets got {entry!r}; give each a name of its own and a label value: LV=3")
+        values[name] = int(value)
+    return values
+
+
+def _window(text: str) -> dict[str, Any]:
+    mode, *limits = text.split(":")
+    if mode == "bytes" and not limits:
+        return {"mode": mode}
+    try:
+        low, high = map(float, limits)
+    except ValueError as error:
+        raise InputError(f"--window got {text!r}; give percentile:0.5:99.5, fixed:-160:240 or bytes") from error
+    return {"mode": mode, "low": low, "high": high}
+
+
+def _card(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What people say of the pack: title, description, licence, intended_use, data, colours and terminology."""
+    if arguments.card is None:
+        return {}
+    try:
+        return json.loads(arguments.card.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{arguments.card} cannot be read as JSON: {error}") from error
+
+
+_COLOURS = ((0.85, 0.2, 0.2), (0.2, 0.7, 0.3), (0.25, 0.45, 0.9), (0.9, 0.75, 0.15), (0.7, 0.3, 0.8), (0.2, 0.75, 0.75))
+
+
+def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], backbone) -> dict[str, Any]:
+    apm = None if arguments.apm == "none" else {"kind": arguments.apm, "count": arguments.points}
+    if arguments.apm == "lite":
+        apm |= {"width": 64}
+    positive = (arguments.points + 1) // 2
+    labels = [] if apm is None else [1] * positive + [0] * (arguments.points - positive)
+    targets = [
+        {
+            "name": name,
+            "color": list(card.get("colors", {}).get(name, _COLOURS[number % len(_COLOURS)])),
+            "terminology": card.get("terminology", {}).get(name, ""),
+            "apm": apm,
+            "ips": {"kind": "static"} if arguments.static else {"kind": "pae", "hidden": arguments.hidden},
+            "presence": {"width": 64},
+            "point_labels": labels,
+        }
+        for number, name in enumerate(task.values)
+    ]
+    return {
+        "format": 1,
+        "name": arguments.out.name.removesuffix(".safetensors"),
+        "title": card.get("title", arguments.out.stem),
+        "description": card.get("description", ""),
+        "version": card.get("version", "1"),
+        "licence": card.get("licence", "unstated"),
+        "modality": arguments.modality or ("RGB" if task.orientation == "image" else "MR"),
+        "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint(), "side": backbone.side},
+        "targets": targets,
+        "orientation": task.orientation,
+        "window": dict(task.window),
+        "channels": task.channels,
+        "padding": task.padding,
+        "threshold": 0.5,
+        "presence_threshold": 0.5,
+        "opening": 0,
+        "largest_component": False,
+        "exclusive": True,
+        "intended_use": card.get("intended_use", "Research use only, not for clinical use."),
+        "training": {
+            "data": card.get("data", "the user's own"),
+            "cases": 0,
+            "licence": card.get("licence", "unstated"),
+            "command": f"promise train --targets {' '.join(arguments.targets)} --seed {arguments.seed} --steps {arguments.steps}",
+            "seconds": 0,
+        },
+        "scores": [],
+    }
+
+
+def _views(arguments: argparse.Namespace, task: Task, found: list[pairs.Pair], backbone, blocks, workspace: Path) -> tuple[Views, Views]:
+    """Views of the cases to learn from, and plain ones of those held out."""
+    if len(found) < 2:
+        raise InputError(f"{len(found)} labelled case was found; at least 2 are needed, one of them to be held out")
+    count = min(len(found) - 1, max(1, round(arguments.held_out * len(found))))
+    chosen = set(np.random.default_rng(arguments.seed).permutation(len(found))[:count].tolist())
+    learn = [pair for number, pair in enumerate(found) if number not in chosen]
+    held = [pair for number, pair in enumerate(found) if number in chosen]
+    picture = task.orientation == "image"
+    augment = Augment(upset=0.5) if picture else Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02)
+    encoder = Encoder(backbone, blocks, augment, workspace)
+    say(f"{len(learn)} cases to learn from, {len(held)} held out; encoding their slices once")
+
+    def with_progress(steps, total):
+        return progress(steps, total, "encode")
+
+    return (
+        encoder.views(plan(learn, task, backbone.side, arguments.views, arguments.slices, arguments.seed), with_progress),
+        encoder.views(plan(held, task, backbone.side, 1, arguments.slices, arguments.seed), with_progress),
+    )
+
+
+def _start(model, path: str, key: str) -> None:
+    """Let every target's IPS begin with the constant shift that pretraining learned for its class."""
+    from safetensors.torch import load_file
+
+    shifts = load_file(path)[key].float()
+    with torch.no_grad():
+        for target, shift in zip(model.targets.values(), shifts, strict=True):
+            target.ips.lin2.weight.mul_(0.1)
+            target.ips.lin2.bias.copy_(shift.reshape(-1))
