@@ -63,6 +63,10 @@ def run(arguments: argparse.Namespace) -> None:
     say(f"measuring the memory of segmenting {' × '.join(map(str, shape[::-1]))} voxels")
     report["memory"] = peak_memory(shape)
     print(_memory_line(report["memory"]))
+    say("timing an epoch of training from cached embeddings")
+    report["epoch"] = epoch(16 if arguments.quick else 160)
+    views, seconds = report["epoch"].values()
+    print(f"one epoch of training a pack of one target on tiny, {views} cached views: {seconds:.1f} s")
     if arguments.json is not None:
         with replacing(arguments.json) as part:
             part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -200,6 +204,24 @@ def peak_memory(shape: tuple[int, int, int]) -> dict[str, Any] | None:
     if answer["code"] != 0:
         raise PromiseError(f"segmenting the volume of {' × '.join(map(str, shape))} failed: {done.stderr[-300:]}")
     return {"shape": list(shape), "weights": "real" if real else "random", "peak": answer["peak"], "seconds": seconds}
+
+
+def epoch(count: int) -> dict[str, Any]:
+    """Seconds of one epoch of training a target on tiny, cached views, a quarter of them empty."""
+    from ProMISeCore.dataset import Views
+    from ProMISeCore.training import Settings, time_epoch
+
+    model, _ = any_model("tiny")
+    grid, side = model.sam.grid, model.sam.side // 4
+    generator = np.random.default_rng(0)
+    embedding = generator.standard_normal((count, 256, grid, grid), np.float32).astype(np.float16)
+    rows, columns = np.mgrid[:side, :side]
+    disc = np.hypot(rows - side / 2, columns - side / 2) < side / 4
+    filled = np.arange(count) % 4 > 0
+    views = Views(embedding, {}, filled[:, None, None, None] & disc, np.arange(count) // 4)
+    with tempfile.TemporaryDirectory(prefix="promise-bench-") as folder:
+        seconds = time_epoch(model, views, Settings(), Path(folder))
+    return {"views": count, "seconds": seconds}
 
 
 def _write_inputs(folder: Path, model: Promise, volume: Volume) -> None:

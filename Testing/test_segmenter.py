@@ -423,6 +423,18 @@ def test_the_cpu_is_the_last_resort(tiny_model, monkeypatch: pytest.MonkeyPatch)
     assert len(notices) == 1 and "CPU" in notices[0]
 
 
+def test_bfloat16_is_within_tolerance_and_has_its_own_cache(tiny_model, tmp_path: Path, monkeypatch) -> None:
+    from ProMISeCore import devices, scores
+
+    model, cache = balanced(tiny_model, volume()), Cache(tmp_path)
+    exact = run(Segmenter(model, volume(), "cpu", cache=cache))
+    monkeypatch.setattr(devices, "encoder_dtype", lambda device, architecture: torch.bfloat16)
+    batches = count_encoded(model, monkeypatch)
+    rounded = run(Segmenter(model, volume(), "cpu", cache=cache))
+    assert (exact.precision, rounded.precision) == ("float32", "bfloat16") and sum(batches) == 5
+    assert scores.dice(exact.masks()["a"], rounded.masks()["a"]) > 0.97
+
+
 def test_other_errors_are_not_swallowed(tiny_model, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
     monkeypatch.setattr(model.sam, "encode", _raise(RuntimeError("shapes differ")))

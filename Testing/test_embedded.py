@@ -1,0 +1,37 @@
+"""The embedded weights do their job on the phantom, without any data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ProMISeCore import packs, phantom, scores
+
+NEEDED = [packs.EMBEDDED / "tiny.safetensors", packs.EMBEDDED / "heart.safetensors"]
+pytestmark = pytest.mark.skipif(
+    not all(path.is_file() for path in NEEDED), reason="the embedded backbone or the heart pack is not there yet"
+)
+
+
+def test_every_embedded_pack_loads() -> None:
+    import ProMISeCore
+
+    for pack in packs.installed():
+        assert ProMISeCore.load(pack.path).manifest == pack.manifest
+
+
+def test_the_phantom_s_heart_is_found() -> None:
+    import ProMISeCore
+    from ProMISeCore.segmenter import Segmenter
+
+    segmenter = Segmenter(ProMISeCore.load("heart"), phantom.heart(), "cpu")
+    for _ in segmenter.segment_volume():
+        pass
+    found, truth = segmenter.masks(), phantom.heart_masks()
+    everything = [sum(masks.values()) > 0 for masks in (found, truth)]
+    assert scores.dice(*everything) > 0.7
+
+
+def test_embedded_weights_are_small() -> None:
+    assert sum(path.stat().st_size for path in Path(packs.EMBEDDED).glob("*.safetensors")) < 40e6
