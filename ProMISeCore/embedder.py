@@ -44,6 +44,7 @@ class Embedder:
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.model, self.cache, self._say = model, cache, say
+        self.count = 0  # of images that the encoder has seen
         self._recent = _Recent(RECENT_BYTES)
         self._fixed_batch = batch
         self._use(devices.choose(device))
@@ -123,6 +124,7 @@ class Embedder:
         exact = self._dtype == torch.float32
         with nullcontext() if exact else torch.autocast(self.device.type, self._dtype):
             encoded = self.model.encode(torch.stack(images).to(self.device))
+        self.count += len(images)
         names = ["embedding", *[f"block{block}" for block in self.model.blocks]]
         halves = [_half(tensor) for tensor in (encoded.embedding, *encoded.features)]
         return [{name: half[i] for name, half in zip(names, halves, strict=True)} for i in range(len(images))]

@@ -7,12 +7,13 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ProMISeCore import pairs, volumes
+from ProMISeCore import packs, pairs, volumes
 from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import Pair
 from ProMISeCore.segment import add_model_arguments
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--surface", action="store_true", help="also HD95 (mm) and surface Dice; needs true spacing")
     parser.add_argument("--tolerance", type=float, default=1.0, metavar="MM", help="of surface Dice (%(default)s mm)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every case's scores there")
+    parser.add_argument("--record", metavar="DATA", help="keep the means in the pack, under this name")
     add_model_arguments(parser)
 
 
@@ -49,6 +51,25 @@ def run(arguments: argparse.Namespace) -> None:
         with replacing(arguments.json) as part:
             part.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(arguments.json)
+    if arguments.record is not None:
+        print(f"recorded in {record(packs.find(arguments.pack), arguments.record, report)}")
+
+
+def record(path: Path, data: str, report: Mapping[str, Any]) -> Path:
+    """Put a report's means into a pack's manifest, in the place of earlier ones on the same data. Tensors stay."""
+    from safetensors import safe_open
+
+    manifest, count = packs.read_manifest(path), len(report["cases"])
+    kept = [score for score in manifest.scores if score["data"] != data]
+    means = [
+        {"data": data, "cases": count, "target": name, "dice": round(means["dice"], 4), "iou": round(means["iou"], 4)}
+        for name, means in report["mean"].items()
+        if name in report["values"]
+    ]
+    with safe_open(path, "numpy") as file:
+        half = all(file.get_slice(key).get_dtype() == "F16" for key in file.keys())  # noqa: SIM118 (no mapping)
+    packs.save(path, replace(manifest, scores=[*kept, *means]), packs.tensors(path), half)
+    return path
 
 
 def evaluate(found: Sequence[Pair], arguments: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections import Counter
+import os
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -31,23 +32,27 @@ def find(images: Sequence[str], labels: Sequence[str] | None = None) -> list[Pai
     """
     files = _files(images)
     if labels is None:
-        stems = Counter(_stem(path) for path in files)
+        stems = Counter((path.parent, _stem(path)) for path in files)
         label_files = [path for path in files if _is_label(path, stems)]
     else:
-        label_files = [path for path in _files(labels) if not _stem(path).endswith(_IMAGE_ENDINGS)]
+        label_files = _without_images(_files(labels))
         files = [path for path in files if not _stem(path).endswith(_LABEL_ENDINGS)]
     taken = set(label_files)
     files = [path for path in files if path not in taken]
-    by_case = _by_case(label_files)
     if not files:
         raise InputError(f"no images in {' '.join(map(str, images))}; NIfTI, NRRD, MHA, PNG and JPEG are looked for")
-    missing = [path.name for path in files if _case(path) not in by_case]
+    places = _by_place(label_files)
+    everywhere = defaultdict(list)
+    for (_, case), path in places.items():
+        everywhere[case].append(path)
+    found = {path: places.get((path.parent, _case(path))) or _only(everywhere[_case(path)], path) for path in files}
+    missing = [path.name for path, label in found.items() if label is None]
     if missing:
         raise InputError(
             f"{len(missing)} of {len(files)} images have no label map of the same name ({', '.join(missing[:3])}"
             f"{', …' * (len(missing) > 3)}); name them X.jpg and X.png, or X_image.nii.gz and X_label.nii.gz"
         )
-    return [Pair(_case(path), path, by_case[_case(path)]) for path in files]
+    return [Pair(name, path, label) for name, (path, label) in zip(_names(files), found.items(), strict=True)]
 
 
 def _files(places: Sequence[str]) -> list[Path]:
@@ -79,15 +84,43 @@ def _case(path: Path) -> str:
     return stem[: len(stem) - len(ending)]
 
 
-def _is_label(path: Path, stems: Counter[str]) -> bool:
+def _is_label(path: Path, stems: Counter[tuple[Path, str]]) -> bool:
     stem = _stem(path)
-    return stem.endswith(_LABEL_ENDINGS) or (path.suffix.lower() == _LABEL_SUFFIX and stems[stem] > 1)
+    twin = stems[path.parent, stem] > 1
+    return stem.endswith(_LABEL_ENDINGS) or (path.suffix.lower() == _LABEL_SUFFIX and twin)
 
 
-def _by_case(labels: Sequence[Path]) -> dict[str, Path]:
-    by_case: dict[str, Path] = {}
+def _without_images(files: Sequence[Path]) -> list[Path]:
+    """What may be label maps among files of which some are images."""
+    stems = Counter((path.parent, _stem(path)) for path in files)
+    return [
+        path
+        for path in files
+        if not _stem(path).endswith(_IMAGE_ENDINGS)
+        and (stems[path.parent, _stem(path)] == 1 or path.suffix.lower() == _LABEL_SUFFIX)
+    ]
+
+
+def _by_place(labels: Sequence[Path]) -> dict[tuple[Path, str], Path]:
+    """Label maps by folder and case."""
+    by_place: dict[tuple[Path, str], Path] = {}
     for path in labels:
-        other = by_case.setdefault(_case(path), path)
+        other = by_place.setdefault((path.parent, _case(path)), path)
         if other != path:
             raise InputError(f"{other} and {path} are both label maps of {_case(path)!r}; keep one")
-    return by_case
+    return by_place
+
+
+def _only(labels: Sequence[Path], image: Path) -> Path | None:
+    if len(labels) > 1:
+        raise InputError(f"{labels[0]} and {labels[1]} could both be for {image}; give one folder at a time")
+    return labels[0] if labels else None
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """A name for each case, with folders where several are called the same."""
+    cases = [_case(path) for path in files]
+    if len(set(cases)) == len(cases):
+        return cases
+    top = os.path.commonpath([path.resolve().parent for path in files])
+    return [(path.resolve().parent.relative_to(top) / case).as_posix() for path, case in zip(files, cases, strict=True)]

@@ -62,10 +62,10 @@ def run(arguments: argparse.Namespace) -> None:
     check_folder(folder)
     segmenter = prepare(volume, arguments)
     warn_of_modality(arguments.input, segmenter.model.manifest)
-    seconds, encoded = go(segmenter, arguments.first)
+    seconds = go(segmenter, arguments.first)
     masks = segmenter.masks()
     write(segmenter, masks, paths)
-    print(summary(segmenter, masks, seconds, encoded))
+    print(summary(segmenter, masks, seconds))
     for path in paths.values():
         print(path)
     print(DISCLAIMER)
@@ -130,18 +130,18 @@ def prepare(volume: volumes.Volume, arguments: argparse.Namespace) -> Segmenter:
     return Segmenter(model, volume, arguments.device, arguments.axis, cache, notice=say)
 
 
-def go(segmenter: Segmenter, first: int | None = None) -> tuple[float, int]:
-    """Segment all slices with an estimate and progress on stderr; returns seconds and how many slices were encoded."""
+def go(segmenter: Segmenter, first: int | None = None) -> float:
+    """Segment all slices with an estimate and progress on stderr; returns seconds."""
+    start = time.perf_counter()
     estimate = segmenter.estimate(first)
     disk = f", {amount(estimate.disk_bytes)} of disk for the cache" if estimate.disk_bytes else ""
     say(
-        f"{estimate.slices} slices on {segmenter.device}, {estimate.encode} of them to encode: about "
+        f"{_slices(estimate.slices)} on {segmenter.device}, {estimate.encode} to encode: about "
         f"{duration(estimate.seconds)}, {amount(estimate.memory_bytes)} of memory{disk}"
     )
-    start = time.perf_counter()
     for _ in progress(segmenter.segment_volume(first), len(segmenter), segmenter.volume.name):
         pass
-    return time.perf_counter() - start, estimate.encode
+    return time.perf_counter() - start
 
 
 def write(segmenter: Segmenter, masks: Mapping[str, np.ndarray], paths: Mapping[str, Path]) -> None:
@@ -176,20 +176,25 @@ def _all_or_none(paths: Mapping[str, Path]):
             shutil.rmtree(part, ignore_errors=True)
 
 
-def summary(segmenter: Segmenter, masks: Mapping[str, np.ndarray], seconds: float, encoded: int) -> str:
+def summary(segmenter: Segmenter, masks: Mapping[str, np.ndarray], seconds: float) -> str:
     """A few lines: what was done, and per target its size and on how many slices it was found."""
-    count, volume = len(segmenter), segmenter.volume
+    count, volume, pack = len(segmenter), segmenter.volume, segmenter.model.manifest.name
+    what = "picture" if volume.picture else _slices(count, segmenter.stack.axis)
     lines = [
-        f"{volume.name}: {count} {segmenter.stack.axis} slice{'s' * (count != 1)} with {segmenter.model.manifest.name} "
-        f"on {segmenter.device} in {duration(seconds)}, {encoded} encoded, {count - encoded} from the cache"
+        f"{volume.name}: {what} with {pack} on {segmenter.device} in {duration(seconds)}, "
+        f"{segmenter.encoded} encoded, {count - segmenter.encoded} from the cache"
     ]
     millilitres = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
     width = max(map(len, masks))
     for name, mask in masks.items():
         slices = int(segmenter.stack.canonical(mask).any(axis=(1, 2)).sum())
         size = f"{mask.mean():8.1%} of the picture" if volume.picture else f"{mask.sum() * millilitres:8.1f} ml"
-        lines.append(f"  {name:<{width}} {size}" + ("" if volume.picture else f" on {slices} slices"))
+        lines.append(f"  {name:<{width}} {size}" + ("" if volume.picture else f" on {_slices(slices)}"))
     return "\n".join(lines)
+
+
+def _slices(count: int, axis: str = "") -> str:
+    return f"{count} {axis} slice".replace("  ", " ") + "s" * (count != 1)
 
 
 def warn_of_modality(source: Path, manifest) -> None:

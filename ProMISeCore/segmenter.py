@@ -100,6 +100,11 @@ class Segmenter:
         """Of the encoder: "float32" or "bfloat16"."""
         return self._embedder.precision
 
+    @property
+    def encoded(self) -> int:
+        """How many slices were encoded so far; the others came from the cache."""
+        return self._embedder.count
+
     # Passes over the volume
 
     def order(self, first: int | None = None) -> list[int]:

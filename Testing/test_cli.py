@@ -136,7 +136,7 @@ def test_first_and_axis(promise, weights, tmp_path: Path) -> None:
 
 def test_the_estimate_comes_before_the_run(promise, weights, tmp_path: Path) -> None:
     _, _, lines = promise("segment", scan(tmp_path / "scan.nii.gz"), *weights())
-    assert any("4 slices on cpu, 4 of them to encode" in line and "of memory" in line for line in lines)
+    assert any("4 slices on cpu, 4 to encode" in line and "of memory" in line for line in lines)
 
 
 # Bad input
@@ -441,6 +441,25 @@ def test_evaluate_with_other_values(promise, weights, tmp_path: Path) -> None:
     assert code == 0 and report["values"] == {"a": 2, "b": 1}
     assert report["mean"]["a"]["dice"] == 0 and report["mean"]["union"]["dice"] == 1
     refused(promise("evaluate", *arguments, "--images", folder, "--values", 1), "--values", "a, b")
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_evaluate_records_its_means_in_the_pack(promise, weights, tmp_path: Path, half: bool) -> None:
+    folder, arguments = labelled(tmp_path / "cases", promise, weights)
+    pack = Path(arguments[1])
+    packs.save(pack, packs.read_manifest(pack), packs.tensors(pack), half)
+    before, size = packs.tensors(pack), pack.stat().st_size
+    for data in ("others val", "cases val", "cases val"):
+        assert promise("evaluate", *arguments, "--images", folder, "--record", data)[0] == 0
+    scores = packs.read_manifest(pack).scores
+    assert [(score["data"], score["target"]) for score in scores] == [
+        ("others val", "a"), ("others val", "b"), ("cases val", "a"), ("cases val", "b")
+    ]  # fmt: skip
+    assert scores[0] == {"data": "others val", "cases": 2, "target": "a", "dice": pytest.approx(1, abs=0.05)} | {
+        "iou": scores[0]["iou"]
+    }
+    assert all((before[key] == value).all() for key, value in packs.tensors(pack).items())
+    assert pack.stat().st_size < size + 2000
 
 
 def test_evaluate_pictures_as_the_paper(promise, weights, tmp_path: Path) -> None:

@@ -51,6 +51,21 @@ def test_patterns_and_files(tmp_path: Path) -> None:
 def test_one_folder_named_twice(tmp_path: Path) -> None:
     touch(tmp_path, "a_image.nii.gz", "a_label.nii.gz")
     assert len(pairs.find([str(tmp_path)], [str(tmp_path)])) == 1
+    pictures = touch(tmp_path / "pictures", "a.jpg", "a.png")
+    assert names(pairs.find([str(pictures)], [str(pictures)])) == [("a", "a.jpg", "a.png")]
+
+
+def test_folders_with_the_same_names(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir(), (tmp_path / "two").mkdir()
+    folders = [touch(tmp_path / name / "val", "a.jpg", "a.png") for name in ("one", "two")]
+    found = pairs.find([str(folder) for folder in folders])
+    assert [(pair.name, pair.label) for pair in found] == [
+        ("one/val/a", folders[0] / "a.png"),
+        ("two/val/a", folders[1] / "a.png"),
+    ]
+    images = touch(tmp_path / "images", "a.jpg")
+    with pytest.raises(InputError, match="could both be for"):
+        pairs.find([str(images)], [str(folder) for folder in folders])
 
 
 def test_an_image_without_label_is_named(tmp_path: Path) -> None:
