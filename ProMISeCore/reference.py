@@ -61,8 +61,8 @@ def import_checkpoint(
     learned = _renamed({key: value for key, value in found.items() if key not in own}, path)
     manifest = _manifest(learned, frozen, path, out, target)
     model = Promise(frozen, manifest).load_tensors(learned, str(path))
-    packs.save(out, manifest, model.tensors())
-    return manifest
+    packs.save(out, model.manifest, model.tensors())
+    return model.manifest
 
 
 def _backbone(own: Mapping[str, Tensor], backbone: str | Path | None, path: Path) -> sam.Sam:

@@ -1,4 +1,4 @@
-"""Networks that place points: ours on maps that can be read, the published ones against the published code's numbers."""
+"""Networks that place points: ours on maps one can read, the published ones against the published code's numbers."""
 
 from __future__ import annotations
 
