@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,13 @@ COMMANDS = {
     "pretrain": ("pretrain", "add_arguments", "run", None),
 }
 INTERRUPTED = 130
+
+
+class _Notices(logging.Handler):
+    """What the package logs, said as everything else."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,6 +65,9 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for a mistake that can be mended, 130 when stopped."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    logger = logging.getLogger("ProMISeCore")
+    if not logger.handlers:
+        logger.addHandler(_Notices(logging.WARNING))
     chosen = next((word for word in argv if not word.startswith("-")), None)
     try:
         arguments = _parser(chosen).parse_args(argv)

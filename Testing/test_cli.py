@@ -304,6 +304,22 @@ def test_an_unknown_device(promise, weights, tmp_path: Path) -> None:
     refused(promise("segment", scan(tmp_path / "s.nii.gz"), *arguments), "'gpu'", "cuda")
 
 
+def test_notices_of_the_reader_are_said(promise, weights, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(2):  # two series of one slice
+        image = sitk.GetImageFromArray(random.integers(0, 1000, (1, 20, 24)).astype(np.int16))
+        image.SetMetaData("0020|000e", f"1.2.3.{number}")
+        (tmp_path / "series").mkdir(exist_ok=True)
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(tmp_path / "series" / f"{number}.dcm"))
+        writer.Execute(image)
+    code, _, lines = promise("segment", tmp_path / "series", *weights())
+    assert code == 0
+    assert len([line for line in lines if line.startswith("promise: ") and "2 DICOM series" in line]) == 1
+    assert (tmp_path / "series.seg.nrrd").exists(), "beside the folder, not among its files"
+
+
 def test_a_dicom_modality_that_does_not_fit_is_a_warning(promise, weights, tmp_path: Path) -> None:
     image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 1000, (1, 20, 24)).astype(np.int16))
     image.SetMetaData("0008|0060", "CT")
@@ -347,7 +363,7 @@ def start(arguments: list[object], home: Path) -> subprocess.Popen:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are different there")
 def test_a_killed_run_goes_on_from_the_cache(promise, weights, tmp_path: Path, home: Path) -> None:
-    arguments = ["segment", scan(tmp_path / "s.nii.gz", (200, 40, 40)), *weights(), "--out", tmp_path / "out"]
+    arguments = ["segment", scan(tmp_path / "s.nii.gz", (120, 40, 40)), *weights(), "--out", tmp_path / "out"]
     process = start(arguments, home)
     while Cache().size()[1] < 10 and process.poll() is None:
         time.sleep(0.02)
@@ -355,7 +371,7 @@ def test_a_killed_run_goes_on_from_the_cache(promise, weights, tmp_path: Path, h
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "it was still running"
     kept = Cache().size()[1]
-    assert 10 <= kept < 200 and files(tmp_path / "out") == []
+    assert 10 <= kept < 120 and files(tmp_path / "out") == []
     code, out, _ = promise(*arguments)
     assert code == 0
     from_cache = int(out.split("encoded, ")[1].split()[0])
