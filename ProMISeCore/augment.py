@@ -26,7 +26,9 @@ class Augment:
     noise: float = 0.03
     keep: float = 0.1  # probability that a picture stays as it is
 
-    def __call__(self, pictures: Tensor, valid: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(
+        self, pictures: Tensor, valid: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """New views of a batch.
 
         pictures (B, 3, H, W) float 0…255, valid (B, 1, H, W) 1 where there is content, labels (B, L, H, W) float.
@@ -51,8 +53,14 @@ class Augment:
         flip_y = 1 - 2.0 * (torch.rand(count, generator=generator) < self.upset)
         aspect = width / height
         rows = [
-            torch.stack([scale * angle.cos() * flip_x, -scale * angle.sin() / aspect * flip_y, uniform(-1, 1) * 2 * self.shift], 1),
-            torch.stack([scale * angle.sin() * aspect * flip_x, scale * angle.cos() * flip_y, uniform(-1, 1) * 2 * self.shift], 1),
+            torch.stack(
+                [scale * angle.cos() * flip_x, -scale * angle.sin() / aspect * flip_y, uniform(-1, 1) * 2 * self.shift],
+                1,
+            ),
+            torch.stack(
+                [scale * angle.sin() * aspect * flip_x, scale * angle.cos() * flip_y, uniform(-1, 1) * 2 * self.shift],
+                1,
+            ),
         ]
         matrix = torch.stack(rows, 1)
         matrix[keep] = torch.eye(2, 3)
@@ -68,7 +76,11 @@ class Augment:
 
         x = (pictures / 255).clamp(0, 1)
         x = x ** torch.exp(symmetric(self.gamma))
-        x = (x - 0.5) * (1 + symmetric(self.contrast)) * (1 + symmetric(self.colour, 3)) + 0.5 + symmetric(self.brightness)
+        x = (
+            (x - 0.5) * (1 + symmetric(self.contrast)) * (1 + symmetric(self.colour, 3))
+            + 0.5
+            + symmetric(self.brightness)
+        )
         deviation = self.noise * torch.rand(count, 1, 1, 1, generator=generator)
         deviation[keep] = 0
         x = x + deviation * torch.randn(x.shape, generator=generator)

@@ -18,7 +18,7 @@ UNNAMED_SETS = ("nuclei", "regions", "spacecraft", "clothing", "street")
 
 @dataclass(frozen=True)
 class PictureSet:
-    """One 2D set. `pictures` (n, 3, 256, 256) uint8, `labels` (n, 256, 256) uint16; content sits top left, rest zero."""
+    """One 2D set. `pictures` (n, 3, 256, 256) uint8, `labels` (n, 256, 256) uint16; content top left, rest zero."""
 
     name: str
     pictures: np.ndarray
@@ -95,7 +95,9 @@ def pack(data: Path, workspace: Path, split: str) -> None:
             if not paths or (target / f"{folder.name}.volumes.npz").exists():
                 continue
             read = list(pool.map(_read_volume, paths))
-            arrays = {f"voxels{n:04}": r[0] for n, r in enumerate(read)} | {f"label{n:04}": r[1] for n, r in enumerate(read)}
+            arrays = {f"voxels{n:04}": r[0] for n, r in enumerate(read)} | {
+                f"label{n:04}": r[1] for n, r in enumerate(read)
+            }
             np.savez(target / f"{folder.name}.volumes.npz", **arrays)
 
 

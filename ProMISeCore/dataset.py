@@ -58,16 +58,21 @@ class LabelledStack:
         rows = ((np.arange(frame.rows) + 0.5) / frame.scale_xy[1]).astype(int).clip(0, frame.height - 1)
         columns = ((np.arange(frame.columns) + 0.5) / frame.scale_xy[0]).astype(int).clip(0, frame.width - 1)
         label = torch.zeros(1, frame.side, frame.side)
-        label[0, : frame.rows, : frame.columns] = torch.from_numpy(self.label[n][np.ix_(rows, columns)].astype(np.float32))
+        label[0, : frame.rows, : frame.columns] = torch.from_numpy(
+            self.label[n][np.ix_(rows, columns)].astype(np.float32)
+        )
         return picture, valid, label
 
     def choose(self, most: int, task: Task, rng: np.random.Generator, empty_share: float = 0.25) -> list[int]:
-        """At most `most` slices, spread at random; a quarter of them without any target where there are such."""
+        """At most `most` slices, spread at random; a quarter (at least one) without any target where there are such."""
         filled = np.isin(self.label, list(task.values.values())).any((1, 2))
         with_target, without = np.flatnonzero(filled), np.flatnonzero(~filled)
-        count_empty = min(len(without), round(empty_share * min(most, len(filled))))
+        count_empty = min(len(without), max(1, round(empty_share * min(most, len(filled)))))
         count_filled = min(len(with_target), most - count_empty)
-        chosen = [rng.choice(pool, count, replace=False) for pool, count in ((with_target, count_filled), (without, count_empty))]
+        chosen = [
+            rng.choice(pool, count, replace=False)
+            for pool, count in ((with_target, count_filled), (without, count_empty))
+        ]
         return sorted(int(n) for n in np.concatenate(chosen))
 
 
@@ -157,14 +162,18 @@ class Encoder:
             for row, (number, n, view) in enumerate(rows, first):
                 if number != case:
                     case, stack = number, LabelledStack(chosen.pairs[number], chosen.task, self.sam.side)
-                samples.append(self._view(stack.sample(n), view, torch.Generator().manual_seed(chosen.seed * 1_000_003 + row)))
+                samples.append(
+                    self._view(stack.sample(n), view, torch.Generator().manual_seed(chosen.seed * 1_000_003 + row))
+                )
             images, labels = (torch.stack(parts) for parts in zip(*samples, strict=True))
             self._store(arrays, slice(first, first + len(rows)), images, labels, list(chosen.task.values.values()))
             with replacing(count) as part:
                 part.write_text(str(first + len(rows)))
             yield
 
-    def _view(self, sample: tuple[Tensor, Tensor, Tensor], view: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _view(
+        self, sample: tuple[Tensor, Tensor, Tensor], view: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         picture, valid, label = (part[None] for part in sample)
         if view:
             picture, valid, label = self.augment(picture, valid, label, generator)
@@ -172,7 +181,9 @@ class Encoder:
         return ((picture - mean) / deviation * valid)[0], label[0, 0]
 
     @torch.inference_mode()
-    def _store(self, arrays: dict[str, np.ndarray], rows: slice, images: Tensor, labels: Tensor, values: list[int]) -> None:
+    def _store(
+        self, arrays: dict[str, np.ndarray], rows: slice, images: Tensor, labels: Tensor, values: list[int]
+    ) -> None:
         device = next(self.sam.parameters()).device
         if self.blocks:
             embedding, features = self.sam.encode_with_features(images.to(device), self.blocks)

@@ -66,7 +66,9 @@ class Draw:
 
     def batch(self, groups: int = 4, group_size: int = 4, objects: int = 2) -> Batch:
         """`groups` × `group_size` pictures, each group from one set."""
-        names = self.rng.choice(list(SETS), groups, p=np.array([w for w, _ in SETS.values()]) / sum(w for w, _ in SETS.values()))
+        names = self.rng.choice(
+            list(SETS), groups, p=np.array([w for w, _ in SETS.values()]) / sum(w for w, _ in SETS.values())
+        )
         parts = [self._group(str(name), group_size, objects) for name in names]
         return Batch(
             torch.cat([p[0] for p in parts]),
@@ -90,7 +92,10 @@ class Draw:
         step = corpus.PICTURE_SIDE // (self.side // simulate.STRIDE)
         labels = labels[:, 0, step // 2 :: step, step // 2 :: step].long()
         named = SETS[name][1]
-        classes = [torch.stack([label == c + 1 for c in range(named)]) if named else label.new_zeros(0, *label.shape).bool() for label in labels]
+        classes = [
+            torch.stack([label == c + 1 for c in range(named)]) if named else label.new_zeros(0, *label.shape).bool()
+            for label in labels
+        ]
         return pictures, classes, torch.stack([self._objects(label.numpy(), objects) for label in labels])
 
     def _picture(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,9 +118,13 @@ class Draw:
         scale = corpus.PICTURE_SIDE / max(height, width)
         rows, columns = round(height * scale), round(width * scale)
         square = np.zeros((3, corpus.PICTURE_SIDE, corpus.PICTURE_SIDE), np.float32)
-        square[:, :rows, :columns] = F.interpolate(torch.from_numpy(picture[None]).float(), (rows, columns), mode="bilinear")[0]
+        square[:, :rows, :columns] = F.interpolate(
+            torch.from_numpy(picture[None]).float(), (rows, columns), mode="bilinear"
+        )[0]
         target = np.zeros(square.shape[1:], np.float32)
-        target[:rows, :columns] = F.interpolate(torch.from_numpy(label[number][None, None]).float(), (rows, columns))[0, 0]
+        target[:rows, :columns] = F.interpolate(torch.from_numpy(label[number][None, None]).float(), (rows, columns))[
+            0, 0
+        ]
         valid = np.zeros(square.shape[1:], np.float32)
         valid[:rows, :columns] = 1
         return square, valid, target
@@ -208,7 +217,9 @@ class Step:
             losses.append(entropy + (1 - dice[1:]).mean())
             if batch.classes[number].any():
                 dices.append(dice[1:][target[1:].amax((1, 2)) > 0].mean().item())
-        return (torch.stack(losses).mean() if losses else embedding.sum() * 0), float(np.mean(dices)) if dices else math.nan
+        return (torch.stack(losses).mean() if losses else embedding.sum() * 0), float(
+            np.mean(dices)
+        ) if dices else math.nan
 
     def _shifted(self, embedding: Tensor, batch: Batch) -> tuple[Tensor, float]:
         """Token 1 under the shift of a named class, with no points or with scattered ones as APM places them."""
@@ -218,7 +229,11 @@ class Step:
             if not len(classes):
                 continue
             present = classes.flatten(1).any(1).nonzero()[:, 0]
-            pool = present if len(present) and torch.rand((), generator=self.generator) < 0.85 else torch.arange(len(classes))
+            pool = (
+                present
+                if len(present) and torch.rand((), generator=self.generator) < 0.85
+                else torch.arange(len(classes))
+            )
             chosen = pool[torch.randint(len(pool), (), generator=self.generator)]
             rows.append(number)
             shifts.append(self.aids.shifts[ALIASES.get(name, name)][chosen])
@@ -229,7 +244,10 @@ class Step:
         points = labels = None
         if torch.rand((), generator=self.generator) < 0.7:
             count = int(torch.randint(1, 5, (), generator=self.generator))
-            inside, outside = simulate.random_points(masks, count, self.generator), simulate.random_points(simulate.ring(masks, 12), count, self.generator)
+            inside, outside = (
+                simulate.random_points(masks, count, self.generator),
+                simulate.random_points(simulate.ring(masks, 12), count, self.generator),
+            )
             points = torch.cat([inside, outside], 1)
             points = points + 0.02 * self.sam.side * torch.randn(points.shape, generator=self.generator)
             labels = torch.cat([torch.ones(len(rows), count), torch.zeros(len(rows), count)], 1).long()
@@ -250,14 +268,24 @@ class Step:
         total, seen = 0.0, {}
         for turn in ("first", "second"):
             with torch.autocast("cpu", torch.bfloat16):
-                logits, quality = self.sam.decode_tokens(embedding[rows], prompts.points, prompts.labels, prompts.box, prompts.mask)
+                logits, quality = self.sam.decode_tokens(
+                    embedding[rows], prompts.points, prompts.labels, prompts.box, prompts.mask
+                )
             logits, quality = logits.float(), quality.float()
             losses, reached = mask_loss(logits, masks[:, None]), iou(logits, masks[:, None])
             best = losses[:, 1:].amin(1) + 0.2 * losses.mean(1) if ambiguous and turn == "first" else losses.mean(1)
             total = total + best.mean() + F.mse_loss(quality, reached.detach())
             pick = quality[:, 1:].argmax(1) + 1
             found = logits.detach()[torch.arange(len(rows)), pick]
-            kind = "click" if ambiguous else "box" if prompts.box is not None else "points" if prompts.mask is None else "rough"
+            kind = (
+                "click"
+                if ambiguous
+                else "box"
+                if prompts.box is not None
+                else "points"
+                if prompts.mask is None
+                else "rough"
+            )
             seen[f"{turn}_{kind}"] = reached[torch.arange(len(rows)), pick].mean().item()
             points, labels = simulate.correction(masks, found > 0, self.generator)
             prompts = prompts.add(points, labels, found[:, None].clamp(-32, 32))
@@ -310,7 +338,9 @@ class Pretraining:
         known = {id(p) for p in pretrained}
         fresh = [p for p in [*self.sam.parameters(), *self.aids.parameters()] if id(p) not in known and p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            [{"params": pretrained, "scale": 0.5}, {"params": fresh, "scale": 1.0}], lr=arguments.rate, weight_decay=0.02
+            [{"params": pretrained, "scale": 0.5}, {"params": fresh, "scale": 1.0}],
+            lr=arguments.rate,
+            weight_decay=0.02,
         )
         self.average = Average(self.sam)
         self.seconds, self.steps = 0.0, 0
@@ -338,7 +368,9 @@ class Pretraining:
 
     def _rate(self) -> float:
         warmup = min(1.0, (self.steps + 1) / 200)
-        return self.arguments.rate * warmup * (0.02 + 0.49 * (1 + math.cos(math.pi * min(1, self.seconds / self.budget))))
+        return (
+            self.arguments.rate * warmup * (0.02 + 0.49 * (1 + math.cos(math.pi * min(1, self.seconds / self.budget))))
+        )
 
     @property
     def budget(self) -> float:
@@ -387,11 +419,15 @@ class Pretraining:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `promise pretrain`."""
     parser.add_argument("--data", type=Path, required=True, help="folder with images/ and volumes/")
-    parser.add_argument("--workspace", type=Path, required=True, help="where packed arrays and checkpoints go; rerun to resume")
+    parser.add_argument(
+        "--workspace", type=Path, required=True, help="where packed arrays and checkpoints go; rerun to resume"
+    )
     parser.add_argument("--init", type=Path, help="MobileNetV2's ImageNet convolutions (.npz)")
     parser.add_argument("--out", type=Path, required=True, help="the weights to write (.safetensors)")
     parser.add_argument("--minutes", type=float, default=90, help="training time, packing excluded")
-    parser.add_argument("--coarse", type=float, default=0.5, help="share of the time spent at frame side 256 before 512")
+    parser.add_argument(
+        "--coarse", type=float, default=0.5, help="share of the time spent at frame side 256 before 512"
+    )
     parser.add_argument("--rate", type=float, default=6e-4, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
 

@@ -54,7 +54,7 @@ def deepest_point(region: Tensor) -> Tensor:
 
 
 def boxes(masks: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
-    """The bounding boxes (P, 4) xyxy of masks (P, s, s) in frame pixels, each edge moved by up to `jitter` of the size."""
+    """Bounding boxes (P, 4) xyxy of masks (P, s, s) in frame pixels, each edge moved by up to `jitter` of the size."""
     side = masks.shape[-1]
     columns, rows = masks.any(1), masks.any(2)
     position = torch.arange(side)
@@ -95,7 +95,9 @@ def first_prompts(masks: Tensor, generator: torch.Generator) -> Prompts:
         labels = torch.cat([torch.ones(count, positive), torch.zeros(count, negative)], 1).long()
         return Prompts(points, labels)
     rough = F.avg_pool2d(masks.float()[:, None], 9, 1, 4) + 0.4 * torch.randn(count, 1, 1, 1, generator=generator)
-    return Prompts(deepest_point(masks), torch.ones(count, 1, dtype=torch.long), mask=20 * (rough - 0.5).clamp(-0.5, 0.5))
+    return Prompts(
+        deepest_point(masks), torch.ones(count, 1, dtype=torch.long), mask=20 * (rough - 0.5).clamp(-0.5, 0.5)
+    )
 
 
 def correction(masks: Tensor, found: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int =
 
 
 class _InvertedResidual(nn.Module):
-    """Expand, filter depthwise, project; the input is added where shapes agree. Batch norm is folded into the biases."""
+    """Expand, filter depthwise, project; the input is added where shapes agree. Batch norm is folded into biases."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -107,7 +107,9 @@ class TinyEncoder(nn.Module):
         self.mix32 = _Mixer(width)
         self.mix16 = nn.Sequential(_Mixer(width), _Mixer(width))
         self.mix8 = nn.Sequential(_Mixer(width), _Mixer(width))
-        self.neck = nn.Sequential(LayerNorm2d(width), nn.Conv2d(width, embedding_width, 1), LayerNorm2d(embedding_width))
+        self.neck = nn.Sequential(
+            LayerNorm2d(width), nn.Conv2d(width, embedding_width, 1), LayerNorm2d(embedding_width)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         return self.from_half(F.avg_pool2d(images, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", nargs="+", required=True, help="folders, patterns or files")
     parser.add_argument("--labels", nargs="+", help="the same for label maps; default: beside the images")
     parser.add_argument("--backbone", default="tiny", help="name or file (default: %(default)s)")
+    parser.add_argument("--side", type=int, help="frame side, a multiple of 16 (default: the backbone's own)")
     parser.add_argument("--out", type=Path, required=True, help="the pack to write (.safetensors)")
-    parser.add_argument("--targets", nargs="+", default=["target=1"], metavar="NAME=VALUE", help="label values to learn, several joined by + (LV=3)")
-    parser.add_argument("--orientation", choices=("axial", "sagittal", "coronal", "image"), help="default: axial, image for pictures")
-    parser.add_argument("--window", default=None, metavar="MODE[:LOW:HIGH]", help="percentile:0.5:99.5, fixed:-160:240 or bytes")
+    parser.add_argument(
+        "--targets",
+        nargs="+",
+        default=["target=1"],
+        metavar="NAME=VALUE",
+        help="what to learn and its label value: LV=3",
+    )
+    parser.add_argument(
+        "--orientation", choices=("axial", "sagittal", "coronal", "image"), help="default: axial, image for pictures"
+    )
+    parser.add_argument(
+        "--window", default=None, metavar="MODE[:LOW:HIGH]", help="percentile:0.5:99.5, fixed:-160:240 or bytes"
+    )
     parser.add_argument("--channels", choices=("repeat", "neighbours"), default=None)
     parser.add_argument("--padding", choices=("corner", "squeeze"), default="corner")
     parser.add_argument("--modality", default=None, help="MR, CT, RGB, …")
@@ -41,12 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--batch", type=int, default=Settings.batch)
     parser.add_argument("--rate", type=float, default=Settings.rate)
-    parser.add_argument("--guide", type=float, default=Settings.guide, help="pull of points to good places; 0 as published")
+    parser.add_argument(
+        "--guide", type=float, default=Settings.guide, help="pull of points to good places; 0 as published"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workspace", type=Path, help="where views and checkpoints stay; default: beside --out")
     parser.add_argument("--shifts", metavar="FILE:KEY", help="start from a shift that `promise pretrain` learned")
-    parser.add_argument("--card", type=Path, help="JSON with title, description, licence, intended_use, data, colours …")
+    parser.add_argument(
+        "--card", type=Path, help="JSON with title, description, licence, intended_use, data, colours …"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -56,17 +72,20 @@ def run(arguments: argparse.Namespace) -> None:
 
     found = pairs.find(arguments.images, arguments.labels)
     task, card = _task(arguments, found), _card(arguments)
-    backbone = sam.load(arguments.backbone, devices.choose(arguments.device))
-    manifest = Manifest.of(_manifest(arguments, task, card, backbone))
+    backbone = sam.load(arguments.backbone, devices.choose(arguments.device), arguments.side)
+    manifest = Manifest.of(_manifest(arguments, task, card, backbone, len(found)))
     model = Promise(backbone, manifest)
     workspace = arguments.workspace or arguments.out.with_suffix(".training")
     workspace.mkdir(parents=True, exist_ok=True)
     learn, held = _views(arguments, task, found, backbone, model.blocks, workspace)
     if arguments.shifts:
         _start(model, *arguments.shifts.rsplit(":", 1))
-    settings = Settings(steps=arguments.steps, batch=arguments.batch, rate=arguments.rate, guide=arguments.guide, seed=arguments.seed)
+    settings = Settings(
+        steps=arguments.steps, batch=arguments.batch, rate=arguments.rate, guide=arguments.guide, seed=arguments.seed
+    )
     material = Material(learn, {t.name: t.point_labels for t in manifest.targets})
     reached = Training(model, material, held, settings, workspace / "training.pt").run(say)
+    manifest = replace(manifest, training=dict(manifest.training) | {"seconds": round(reached.seconds, 1)})
     packs.save(arguments.out, manifest, model.tensors(), half=True)
     dice = ", ".join(f"{name} {value:.3f}" for name, value in reached.best.items())
     print(f"{arguments.out}: held-out Dice {dice}; {reached.step} steps in {duration(reached.seconds)}")
@@ -118,7 +137,7 @@ def _card(arguments: argparse.Namespace) -> dict[str, Any]:
 _COLOURS = ((0.85, 0.2, 0.2), (0.2, 0.7, 0.3), (0.25, 0.45, 0.9), (0.9, 0.75, 0.15), (0.7, 0.3, 0.8), (0.2, 0.75, 0.75))
 
 
-def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], backbone) -> dict[str, Any]:
+def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], backbone, cases: int) -> dict[str, Any]:
     apm = None if arguments.apm == "none" else {"kind": arguments.apm, "count": arguments.points}
     if arguments.apm == "lite":
         apm |= {"width": 64}
@@ -158,16 +177,18 @@ def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], b
         "intended_use": card.get("intended_use", "Research use only, not for clinical use."),
         "training": {
             "data": card.get("data", "the user's own"),
-            "cases": 0,
+            "cases": cases,
             "licence": card.get("licence", "unstated"),
-            "command": f"promise train --targets {' '.join(arguments.targets)} --seed {arguments.seed} --steps {arguments.steps}",
+            "command": f"promise train --seed {arguments.seed} --steps {arguments.steps} --views {arguments.views}",
             "seconds": 0,
         },
         "scores": [],
     }
 
 
-def _views(arguments: argparse.Namespace, task: Task, found: list[pairs.Pair], backbone, blocks, workspace: Path) -> tuple[Views, Views]:
+def _views(
+    arguments: argparse.Namespace, task: Task, found: list[pairs.Pair], backbone, blocks, workspace: Path
+) -> tuple[Views, Views]:
     """Views of the cases to learn from, and plain ones of those held out."""
     if len(found) < 2:
         raise InputError(f"{len(found)} labelled case was found; at least 2 are needed, one of them to be held out")
@@ -176,7 +197,9 @@ def _views(arguments: argparse.Namespace, task: Task, found: list[pairs.Pair], b
     learn = [pair for number, pair in enumerate(found) if number not in chosen]
     held = [pair for number, pair in enumerate(found) if number in chosen]
     picture = task.orientation == "image"
-    augment = Augment(upset=0.5) if picture else Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02)
+    augment = (
+        Augment(upset=0.5) if picture else Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02)
+    )
     encoder = Encoder(backbone, blocks, augment, workspace)
     say(f"{len(learn)} cases to learn from, {len(held)} held out; encoding their slices once")
 
@@ -184,7 +207,9 @@ def _views(arguments: argparse.Namespace, task: Task, found: list[pairs.Pair], b
         return progress(steps, total, "encode")
 
     return (
-        encoder.views(plan(learn, task, backbone.side, arguments.views, arguments.slices, arguments.seed), with_progress),
+        encoder.views(
+            plan(learn, task, backbone.side, arguments.views, arguments.slices, arguments.seed), with_progress
+        ),
         encoder.views(plan(held, task, backbone.side, 1, arguments.slices, arguments.seed), with_progress),
     )
 

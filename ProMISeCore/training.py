@@ -57,7 +57,11 @@ class Material:
         if not len(filled):
             raise InputError("no training slice holds this target; check --values")
         count = round(settings.batch * settings.empty_share) if len(empty) else 0
-        draws = [torch.randint(len(pool), (size,), generator=generator).numpy() for pool, size in ((filled, settings.batch - count), (empty, count)) if size]
+        draws = [
+            torch.randint(len(pool), (size,), generator=generator).numpy()
+            for pool, size in ((filled, settings.batch - count), (empty, count))
+            if size
+        ]
         return np.concatenate([pool[draw] for pool, draw in zip((filled, empty), draws, strict=False)])
 
 
@@ -75,12 +79,20 @@ class Training:
     """Trains `model`'s targets in turn on `material`; keeps, per target, the state that is best on `held`."""
 
     def __init__(self, model: Promise, material: Material, held: Views, settings: Settings, checkpoint: Path) -> None:
-        self.model, self.material, self.held, self.settings, self.checkpoint = model, material, held, settings, checkpoint
+        self.model, self.material, self.held, self.settings, self.checkpoint = (
+            model,
+            material,
+            held,
+            settings,
+            checkpoint,
+        )
         self.names = list(model.targets)
         self.device = next(model.sam.parameters()).device
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.optimizer = torch.optim.AdamW(
-            [p for t in model.targets.values() for p in t.parameters()], lr=settings.rate, weight_decay=settings.weight_decay
+            [p for t in model.targets.values() for p in t.parameters()],
+            lr=settings.rate,
+            weight_decay=settings.weight_decay,
         )
         self.progress = Progress(best={n: -1.0 for n in self.names}, best_step={n: 0 for n in self.names})
         self.states = {name: _copy(model.targets[name]) for name in self.names}
@@ -101,7 +113,16 @@ class Training:
             scores = {name: self._look(name) for name in running} if due else {}
             self.progress.seconds += time.monotonic() - started
             if due:
-                report(json.dumps({"step": self.progress.step, "seconds": round(self.progress.seconds), "loss": losses, "dice": scores}))
+                report(
+                    json.dumps(
+                        {
+                            "step": self.progress.step,
+                            "seconds": round(self.progress.seconds),
+                            "loss": losses,
+                            "dice": scores,
+                        }
+                    )
+                )
                 self._store()
         for name in self.names:
             self.model.targets[name].load_state_dict(self.states[name])
@@ -138,7 +159,9 @@ class Training:
             points = output.points[there] / self.model.sam.side
             loss = loss + self.settings.guide * F.smooth_l1_loss(points, places, beta=0.02)
         if output.presence is not None:
-            loss = loss + self.settings.presence * F.binary_cross_entropy(output.presence.float().clamp(1e-6, 1 - 1e-6), there.float())
+            loss = loss + self.settings.presence * F.binary_cross_entropy(
+                output.presence.float().clamp(1e-6, 1 - 1e-6), there.float()
+            )
         return loss
 
     def _encoded(self, views: Views, rows: np.ndarray, name: str) -> tuple[Encoded, Tensor]:
@@ -189,7 +212,9 @@ class Training:
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True)
         if state["settings"] != asdict(self.settings):
-            raise InputError(f"{self.checkpoint} belongs to a training with other settings; remove it, or use another --workspace")
+            raise InputError(
+                f"{self.checkpoint} belongs to a training with other settings; remove it, or use another --workspace"
+            )
         for name in self.names:
             self.model.targets[name].load_state_dict(state["targets"][name])
         self.states, self.progress = state["states"], Progress(**state["progress"])
@@ -205,7 +230,9 @@ def time_epoch(model: Promise, views: Views, settings: Settings, folder: Path) -
     """Seconds of one epoch of every target over cached views, for `promise bench`."""
     labels = {name: target.point_labels.tolist() for name, target in model.targets.items()}
     steps = max(1, len(views) // settings.batch)
-    training = Training(model, Material(views, labels), views, replace(settings, steps=steps, every=10**9), folder / "epoch.pt")
+    training = Training(
+        model, Material(views, labels), views, replace(settings, steps=steps, every=10**9), folder / "epoch.pt"
+    )
     started = time.monotonic()
     for _ in range(steps):
         for name in training.names:

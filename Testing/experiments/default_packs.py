@@ -2,7 +2,7 @@
 
     python Testing/experiments/default_packs.py --data ../shared/data --workspace DIR [--only heart polyp]
 
-The backbone comes first (`promise pretrain --data … --workspace DIR --init … --out ProMISeCore/weights/tiny.safetensors`);
+The backbone comes first: `promise pretrain --data … --workspace DIR --init … --out ProMISeCore/weights/tiny.safetensors`;
 DIR/shifts.safetensors, which that leaves behind, is where each IPS starts.
 """
 
@@ -30,7 +30,11 @@ RECIPES = {
             "description": "Both ventricles and the left myocardium on short-axis cine MRI, end-diastole and end-systole.",
             "licence": "CC-BY-NC-SA-4.0",
             "data": "ACDC, 52 patients",
-            "colors": {"right ventricle": [0.35, 0.55, 0.95], "myocardium": [0.3, 0.8, 0.35], "left ventricle": [0.9, 0.25, 0.2]},
+            "colors": {
+                "right ventricle": [0.35, 0.55, 0.95],
+                "myocardium": [0.3, 0.8, 0.35],
+                "left ventricle": [0.9, 0.25, 0.2],
+            },
         },
     },
     "hippocampus": {
@@ -76,7 +80,14 @@ def train(name: str, recipe: dict, data: Path, workspace: Path, steps: int) -> N
     place.mkdir(parents=True, exist_ok=True)
     (place / "card.json").write_text(json.dumps(card), encoding="utf-8")
     command = ["train", "--images", *places(recipe, data, "train"), "--targets", *recipe["targets"], *recipe["options"]]
-    command += ["--out", str(WEIGHTS / f"{name}.safetensors"), "--workspace", str(place), "--card", str(place / "card.json")]
+    command += [
+        "--out",
+        str(WEIGHTS / f"{name}.safetensors"),
+        "--workspace",
+        str(place),
+        "--card",
+        str(place / "card.json"),
+    ]
     command += ["--steps", str(steps), "--shifts", f"{workspace / 'shifts.safetensors'}:{recipe['shifts']}"]
     if promise(command):
         raise SystemExit(1)
@@ -84,7 +95,16 @@ def train(name: str, recipe: dict, data: Path, workspace: Path, steps: int) -> N
 
 def evaluate(name: str, recipe: dict, data: Path, workspace: Path) -> None:
     folders = places(recipe, data, "val")
-    command = ["evaluate", "--pack", name, "--images", *folders, "--json", str(workspace / name / "val.json"), "--no-cache"]
+    command = [
+        "evaluate",
+        "--pack",
+        name,
+        "--images",
+        *folders,
+        "--json",
+        str(workspace / name / "val.json"),
+        "--no-cache",
+    ]
     sets = ", ".join(Path(folder).parent.name for folder in folders)
     if promise([*command, "--record", f"{sets} val"]):
         raise SystemExit(1)

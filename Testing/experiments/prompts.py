@@ -42,8 +42,14 @@ def square(picture: np.ndarray, label: np.ndarray):
     side = corpus.PICTURE_SIDE
     scale = side / max(picture.shape)
     shape = [round(length * scale) for length in picture.shape]
-    out, valid, target = np.zeros((3, side, side), np.float32), np.zeros((side, side), np.float32), np.zeros((side, side), np.float32)
-    out[:, : shape[0], : shape[1]] = F.interpolate(torch.from_numpy(picture[None, None]).float(), shape, mode="bilinear")[0]
+    out, valid, target = (
+        np.zeros((3, side, side), np.float32),
+        np.zeros((side, side), np.float32),
+        np.zeros((side, side), np.float32),
+    )
+    out[:, : shape[0], : shape[1]] = F.interpolate(
+        torch.from_numpy(picture[None, None]).float(), shape, mode="bilinear"
+    )[0]
     target[: shape[0], : shape[1]] = F.interpolate(torch.from_numpy(label[None, None]).float(), shape)[0, 0]
     valid[: shape[0], : shape[1]] = 1
     return out, valid, target
@@ -112,12 +118,17 @@ def main() -> None:
             embedding = embed(sam, picture, valid)
         for key, values in score(sam, torch.from_numpy(np.stack(chosen)), embedding, arguments.clicks).items():
             collected.setdefault(name, {}).setdefault(key, []).extend(values)
-    means = {name: {key: float(np.mean(values)) for key, values in scores.items()} | {"objects": len(scores["box"])} for name, scores in collected.items()}
+    means = {
+        name: {key: float(np.mean(values)) for key, values in scores.items()} | {"objects": len(scores["box"])}
+        for name, scores in collected.items()
+    }
     medical = [means[name] for name in MEDICAL if name in means]
     means["medical sets"] = {key: float(np.mean([m[key] for m in medical])) for key in medical[0]}
     print(f"{'set':14}{'objects':>8}{'box':>8}{'click':>8}{'+2':>8}{'NoC@85':>8}{'IoU err':>8}")
     for name, m in means.items():
-        print(f"{name:14}{m['objects']:8.0f}{m['box']:8.3f}{m['click']:8.3f}{m['clicks3']:8.3f}{m['noc85']:8.1f}{m['error']:8.3f}")
+        print(
+            f"{name:14}{m['objects']:8.0f}{m['box']:8.3f}{m['click']:8.3f}{m['clicks3']:8.3f}{m['noc85']:8.1f}{m['error']:8.3f}"
+        )
     if arguments.json:
         arguments.json.write_text(json.dumps(means, indent=1) + "\n")
 

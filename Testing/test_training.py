@@ -1,0 +1,156 @@
+"""Training of packs: only APM, IPS and presence change, a killed run continues exactly, views are encoded once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+import ProMISeCore
+from ProMISeCore import dataset, packs, pairs
+from ProMISeCore.augment import Augment
+from ProMISeCore.errors import InputError
+from ProMISeCore.training import Material, Settings, Training
+
+
+@pytest.fixture
+def discs(tmp_path):
+    """Ten grey pictures of one bright disc each, the last three without; label 1 is the disc."""
+    folder = tmp_path / "discs"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[:48, :64]
+    for number in range(10):
+        row, column = generator.integers(14, 34), generator.integers(14, 50)
+        disc = (np.hypot(rows - row, columns - column) < 9) & (number < 7)
+        picture = (60 + 140 * disc + generator.integers(0, 20, disc.shape)).astype(np.uint8)
+        sitk.WriteImage(sitk.GetImageFromArray(picture), str(folder / f"c{number}.jpg"))
+        sitk.WriteImage(sitk.GetImageFromArray(disc.astype(np.uint8)), str(folder / f"c{number}.png"))
+    return folder
+
+
+TASK = dataset.Task({"a": 1}, "image", {"mode": "bytes"}, "repeat", "corner")
+
+
+def _views(folder, sam, place, views=2):
+    found = pairs.find([str(folder)])
+    chosen = dataset.plan(found, TASK, sam.side, views, 4, seed=0)
+    return dataset.Encoder(sam, (), Augment(), place).views(chosen, lambda steps, total: steps)
+
+
+def _training(model, views, checkpoint, **changes):
+    settings = replace(Settings(steps=6, batch=4, every=3, rate=3e-3), **changes)
+    labels = {info.name: info.point_labels for info in model.manifest.targets}
+    return Training(model, Material(views, labels), views, settings, checkpoint)
+
+
+def test_views_hold_every_slice_plain_first_and_are_encoded_once(discs, tiny_sam, tmp_path, monkeypatch):
+    views = _views(discs, tiny_sam, tmp_path)
+    assert len(views) == 20 and views.masks.shape == (20, 1, 16, 16)
+    assert views.masks[::2, 0].any((1, 2)).tolist() == [True] * 7 + [False] * 3
+    assert not np.array_equal(views.embedding[0], views.embedding[1])
+
+    def refuse(*_):
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(type(tiny_sam), "encode", refuse)
+    again = _views(discs, tiny_sam, tmp_path)
+    assert np.array_equal(again.embedding, views.embedding) and np.array_equal(again.masks, views.masks)
+
+
+def test_interrupted_encoding_continues_to_the_same_arrays(discs, tiny_sam, tmp_path):
+    whole = _views(discs, tiny_sam, tmp_path / "whole")
+    chosen = dataset.plan(pairs.find([str(discs)]), TASK, tiny_sam.side, 2, 4, seed=0)
+
+    def kill(steps, total):
+        yield next(iter(steps))
+
+    encoder = dataset.Encoder(tiny_sam, (), Augment(), tmp_path / "killed")
+    encoder.views(chosen, kill)
+    resumed = encoder.views(chosen, lambda steps, total: steps)
+    assert np.array_equal(resumed.embedding, whole.embedding) and np.array_equal(resumed.masks, whole.masks)
+
+
+def test_a_step_changes_the_target_and_not_one_bit_of_sam(discs, tiny_model, tmp_path):
+    model = tiny_model(("a",), orientation="image", window={"mode": "bytes"})
+    before = {key: value.clone() for key, value in model.sam.state_dict().items()}
+    learned = {key: value.clone() for key, value in model.tensors().items()}
+    views = _views(discs, model.sam, tmp_path)
+    _training(model, views, tmp_path / "t.pt")._step("a")
+    assert all(torch.equal(value, before[key]) for key, value in model.sam.state_dict().items())
+    changed = {key.split(".")[1] for key, value in model.tensors().items() if not torch.equal(value, learned[key])}
+    assert changed == {"apm", "ips", "presence"}
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(discs, tiny_model, tmp_path):
+    views = _views(discs, tiny_model(("a",)).sam, tmp_path)
+    whole = tiny_model(("a",))
+    _training(whole, views, tmp_path / "whole.pt").run(lambda line: None)
+    first = _training(tiny_model(("a",)), views, tmp_path / "part.pt")
+
+    class Killed(Exception):
+        pass
+
+    def kill(line):
+        first._store()
+        raise Killed
+
+    with pytest.raises(Killed):
+        first.run(kill)
+    resumed = tiny_model(("a",))
+    progress = _training(resumed, views, tmp_path / "part.pt").run(lambda line: None)
+    assert progress.step == 6
+    for key, value in resumed.tensors().items():
+        assert torch.equal(value, whole.tensors()[key]), key
+
+
+def test_other_settings_do_not_continue_a_training(discs, tiny_model, tmp_path):
+    views = _views(discs, tiny_model(("a",)).sam, tmp_path)
+    _training(tiny_model(("a",)), views, tmp_path / "t.pt").run(lambda line: None)
+    with pytest.raises(InputError, match="other settings"):
+        _training(tiny_model(("a",)), views, tmp_path / "t.pt", rate=1e-4)
+
+
+def test_loss_falls(discs, tiny_model, tmp_path):
+    model = tiny_model(("a",))
+    views = _views(discs, model.sam, tmp_path)
+    training = _training(model, views, tmp_path / "t.pt", steps=40)
+    losses = [training._step("a") for training.progress.step in range(40)]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_command_writes_a_pack_that_loads_and_says_what_it_is(discs, tiny_sam, tmp_path, capsys):
+    from ProMISeCore.__main__ import main
+
+    torch.save(tiny_sam.state_dict(), tmp_path / "b.pth")
+    command = ["train", "--images", str(discs), "--targets", "disc=1", "--backbone", str(tmp_path / "b.pth")]
+    command += [
+        "--side",
+        "64",
+        "--out",
+        str(tmp_path / "disc.safetensors"),
+        "--steps",
+        "4",
+        "--batch",
+        "2",
+        "--views",
+        "1",
+    ]
+    assert main(command) == 0
+    assert "held-out Dice disc" in capsys.readouterr().out
+    manifest = packs.read_manifest(tmp_path / "disc.safetensors")
+    assert (manifest.name, manifest.modality, manifest.orientation) == ("disc", "RGB", "image")
+    assert manifest.training["cases"] == 10 and manifest.training["seconds"] > 0
+    model = ProMISeCore.load(tmp_path / "disc.safetensors", tmp_path / "b.pth")
+    assert not any(key.startswith(("image_encoder", "mask_decoder", "prompt_encoder")) for key in model.tensors())
+
+
+@pytest.mark.parametrize("targets", [["disc"], ["disc=x"], ["a=1", "a=2"], ["disc=0"]])
+def test_unclear_targets_are_refused(discs, tmp_path, targets, capsys):
+    from ProMISeCore.__main__ import main
+
+    assert main(["train", "--images", str(discs), "--targets", *targets, "--out", str(tmp_path / "x.safetensors")]) == 2
+    assert "--targets" in capsys.readouterr().err
