@@ -30,8 +30,8 @@ class Settings:
     batch: int = 16
     rate: float = 1e-3
     weight_decay: float = 0.05
-    every: int = 150  # steps between looks at the held-out cases
-    patience: int = 6  # looks without improvement before a target stops
+    every: int = 50  # steps between looks at the held-out cases
+    patience: int = 8  # looks without improvement before a target stops
     empty_share: float = 0.2  # of a batch: slices without the target
     empty_weight: float = 0.3  # of the mask loss on them
     guide: float = 2.0  # pull of the points to good places; 0 as published

@@ -2,8 +2,8 @@
 
     python Testing/experiments/default_packs.py --data ../shared/data --workspace DIR [--only heart polyp]
 
-The backbone comes first: `promise pretrain --data … --workspace DIR --init … --out ProMISeCore/weights/tiny.safetensors`;
-DIR/shifts.safetensors, which that leaves behind, is where each IPS starts.
+The backbone comes first: `promise pretrain` with the same --workspace, --out ProMISeCore/weights/tiny.safetensors.
+It leaves DIR/shifts.safetensors behind, where each IPS starts.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ RECIPES = {
     "heart": {
         "images": ["volumes/heart/{split}"],
         "targets": ["right ventricle=1", "myocardium=2", "left ventricle=3"],
-        "options": ["--orientation", "axial", "--modality", "MR", "--slices", "8", "--views", "4"],
+        "options": ["--orientation", "axial", "--modality", "MR", "--slices", "8", "--views", "3", "--steps", "300"],
         "shifts": "heart",
         "card": {
             "title": "Heart, cine MRI short axis",
-            "description": "Both ventricles and the left myocardium on short-axis cine MRI, end-diastole and end-systole.",
+            "description": "Both ventricles and the left myocardium on short-axis cine MRI.",
             "licence": "CC-BY-NC-SA-4.0",
             "data": "ACDC, 52 patients",
             "colors": {
@@ -40,7 +40,7 @@ RECIPES = {
     "hippocampus": {
         "images": ["volumes/hippocampus/{split}"],
         "targets": ["anterior hippocampus=1", "posterior hippocampus=2"],
-        "options": ["--orientation", "sagittal", "--modality", "MR", "--slices", "6", "--views", "2"],
+        "options": ["--orientation", "sagittal", "--modality", "MR", "--slices", "5", "--views", "2", "--steps", "300"],
         "shifts": "hippocampus",
         "card": {
             "title": "Hippocampus, T1 MRI",
@@ -53,7 +53,18 @@ RECIPES = {
     "polyp": {
         "images": [f"images/{name}/{{split}}" for name in ENDOSCOPY],
         "targets": ["polyp=1"],
-        "options": ["--orientation", "image", "--modality", "RGB", "--window", "bytes", "--views", "2"],
+        "options": [
+            "--orientation",
+            "image",
+            "--modality",
+            "RGB",
+            "--window",
+            "bytes",
+            "--views",
+            "1",
+            "--steps",
+            "450",
+        ],
         "shifts": "kvasir",
         "card": {
             "title": "Polyp, colonoscopy",
@@ -72,7 +83,7 @@ def places(recipe: dict, data: Path, split: str) -> list[str]:
     return [str(folder) for folder in folders if folder.is_dir()]
 
 
-def train(name: str, recipe: dict, data: Path, workspace: Path, steps: int) -> None:
+def train(name: str, recipe: dict, data: Path, workspace: Path) -> None:
     card = recipe["card"] | {"intended_use": INTENDED, "version": "1"}
     names = [target.split("=")[0] for target in recipe["targets"]]
     card["terminology"] = {target: terminology.KNOWN.get(target, terminology.GENERIC) for target in names}
@@ -88,7 +99,7 @@ def train(name: str, recipe: dict, data: Path, workspace: Path, steps: int) -> N
         "--card",
         str(place / "card.json"),
     ]
-    command += ["--steps", str(steps), "--shifts", f"{workspace / 'shifts.safetensors'}:{recipe['shifts']}"]
+    command += ["--shifts", f"{workspace / 'shifts.safetensors'}:{recipe['shifts']}"]
     if promise(command):
         raise SystemExit(1)
 
@@ -115,10 +126,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=sorted(RECIPES), default=list(RECIPES))
-    parser.add_argument("--steps", type=int, default=1200)
     arguments = parser.parse_args()
     for name in arguments.only:
-        train(name, RECIPES[name], arguments.data, arguments.workspace, arguments.steps)
+        train(name, RECIPES[name], arguments.data, arguments.workspace)
         evaluate(name, RECIPES[name], arguments.data, arguments.workspace)
 
 

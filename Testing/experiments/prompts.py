@@ -3,7 +3,8 @@
     python Testing/experiments/prompts.py --workspace DIR [--backbone tiny] [--most 60] [--json FILE]
 
 DIR holds the corpus that `promise pretrain` packed; the `val` split is packed there when it is absent and --data given.
-Objects: connected components of every value, at least 20 pixels at 256². The mask with the highest predicted IoU counts.
+Objects: connected components of every value, at least 20 pixels at 256². The mask with the highest predicted IoU is
+scored.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ import ProMISeCore
 from ProMISeCore import corpus, simulate
 from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD
 
-MEDICAL = ("kvasir", "polypgen", "isic", "foot_ulcer", "fetal_head", "brain_tumour", "chest_xray", "blood_cells", "nuclei", "hippocampus", "heart", "atrium")  # fmt: skip
+MEDICAL = (
+    "kvasir", "polypgen", "isic", "foot_ulcer", "fetal_head", "brain_tumour", "chest_xray", "blood_cells", "nuclei",
+    "hippocampus", "heart", "atrium",
+)  # fmt: skip
 
 
 def pictures_of(workspace: Path, most: int, rng: np.random.Generator):
