@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from ProMISeCore.errors import InputError
 from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD, Frame
 from ProMISeCore.pairs import Pair
 from ProMISeCore.sam import Sam
+from ProMISeCore.terminal import amount
 from ProMISeCore.whole_file import replacing
 
 
@@ -37,12 +40,7 @@ class LabelledStack:
     """The slices of one case with their labels, as frames of side S."""
 
     def __init__(self, pair: Pair, task: Task, side: int) -> None:
-        volume, label = volumes.read(pair.image), volumes.read_label(pair.label)
-        if label.voxels.shape != volume.voxels.shape[:3]:
-            raise InputError(
-                f"{pair.label} has shape {label.voxels.shape}, {pair.image} {volume.voxels.shape[:3]} (K, J, I); "
-                "a label map must lie on its image's grid"
-            )
+        volume, label = volumes.read_pair(pair.image, pair.label)
         stack = volumes.Stack(volume, "image" if volume.picture else task.orientation)
         self._pictures = volumes.pictures(stack, volumes.Window.of(task.window, volume.voxels), task.channels)
         self.label = stack.canonical(label.voxels)
@@ -81,13 +79,14 @@ class Views:
     """Encoded views. M rows, T targets, s = S/4.
 
     embedding (M, 256, G, G) and features {block: (M, E, G, G)} float16, memory-mapped; masks (M, T, s, s) bool;
-    case (M,) index of the case each row comes from.
+    case (M,) index of the case each row comes from; key names what they were made from and how.
     """
 
     embedding: np.ndarray
     features: dict[int, np.ndarray]
     masks: np.ndarray
     case: np.ndarray
+    key: str = ""
 
     def __len__(self) -> int:
         return len(self.case)
@@ -108,10 +107,11 @@ class Plan:
     rows: list[tuple[int, int, int]]
     seed: int
 
-    def key(self, fingerprint: str, blocks: Sequence[int], augment: Augment) -> str:
+    def key(self, sam: Sam, blocks: Sequence[int], augment: Augment) -> str:
         """A name for these views that changes with anything they depend on."""
         files = [(str(p.image.resolve()), p.image.stat().st_mtime_ns, p.label.stat().st_mtime_ns) for p in self.pairs]
-        parts = [fingerprint, list(blocks), asdict(augment), asdict(self.task), files, self.rows, self.seed]
+        backbone = [sam.fingerprint(), sam.side, list(blocks)]
+        parts = [*backbone, asdict(augment), asdict(self.task), files, self.rows, self.seed]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -133,26 +133,36 @@ class Encoder:
 
     def views(self, chosen: Plan, progress: Callable[[Iterator[None], int], Iterator[None]]) -> Views:
         """The plan's views, encoded now where they are not on disk yet."""
-        folder = self.root / f"views-{chosen.key(self.sam.fingerprint(), self.blocks, self.augment)}"
+        key = chosen.key(self.sam, self.blocks, self.augment)
+        folder = self.root / f"views-{key}"
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = self._open(folder, len(chosen.rows), len(chosen.task.values))
         count = folder / "encoded.txt"
         start = int(count.read_text()) if count.exists() else 0
+        arrays = self._open(folder, len(chosen.rows), len(chosen.task.values), start)
         for _ in progress(self._fill(chosen, arrays, start, count), -(-(len(chosen.rows) - start) // self.batch)):
             pass
         features = {block: arrays[f"block{block}"] for block in self.blocks}
-        return Views(arrays["embedding"], features, arrays["masks"], np.array([row[0] for row in chosen.rows]))
+        return Views(arrays["embedding"], features, arrays["masks"], np.array([row[0] for row in chosen.rows]), key)
 
-    def _open(self, folder: Path, rows: int, targets: int) -> dict[str, np.ndarray]:
+    def _open(self, folder: Path, rows: int, targets: int, start: int) -> dict[str, np.ndarray]:
+        """The arrays on disk, new ones unless rows before `start` are there. Raises InputError where the rest of them
+        would not fit: on a full disk, writing to mapped memory kills the process."""
         grid, side = self.sam.grid, self.sam.side // 4
         shapes = {"embedding": ((rows, 256, grid, grid), np.float16), "masks": ((rows, targets, side, side), bool)}
         shapes |= {f"block{b}": ((rows, self.sam.embed_width, grid, grid), np.float16) for b in self.blocks}
-        opened = {}
-        for name, (shape, dtype) in shapes.items():
-            path = folder / f"{name}.npy"
-            mode = "r+" if path.exists() else "w+"
-            opened[name] = np.lib.format.open_memmap(path, mode, dtype, shape if mode == "w+" else None)
-        return opened
+        needed = sum(math.prod(shape[1:]) * np.dtype(kind).itemsize for shape, kind in shapes.values()) * (rows - start)
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise InputError(
+                f"the views of the cases take {amount(needed)}, {amount(free)} are free in {folder}; "
+                "use another --workspace, or fewer --views or --slices"
+            )
+        return {
+            name: np.lib.format.open_memmap(
+                folder / f"{name}.npy", "r+" if start else "w+", dtype, None if start else shape
+            )
+            for name, (shape, dtype) in shapes.items()
+        }
 
     def _fill(self, chosen: Plan, arrays: dict[str, np.ndarray], start: int, count: Path) -> Iterator[None]:
         case, stack = -1, None

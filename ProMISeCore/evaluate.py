@@ -109,12 +109,7 @@ def _segment(pair: Pair, model, values: Mapping[str, int], arguments: argparse.N
     from ProMISeCore.cache import Cache
     from ProMISeCore.segmenter import Segmenter
 
-    volume, label = volumes.read(pair.image), volumes.read_label(pair.label)
-    if label.voxels.shape != volume.voxels.shape[:3]:
-        shapes = f"{pair.label} has shape {label.voxels.shape}, {pair.image} {volume.voxels.shape[:3]} (K, J, I)"
-        raise InputError(f"{shapes}; a label map must lie on its image's grid")
-    if not volume.picture and not np.allclose(label.affine, volume.affine, atol=1e-2):
-        raise InputError(f"{pair.label} lies elsewhere than {pair.image} in space; resample it to the image's grid")
+    volume, label = volumes.read_pair(pair.image, pair.label)
     cache = None if arguments.no_cache else Cache(notice=tell)
     segmenter = Segmenter(model, volume, arguments.device, arguments.axis, cache, notice=tell)
     for _ in segmenter.segment_volume():

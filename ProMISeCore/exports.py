@@ -56,9 +56,7 @@ def write_segmentation(
         write_nrrd(temporary, layers, volume.affine, fields)
 
 
-def label_map(
-    masks: Mapping[str, np.ndarray], volume: Volume, targets: Sequence[Mapping[str, Any]]
-) -> np.ndarray:
+def label_map(masks: Mapping[str, np.ndarray], volume: Volume, targets: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """One (K, J, I) uint8 or uint16 array: 0 background, 1…n the targets in order; where two overlap, the later."""
     found = _masks_in_order(masks, volume, targets)
     labels = np.zeros(volume.voxels.shape[:3], np.uint8 if len(found) < 256 else np.uint16)

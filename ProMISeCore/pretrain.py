@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from torch.nn import functional as F
 from ProMISeCore import corpus, simulate
 from ProMISeCore.augment import Augment
 from ProMISeCore.sam import Sam, build
+from ProMISeCore.whole_file import replacing
 
 _MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
 _DEVIATION = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
@@ -308,10 +308,9 @@ class Average:
 
 
 def save(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write fp16 weights to a temporary name, then rename."""
-    partial = path.with_name(path.name + ".part")
-    save_file({key: value.half().contiguous() for key, value in state.items()}, str(partial), metadata)
-    os.replace(partial, path)
+    """Write fp16 weights, whole or not at all."""
+    with replacing(path) as part:
+        save_file({key: value.half().contiguous() for key, value in state.items()}, str(part), metadata)
 
 
 def set_side(sam: Sam, side: int) -> None:
@@ -361,9 +360,8 @@ class Pretraining:
             "sam": self.sam.state_dict(), "aids": self.aids.state_dict(), "optimizer": self.optimizer.state_dict(),
             "average": self.average.state, "seconds": self.seconds, "steps": self.steps,
         }  # fmt: skip
-        partial = self.checkpoint.with_suffix(".part")
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint)
+        with replacing(self.checkpoint) as part:
+            torch.save(state, part)
         save(self.arguments.out, self.average.state, {"steps": str(self.steps), "seconds": f"{self.seconds:.0f}"})
 
     def _rate(self) -> float:

@@ -57,7 +57,8 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Segment `arguments.input`, write the results, print a summary."""
     volume = volumes.read(arguments.input)
-    folder = arguments.out if arguments.out is not None else arguments.input.resolve().parent
+    beside = Path(os.path.abspath(arguments.input)).parent  # of a link, not of the file that it leads to
+    folder = arguments.out if arguments.out is not None else beside
     paths = outputs(arguments.input, volume, folder, arguments.format)
     check_folder(folder)
     segmenter = prepare(volume, arguments)
@@ -94,7 +95,8 @@ def _write_volume(path: Path, volume: volumes.Volume) -> None:
 
 
 def outputs(source: Path, volume: volumes.Volume, folder: Path, ending: str) -> dict[str, Path]:
-    """Where the results go: name.seg.nrrd, name.prompts.mrk.json, name.png. InputError if that is the input itself.
+    """Where the results go: name.seg.nrrd, name.prompts.mrk.json, name.png. InputError if that is the input itself, or
+    a folder.
 
     A picture's sheet is name.sheet.png: name.png may well be the picture, or its label map.
     """
@@ -107,6 +109,8 @@ def outputs(source: Path, volume: volumes.Volume, folder: Path, ending: str) -> 
     for path in paths.values():
         if path.exists() and path.samefile(source):
             raise InputError(f"{path} is the input and would be overwritten; choose another folder (--out) or --format")
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, where a result is to be written; choose another folder (--out)")
     return paths
 
 

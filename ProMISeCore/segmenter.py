@@ -338,7 +338,8 @@ class Segmenter:
     def _check_extent(self) -> None:
         count, height, width = self.stack.shape
         if min(height, width) < LEAST_PIXELS:
-            thin = "" if self.volume.picture else "; slice it along another axis (--axis), where it is not thin"
+            other = not self.volume.picture and sorted(self.stack.shape)[1] >= LEAST_PIXELS
+            thin = "; slice it along another axis (--axis), where it is not thin" if other else ""
             what = "is" if self.volume.picture else f"has {self.stack.axis} slices of"
             raise InputError(
                 f"{self.volume.name!r} {what} only {height} × {width} pixels, at least {LEAST_PIXELS} × {LEAST_PIXELS} "

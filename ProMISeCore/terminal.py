@@ -37,6 +37,7 @@ def progress(items: Iterable[Item], total: int, label: str) -> Iterable[Item]:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text as columns of equal width, the first row ruled off as the head."""
+    rows = [[" ".join(cell.split()) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]])

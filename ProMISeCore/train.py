@@ -16,6 +16,7 @@ from ProMISeCore.augment import Augment
 from ProMISeCore.dataset import Encoder, Task, Views, plan
 from ProMISeCore.errors import InputError
 from ProMISeCore.manifest import Manifest
+from ProMISeCore.segment import check_folder
 from ProMISeCore.terminal import duration, progress, say
 from ProMISeCore.training import Material, Settings, Training
 
@@ -70,16 +71,18 @@ def run(arguments: argparse.Namespace) -> None:
     from ProMISeCore import devices, sam
     from ProMISeCore.promise import Promise
 
+    _check(arguments)
     found = pairs.find(arguments.images, arguments.labels)
     task, card = _task(arguments, found), _card(arguments)
     backbone = sam.load(arguments.backbone, devices.choose(arguments.device), arguments.side)
     manifest = Manifest.of(_manifest(arguments, task, card, backbone, len(found)))
+    torch.manual_seed(arguments.seed)
     model = Promise(backbone, manifest)
     workspace = arguments.workspace or arguments.out.with_suffix(".training")
     workspace.mkdir(parents=True, exist_ok=True)
-    learn, held = _views(arguments, task, found, backbone, model.blocks, workspace)
     if arguments.shifts:
-        _start(model, *arguments.shifts.rsplit(":", 1))
+        _start(model, arguments.shifts)
+    learn, held = _views(arguments, task, found, backbone, model.blocks, workspace)
     settings = Settings(
         steps=arguments.steps, batch=arguments.batch, rate=arguments.rate, guide=arguments.guide, seed=arguments.seed
     )
@@ -89,6 +92,20 @@ def run(arguments: argparse.Namespace) -> None:
     packs.save(arguments.out, manifest, model.tensors(), half=True)
     dice = ", ".join(f"{name} {value:.3f}" for name, value in reached.best.items())
     print(f"{arguments.out}: held-out Dice {dice}; {reached.step} steps in {duration(reached.seconds)}")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse now what would fail after hours: numbers out of range, and a place that no pack can be written to."""
+    for name in ("views", "slices", "steps", "batch"):
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 or more")
+    if not 0 < arguments.held_out < 1:
+        raise InputError(f"--held-out is {arguments.held_out}; expected a share of the cases, between 0 and 1")
+    if not 0 < arguments.rate < 1 or not 0 <= arguments.guide < 1e6:
+        raise InputError(f"--rate is {arguments.rate}, --guide {arguments.guide}; expected 0 < rate < 1 and guide ≥ 0")
+    if arguments.out.suffix != packs.SUFFIX:
+        raise InputError(f"--out is {arguments.out}; packs end in {packs.SUFFIX}")
+    check_folder(arguments.out.resolve().parent)
 
 
 def _task(arguments: argparse.Namespace, found: list[pairs.Pair]) -> Task:
@@ -129,9 +146,12 @@ def _card(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.card is None:
         return {}
     try:
-        return json.loads(arguments.card.read_text(encoding="utf-8"))
+        card = json.loads(arguments.card.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{arguments.card} cannot be read as JSON: {error}") from error
+    if not isinstance(card, dict) or not all(isinstance(card.get(key, {}), dict) for key in ("colors", "terminology")):
+        raise InputError(f"{arguments.card} is no card: expected an object, in it colors and terminology by target")
+    return card
 
 
 _COLOURS = ((0.85, 0.2, 0.2), (0.2, 0.7, 0.3), (0.25, 0.45, 0.9), (0.9, 0.75, 0.15), (0.7, 0.3, 0.8), (0.2, 0.75, 0.75))
@@ -214,11 +234,20 @@ def _views(
     )
 
 
-def _start(model, path: str, key: str) -> None:
-    """Let every target's IPS begin with the constant shift that pretraining learned for its class."""
-    from safetensors.torch import load_file
+def _start(model, place: str) -> None:
+    """Let every target's IPS begin with the constant shift that pretraining learned for its class: FILE:KEY."""
+    from ProMISeCore import checkpoint
 
-    shifts = load_file(path)[key].float()
+    path, colon, key = place.rpartition(":")
+    if not colon:
+        raise InputError(f"--shifts got {place!r}; expected FILE:KEY")
+    found = checkpoint.read(path)
+    if key not in found or found[key].shape != (len(model.targets), 4, 256):
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in list(found.items())[:8])
+        raise InputError(f"--shifts got {key!r} of {path}, which has {shapes}; expected {(len(model.targets), 4, 256)}")
+    if any(info.ips["kind"] != "pae" for info in model.manifest.targets):
+        raise InputError("--shifts and --static do not go together")
+    shifts = found[key].float()
     with torch.no_grad():
         for target, shift in zip(model.targets.values(), shifts, strict=True):
             target.ips.lin2.weight.mul_(0.1)

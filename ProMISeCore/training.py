@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +20,7 @@ from ProMISeCore.dataset import Views
 from ProMISeCore.errors import InputError
 from ProMISeCore.pretrain import mask_loss
 from ProMISeCore.promise import Encoded, Promise
+from ProMISeCore.whole_file import replacing
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Material:
         """A random batch of rows, `empty_share` of them without the target where there are such."""
         filled, empty = np.flatnonzero(self.filled[:, target]), np.flatnonzero(~self.filled[:, target])
         if not len(filled):
-            raise InputError("no training slice holds this target; check --values")
+            raise InputError("no training slice holds this target; check the label values of --targets")
         count = round(settings.batch * settings.empty_share) if len(empty) else 0
         draws = [
             torch.randint(len(pool), (size,), generator=generator).numpy()
@@ -196,24 +197,34 @@ class Training:
             self.states[name] = _copy(target)
         return round(dice, 4)
 
+    def _identity(self) -> str:
+        """What has to be the same for a checkpoint to be continued: settings, targets, backbone and rows."""
+        manifest = self.model.manifest.entries()
+        parts = [manifest["targets"], manifest["backbone"], self.material.views.key, self.held.key]
+        return json.dumps([asdict(self.settings), *parts], sort_keys=True)
+
     def _store(self) -> None:
         state = {
             "targets": {name: self.model.targets[name].state_dict() for name in self.names},
             "states": self.states,
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
-            "settings": asdict(self.settings),
+            "identity": self._identity(),
             "progress": asdict(self.progress),
         }
-        partial = self.checkpoint.with_suffix(".part")
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint)
+        with replacing(self.checkpoint) as part:
+            torch.save(state, part)
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True)
-        if state["settings"] != asdict(self.settings):
+        try:
+            state = torch.load(self.checkpoint, weights_only=True)
+            identity = state["identity"]
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+            raise InputError(f"{self.checkpoint} is damaged or of another version; remove it to start again") from error
+        if identity != self._identity():
             raise InputError(
-                f"{self.checkpoint} belongs to a training with other settings; remove it, or use another --workspace"
+                f"{self.checkpoint} belongs to a training with other settings, targets or cases; remove it, or use "
+                "another --workspace"
             )
         for name in self.names:
             self.model.targets[name].load_state_dict(state["targets"][name])

@@ -57,6 +57,17 @@ def read_label(path) -> Volume:
     return Volume(whole_numbers(image.voxels, path), image.affine, image.name, image.picture)
 
 
+def read_pair(image, label) -> tuple[Volume, Volume]:
+    """Read an image and its label map. Raises InputError where they do not lie on the same grid in space."""
+    volume, labels = read(image), read_label(label)
+    if labels.voxels.shape != volume.voxels.shape[:3]:
+        shapes = f"{label} has shape {labels.voxels.shape}, {image} {volume.voxels.shape[:3]} (K, J, I)"
+        raise InputError(f"{shapes}; a label map must lie on its image's grid")
+    if not volume.picture and not np.allclose(labels.affine, volume.affine, atol=1e-2):
+        raise InputError(f"{label} lies elsewhere than {image} in space; resample it to the image's grid")
+    return volume, labels
+
+
 def _keep_best(candidates: list, values: list[float]) -> list:
     best = max(values)
     return [candidate for candidate, value in zip(candidates, values, strict=True) if value >= best - _TIE]
@@ -153,8 +164,9 @@ def _order_statistics(voxels: np.ndarray, ranks: list[int]) -> dict[int, float]:
         counts = np.zeros(2 ** (8 * voxels.dtype.itemsize), np.int64)
         for part in voxels:  # per slice: an index copy of the whole volume would be 8 bytes a voxel
             counts += np.bincount((part.astype(np.int32) - lowest).ravel(), minlength=len(counts))
-        return dict(zip(ranks, (np.searchsorted(counts.cumsum(), np.array(ranks), side="right") + lowest).tolist(),
-                        strict=True))
+        return dict(
+            zip(ranks, (np.searchsorted(counts.cumsum(), np.array(ranks), side="right") + lowest).tolist(), strict=True)
+        )
     ordered = np.partition(voxels, sorted(set(ranks)), axis=None)
     return {rank: float(ordered[rank]) for rank in ranks}
 

@@ -25,8 +25,8 @@ def replacing(path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(suffix=suffix, prefix=".promise-", dir=path.parent)
         temporary = Path(name)
         os.close(handle)
-        temporary.chmod(0o666 & ~_umask())
         yield temporary
+        temporary.chmod(0o666 & ~_umask())  # last: some writers (safetensors) replace the file by a private one
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1]

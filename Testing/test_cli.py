@@ -196,6 +196,30 @@ def test_bad_input_is_one_line_and_leaves_nothing(promise, weights, tmp_path: Pa
     assert files(folder) == before
 
 
+def test_results_lie_beside_a_link_not_where_it_leads(promise, weights, tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "work").mkdir()
+    link = tmp_path / "work" / "mine.nii.gz"
+    link.symlink_to(scan(tmp_path / "archive" / "0001.nii.gz"))
+    assert promise("segment", link, *weights())[0] == 0
+    assert files(tmp_path / "archive") == ["0001.nii.gz"] and (tmp_path / "work" / "mine.seg.nrrd").is_file()
+
+
+def test_a_folder_in_the_place_of_a_result_is_found_before_the_work(promise, weights, tmp_path: Path) -> None:
+    source, out = scan(tmp_path / "s.nii.gz"), tmp_path / "out"
+    (out / "s.png").mkdir(parents=True)
+    refused(promise("segment", source, *weights(), "--out", out), "s.png is a folder", "--out")
+    assert files(out) == [] and Cache().size() == (0, 0)
+
+
+def test_a_licence_of_several_lines_does_not_break_the_table(promise, weights, home: Path) -> None:
+    pack = Path(weights()[1])
+    manifest = replace(packs.read_manifest(pack), licence="one\ntwo")
+    packs.save(home / "packs" / "lined.safetensors", manifest, packs.tensors(pack))
+    (line,) = [line for line in promise("packs")[1].splitlines() if line.startswith("lined")]
+    assert "one two" in line
+
+
 def test_one_slice_works(promise, weights, tmp_path: Path) -> None:
     assert promise("segment", scan(tmp_path / "scan.nii.gz", (1, 20, 24)), *weights())[0] == 0
 
