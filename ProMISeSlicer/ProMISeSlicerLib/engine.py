@@ -1,0 +1,78 @@
+"""What computes: the interface that a session needs, and ProMISeCore behind it. Arrays only; runs in the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from . import environment
+
+
+@dataclass
+class SliceResult:
+    """One slice, per target: mask (H, W) bool, points (N, 2) as (row, column) with labels (N,) 1/0, predicted IoU."""
+
+    index: int
+    masks: dict[str, np.ndarray] = field(default_factory=dict)
+    points_rc: dict[str, np.ndarray] = field(default_factory=dict)
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    iou: dict[str, float] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """A session calls `open` first, and all but `check` from one thread. Results may be the core's SliceResult too."""
+
+    def check(self) -> None:
+        """Raise an error that teaches if something is missing; quick, loads nothing."""
+
+    def open(self, volume: Any, manifest: Any, axis: str | None) -> None:
+        """Get ready for a `ProMISeCore.volumes.Volume` and a manifest; may take long."""
+
+    def segmentVolume(self, first: int | None, cancelled: Callable[[], bool]) -> Iterator[SliceResult]:
+        """Every slice, `first` first, automatically."""
+
+    def segmentSlice(self, n: int, target: str, points, labels, box, mask) -> SliceResult:
+        """One target on slice n: points (N, 2) row, column; labels (N,); box (4,) row, column twice; mask (H, W)."""
+
+    def close(self) -> None:
+        """Let go of what takes memory."""
+
+
+class CoreEngine:
+    """ProMISeCore at work. packPath: the pack's file; device: "auto", "cpu", "cuda", "mps"; cacheFolder: None = own."""
+
+    def __init__(self, packPath, device: str = "auto", cacheFolder=None, cacheBytes: float = 10e9, backbone=None):
+        self.packPath, self.device, self.backbone = packPath, device, backbone
+        self.cacheFolder, self.cacheBytes = cacheFolder, cacheBytes
+        self.notices: list[str] = []
+        self._segmenter = None
+
+    def check(self) -> None:
+        environment.requireAll()
+
+    def open(self, volume, manifest, axis: str | None = None) -> None:
+        self.check()
+        core = environment.core()
+        Cache, Segmenter = environment.core("cache").Cache, environment.core("segmenter").Segmenter
+        model = core.load(self.packPath, self.backbone, self.device)
+        cache = Cache(self.cacheFolder, self.cacheBytes, notice=self.notices.append)
+        self._segmenter = Segmenter(model, volume, self.device, axis, cache, notice=self.notices.append)
+
+    def segmentVolume(self, first: int | None, cancelled: Callable[[], bool]) -> Iterator:
+        """All targets of all slices: also those prompted before, which the core leaves out. Who asks decides."""
+        for result in self._segmenter.segment_volume(first, cancelled):
+            for target in [name for name in self._segmenter.targets if name not in result.masks]:
+                again = self._segmenter.segment_slice(result.index, target)
+                for part, values in vars(result).items():
+                    if isinstance(values, dict):
+                        values.update(getattr(again, part))
+            yield result
+
+    def segmentSlice(self, n: int, target: str, points=None, labels=None, box=None, mask=None):
+        return self._segmenter.segment_slice(n, target, points, labels, box, mask)
+
+    def close(self) -> None:
+        self._segmenter = None

@@ -1,0 +1,93 @@
+"""Prompt steps that can be undone: on the slices touched, the points and the masks before and after."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+class Bits:
+    """A mask (H, W) bool at an eighth of its size, with a checksum."""
+
+    __slots__ = ("_packed", "shape")
+
+    def __init__(self, mask: np.ndarray) -> None:
+        self.shape = mask.shape
+        self._packed = np.packbits(mask)
+
+    def mask(self) -> np.ndarray:
+        return np.unpackbits(self._packed, count=int(np.prod(self.shape))).reshape(self.shape).astype(bool)
+
+
+def checksum(mask: np.ndarray) -> int:
+    """What tells a mask from one that was edited by hand; 0 for an empty one."""
+    return zlib.crc32(np.packbits(mask).tobytes()) if mask.any() else 0
+
+
+@dataclass
+class Moment:
+    """One side of a step: per slice the mask (None: not known, decode again), the record, the points; and the ROI."""
+
+    masks: dict[int, Bits | None] = field(default_factory=dict)
+    records: dict[int, dict | None] = field(default_factory=dict)
+    points: dict[int, list[tuple]] = field(default_factory=dict)  # (i, j, k), positive, user
+    roi: tuple | None = None
+
+
+@dataclass
+class Step:
+    """One prompt step of one target."""
+
+    target: str
+    before: Moment = field(default_factory=Moment)
+    after: Moment = field(default_factory=Moment)
+
+    @property
+    def slices(self) -> list[int]:
+        return sorted(self.before.masks)
+
+
+class History:
+    """Steps done and undone; the newest `most` are kept."""
+
+    def __init__(self, most: int = 100) -> None:
+        self._most, self._done, self._undone = most, [], []
+
+    def push(self, step: Step) -> None:
+        self._done = [*self._done, step][-self._most :]
+        self._undone.clear()
+
+    @property
+    def canUndo(self) -> bool:
+        return bool(self._done)
+
+    @property
+    def canRedo(self) -> bool:
+        return bool(self._undone)
+
+    def undo(self) -> Step:
+        self._undone.append(self._done.pop())
+        return self._undone[-1]
+
+    def redo(self) -> Step:
+        self._done.append(self._undone.pop())
+        return self._done[-1]
+
+    def learn(self, target: str, n: int, mask: np.ndarray) -> None:
+        """The mask that the newest step of this slice has led to."""
+        for step in reversed(self._done):
+            if step.target == target and n in step.after.records:
+                if step.after.masks.get(n) is None:
+                    step.after.masks[n] = Bits(mask)
+                return
+
+
+def revert(current: np.ndarray, here: Bits | None, there: Bits) -> np.ndarray:
+    """From mask `here` to `there`, keeping what was edited since: only voxels that the step has changed go back."""
+    wanted = there.mask()
+    if here is None:
+        return wanted
+    known = here.mask()
+    return np.where((known != wanted) & (current == known), wanted, current)

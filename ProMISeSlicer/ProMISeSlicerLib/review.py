@@ -1,0 +1,55 @@
+"""How far each slice of a target can be trusted: agreement with its neighbours, and which one to look at next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+class Agreement:
+    """Intersection over union of neighbouring slices' masks, computed again only where a slice has changed."""
+
+    def __init__(self, count: int, read: Callable[[int], np.ndarray]) -> None:
+        self._count, self._read = count, read
+        self._pairs: dict[int, float] = {}  # n → IoU of slices n and n + 1
+        self._filled: dict[int, bool] = {}
+
+    def changed(self, n: int) -> None:
+        self._filled.pop(n, None)
+        for pair in (n - 1, n):
+            self._pairs.pop(pair, None)
+
+    def forget(self) -> None:
+        self._pairs.clear()
+        self._filled.clear()
+
+    def filled(self, n: int) -> bool:
+        if n not in self._filled:
+            self._filled[n] = bool(self._read(n).any())
+        return self._filled[n]
+
+    def of(self, n: int) -> float | None:
+        """Mean over the neighbours, 0…1; 1 among empty slices; None for a single slice."""
+        pairs = [self._pair(pair) for pair in (n - 1, n) if 0 <= pair < self._count - 1]
+        return float(np.mean(pairs)) if pairs else None
+
+    def _pair(self, n: int) -> float:
+        if n not in self._pairs:
+            if self.filled(n) and self.filled(n + 1):
+                a, b = self._read(n), self._read(n + 1)
+                self._pairs[n] = float((a & b).sum() / (a | b).sum())
+            else:
+                self._pairs[n] = float(self.filled(n) == self.filled(n + 1))
+        return self._pairs[n]
+
+
+def worst(cells: Sequence[dict], seen: set[int]) -> int | None:
+    """The automatic slice of least predicted IoU times agreement, not in `seen`; None where all are seen."""
+
+    def score(cell: dict) -> float:
+        values = [cell[key] for key in ("iou", "agreement") if cell[key] is not None]
+        return float(np.prod(values))
+
+    open_ = [cell for cell in cells if cell["state"] == "auto" and cell["matters"] and cell["slice"] not in seen]
+    return min(open_, key=lambda cell: (score(cell), cell["slice"]))["slice"] if open_ else None

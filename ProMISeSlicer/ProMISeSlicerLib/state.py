@@ -1,0 +1,77 @@
+"""What a session remembers, all of it in the scene: node references and one JSON text on a scripted module node."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import slicer
+
+MODULE = "ProMISeSlicer"
+MARK = "ProMISe.session"  # attribute of the node, and the role under which other nodes may refer to it
+FORMAT = 1
+_PARAMETER = "state"
+
+
+class FormatError(ValueError):
+    """A session's node holds what this version does not know."""
+
+
+class SceneState:
+    """One session's node. `data` is plain JSON: pack, targets, slices; `save` writes it, only if it has changed."""
+
+    def __init__(self, node) -> None:
+        self.node = node
+        text = node.GetParameter(_PARAMETER)
+        self.data: dict[str, Any] = json.loads(text) if text else {"format": FORMAT, "targets": [], "slices": {}}
+        if self.data.get("format") != FORMAT:
+            found = self.data.get("format")
+            raise FormatError(f"the session in {node.GetName()!r} has format {found}, not {FORMAT}; update ProMISe")
+
+    @classmethod
+    def create(cls, name: str) -> SceneState:
+        scene = slicer.mrmlScene
+        node = scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", scene.GetUniqueNameByString(name))
+        node.SetModuleName(MODULE)
+        node.SetAttribute("ModuleName", MODULE)
+        node.SetAttribute(MARK, str(FORMAT))
+        node.SetHideFromEditors(True)
+        return cls(node)
+
+    def save(self) -> None:
+        text = json.dumps(self.data, separators=(",", ":"), sort_keys=True)
+        if text != self.node.GetParameter(_PARAMETER):
+            self.node.SetParameter(_PARAMETER, text)
+
+    def refer(self, role: str, node) -> None:
+        self.node.SetNodeReferenceID(role, node.GetID() if node is not None else None)
+
+    def referred(self, role: str):
+        return self.node.GetNodeReference(role)
+
+
+def sessionNodes() -> list:
+    """Every session's node in the scene, oldest first."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")
+    return [node for node in nodes if node.GetAttribute(MARK)]
+
+
+def findSession(node):
+    """The session's node that is meant: the node itself, one it refers to, or the last that works on it; else None.
+
+    node: a session's node, a parameter node (also wrapped), a volume, a segmentation, or None for the only one.
+    """
+    found = sessionNodes()
+    node = getattr(node, "parameterNode", node)
+    if node is None:
+        return found[-1] if len(found) == 1 else None
+    if node.GetAttribute(MARK):
+        return node
+    referred = node.GetNodeReference(MARK)
+    if referred is not None:
+        return referred
+    uses = [s for s in found if node in (s.GetNodeReference("volume"), s.GetNodeReference("segmentation"))]
+    if uses:
+        return uses[-1]
+    isModule = node.IsA("vtkMRMLScriptedModuleNode")
+    return found[-1] if isModule and len(found) == 1 else None
