@@ -1,0 +1,162 @@
+"""The part of a running Slicer around a module: scene, application object, module logics, Sample Data, installers."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+import types
+
+import slicer
+import slicer.util
+import vtk  # noqa: F401  the module under test imports it
+
+from slicer_double import pythonqt
+
+_LOGICS = {
+    "volumes": "vtkSlicerVolumesLogic",
+    "markups": "vtkSlicerMarkupsLogic",
+    "segmentations": "vtkSlicerSegmentationsModuleLogic",
+    "subjecthierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+}
+#: Names that a library of Slicer has there, and another here.
+_ALIASES = {"MRMLCorePython": "MRMLCore", "vtkSegmentationCorePython": "vtkSegmentationCore"}
+
+
+class Signals:
+    """An application object's `connect("signal()", f)`; tests fire the signals themselves."""
+
+    def __init__(self) -> None:
+        self.slots: dict[str, list] = {}
+
+    def connect(self, signal: str, slot) -> bool:
+        self.slots.setdefault(signal, []).append(slot)
+        return True
+
+    def disconnect(self, signal: str, slot) -> bool:
+        self.slots[signal] = [each for each in self.slots.get(signal, []) if each != slot]
+        return True
+
+    def fire(self, signal: str, *arguments) -> None:
+        for slot in list(self.slots.get(signal, ())):
+            slot(*arguments)
+
+
+class Application(Signals):
+    """`slicer.app`: no main window, no layout manager, testing mode on."""
+
+    applicationName = mainApplicationName = "SlicerDouble"
+    temporaryPath = cachePath = tempfile.gettempdir()
+
+    def __init__(self, logic) -> None:
+        super().__init__()
+        self._logic, self._modules = logic, Signals()
+
+    def applicationLogic(self):
+        return self._logic
+
+    def moduleManager(self) -> Signals:
+        return self._modules
+
+    def mrmlScene(self):
+        return slicer.mrmlScene
+
+    def testingEnabled(self) -> bool:
+        return True
+
+    def layoutManager(self) -> None:
+        return None
+
+    def processEvents(self) -> None:
+        pythonqt.application().processEvents()
+
+    def settings(self):
+        return sys.modules["qt"].QSettings()
+
+    userSettings = settings
+
+    def translate(self, context: str, text: str) -> str:
+        return text
+
+    def setOverrideCursor(self, cursor) -> None: ...
+
+    def restoreOverrideCursor(self) -> None: ...
+
+    def pauseRender(self) -> None: ...
+
+    def resumeRender(self) -> None: ...
+
+
+class Module:
+    """`slicer.modules.<name>`."""
+
+    def __init__(self, name: str, logic=None, path: str = "") -> None:
+        self.name, self._logic, self.path = name, logic, path
+
+    def logic(self):
+        return self._logic
+
+
+class SampleDataLogic:
+    """Records what is registered, under Slicer's signatures (5.12; the category call is absent from 5.10)."""
+
+    sources: list[dict] = []
+    categories: dict[str, str] = {}
+
+    @staticmethod
+    def registerCustomSampleDataCategory(category, title) -> None:
+        SampleDataLogic.categories[category] = title
+
+    @staticmethod
+    def registerCustomSampleDataSource(
+        category="Custom", sampleName=None, uris=None, fileNames=None, nodeNames=None, customDownloader=None,
+        thumbnailFileName=None, loadFileTypes=None, loadFiles=None, loadFileProperties=None, checksums=None,
+        loadFileType=None,
+    ) -> None:  # fmt: skip
+        SampleDataLogic.sources.append({key: value for key, value in locals().items() if value is not None})
+
+
+def install_libraries() -> None:
+    """Modules that scripts import: Slicer's own from $SLICER_SRC where that is set, else the stand-ins."""
+    source = os.environ.get("SLICER_SRC")
+    for alias, real in _ALIASES.items():
+        sys.modules.setdefault(alias, importlib.import_module(f"slicer_core.{real}"))
+    sys.modules.setdefault("SampleData", types.ModuleType("SampleData")).SampleDataLogic = SampleDataLogic
+    if source:
+        slicer.__path__.append(os.path.join(source, "Base", "Python", "slicer"))
+        return
+    i18n = types.ModuleType("slicer.i18n")
+    i18n.tr = lambda text, context=None: text
+    i18n.translate = lambda context, text: text
+    sys.modules["slicer.i18n"] = slicer.i18n = i18n
+    for name, own in (("ScriptedLoadableModule", "scripted_module"), ("parameterNodeWrapper", "parameter_node")):
+        module = importlib.import_module(f"slicer_double.{own}")
+        sys.modules[f"slicer.{name}"] = module
+        setattr(slicer, name, module)
+
+
+def start_scene() -> None:
+    """A fresh scene with its application logic and module logics, as `slicer.mrmlScene`, `.app` and `.modules`."""
+    scene = slicer.mrmlScene = slicer.vtkMRMLScene()
+    logic = slicer.vtkSlicerApplicationLogic()
+    logic.SetMRMLScene(scene)
+    logic.GetColorLogic().SetMRMLScene(scene)
+    logic.GetColorLogic().AddDefaultColorNodes()
+    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
+    slicer.app = Application(logic)
+    slicer.modules = types.ModuleType("slicer.modules")
+    for name, class_name in _LOGICS.items():
+        module_logic = getattr(slicer, class_name)()
+        if hasattr(module_logic, "SetMRMLApplicationLogic"):
+            module_logic.SetMRMLApplicationLogic(logic)
+        module_logic.SetMRMLScene(scene)
+        logic.SetModuleLogic({"subjecthierarchy": "SubjectHierarchy"}.get(name, name.capitalize()), module_logic)
+        setattr(slicer.modules, name, Module(name.capitalize(), module_logic))
+    red = scene.CreateNodeByClass("vtkMRMLSliceNode")
+    red.UnRegister(None)
+    red.SetName("Red")
+    red.SetLayoutName("Red")
+    red.SetSingletonTag("Red")
+    scene.AddNode(red)
+    red.SetOrientation("Axial")
