@@ -669,10 +669,12 @@ class Session:
         for name, prompts in self._prompts.items():
             if prompts.roiIsUsers or name in self._dirty:
                 continue
-            cells = np.argwhere(self.segments.readAll(self._ids[name]))
-            if not len(cells):
+            mask = self.segments.readAll(self._ids[name])
+            flat = mask.any(axis=0)
+            cells = [np.flatnonzero(line) for line in (mask.any(axis=(1, 2)), flat.any(axis=1), flat.any(axis=0))]
+            if not len(cells[0]):
                 continue
-            ijk = self.grid.toIjk([cells.min(axis=0), cells.max(axis=0)])
+            ijk = self.grid.toIjk([[line[0] for line in cells], [line[-1] for line in cells]])
             low, high = ijk.min(axis=0) - 0.5, ijk.max(axis=0) + 0.5
             affine = mrml.ijkToRas(self.volumeNode)
             spacing = np.linalg.norm(affine[:3, :3], axis=0)

@@ -169,7 +169,7 @@ def manifest(targets: tuple[str, ...] = ("bar", "rod"), **changes):
     settings = {
         "name": "fake",
         "backbone": packs.BackboneInfo("tiny", "0" * 64, 64),
-        "targets": tuple(packs.TargetInfo(name, (1.0, 0.2 * i, 0.0)) for i, name in enumerate(targets)),
+        "targets": tuple(packs.TargetInfo(name, (1.0, 0.02 * i, 0.0)) for i, name in enumerate(targets)),
         "modality": "MR",
         "orientation": "axial",
         "window": {"mode": "percentile", "low": 0.5, "high": 99.5},
