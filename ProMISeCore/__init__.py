@@ -24,17 +24,20 @@ def load(pack: str | Path, backbone: str | Path | None = None, device: str = "cp
     """
     from ProMISeCore import backbones, packs
     from ProMISeCore.errors import WeightsError
-    from ProMISeCore.promise import Promise
+    from ProMISeCore.promise import Promise, check_shapes
 
     path = packs.find(pack)
-    manifest = packs.read_manifest(path)
+    found = packs.read(path)
+    manifest = found.manifest
     wanted = manifest.backbone
     if backbone is None and wanted.name not in backbones.TABLE:
         raise WeightsError(
             f"the pack {manifest.name!r} was made for a backbone called {wanted.name!r}, which is none of "
             f"{', '.join(backbones.TABLE)}; give its file as the backbone"
         )
-    model = Promise(load_backbone(backbone or wanted.name, device, wanted.side), manifest)
+    sam = load_backbone(backbone or wanted.name, device, wanted.side)
+    check_shapes(found.shapes, sam, manifest, str(path))
+    model = Promise(sam, manifest)
     return model.load_tensors(packs.tensors(path), str(path)).eval()
 
 

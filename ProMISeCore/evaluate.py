@@ -44,6 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
     found = pairs.find(arguments.images, arguments.labels)
     if arguments.json is not None and not arguments.json.resolve().parent.is_dir():
         raise InputError(f"the folder of {arguments.json} does not exist; make it first")
+    if arguments.json is not None and arguments.json.is_dir():
+        raise InputError(f"{arguments.json} is a folder; give --json a file")
     report = evaluate(found, arguments)
     print(_as_table(report))
     print(f"{len(found)} cases in {duration(report['seconds'])} on {report['device']}; mean ± standard deviation")

@@ -67,12 +67,13 @@ def label_map(masks: Mapping[str, np.ndarray], volume: Volume, targets: Sequence
 
 def write_labelmap(path, masks: Mapping[str, np.ndarray], volume: Volume, targets: Sequence[Mapping[str, Any]]) -> None:
     """Write `label_map` in the volume's geometry, in the format of the suffix (NIfTI, NRRD, MHA; PNG for pictures)."""
-    image = _image(label_map(masks, volume, targets), volume, flat=Path(path).suffix.lower() in PICTURE_SUFFIXES)
+    image = on_grid(label_map(masks, volume, targets), volume, flat=Path(path).suffix.lower() in PICTURE_SUFFIXES)
     with replacing(path) as temporary:
         sitk.WriteImage(image, str(temporary), useCompression=True)
 
 
-def _image(array: np.ndarray, volume: Volume, flat: bool) -> sitk.Image:
+def on_grid(array: np.ndarray, volume: Volume, flat: bool = False) -> sitk.Image:
+    """An array (K, J, I) as an image in the volume's geometry, or, flat, its only slice as a picture without one."""
     if flat:
         if len(array) != 1:
             raise InputError(f"a label map of {len(array)} slices does not fit in a 2D picture; use .nii.gz or .nrrd")

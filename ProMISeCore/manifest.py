@@ -15,6 +15,7 @@ ORIENTATIONS = ("axial", "sagittal", "coronal", "image")
 CHANNELS = ("repeat", "neighbours")
 PADDINGS = ("corner", "squeeze")
 _LONGEST = 20_000  # characters of a text
+_LONGEST_WORD = 200
 _MOST_TARGETS = 64
 _HUGE = 1e300
 _SHORTENED = reprlib.Repr()
@@ -129,8 +130,10 @@ class _Checker:
         if not self._keys("", entries, [f.name for f in fields(Manifest)]):
             return self.problems
         self._that(version == FORMAT and _is_whole(version), "format", version, str(FORMAT))
-        for key in ("title", "description", "version", "licence", "modality", "intended_use"):
+        for key in ("title", "description", "licence", "intended_use"):
             self._text(key, entries[key])
+        for key in ("version", "modality"):
+            self._word(key, entries[key])
         name = entries["name"]
         self._that(_is_name(name), "name", name, "up to 64 letters, digits and . _ - that start with a letter or digit")
         for key, allowed in (("orientation", ORIENTATIONS), ("channels", CHANNELS), ("padding", PADDINGS)):
@@ -150,7 +153,7 @@ class _Checker:
 
     def _backbone(self, entries: Any) -> None:
         if self._keys("backbone", entries, [f.name for f in fields(BackboneInfo)]):
-            self._text("backbone.name", entries["name"], least=1)
+            self._word("backbone.name", entries["name"], least=1)
             print_ = entries["fingerprint"]
             is_hash = isinstance(print_, str) and re.fullmatch("[0-9a-f]{64}", print_) is not None
             self._that(is_hash, "backbone.fingerprint", print_, "64 hexadecimal digits")
@@ -188,7 +191,7 @@ class _Checker:
     def _target(self, place: str, target: Any) -> None:
         if not self._keys(place, target, [f.name for f in fields(TargetInfo)]):
             return
-        self._text(f"{place}.name", target["name"], least=1, most=200)
+        self._word(f"{place}.name", target["name"], least=1)
         self._text(f"{place}.terminology", target["terminology"])
         color = target["color"]
         fits = isinstance(color, list) and len(color) == 3 and all(_is_number(c) and 0 <= c <= 1 for c in color)
@@ -249,10 +252,15 @@ class _Checker:
             self.problems.append(f"keys{where} are unknown: {', '.join(map(_short, unknown[:8]))}")
         return not missing and not unknown
 
-    def _text(self, place: str, value: Any, least: int = 0, most: int = _LONGEST) -> None:
+    def _text(self, place: str, value: Any) -> None:
         """Nothing that moves a terminal's cursor or cannot be written to a file."""
-        fits = isinstance(value, str) and least <= len(value) <= most and value.replace("\n", "").isprintable()
-        self._that(fits, place, value, f"{least} to {most} printable characters")
+        fits = isinstance(value, str) and len(value) <= _LONGEST and value.replace("\n", "").isprintable()
+        self._that(fits, place, value, f"0 to {_LONGEST} printable characters")
+
+    def _word(self, place: str, value: Any, least: int = 0) -> None:
+        """A name: it stands in a line, such as of a table or an error."""
+        fits = isinstance(value, str) and least <= len(value) <= _LONGEST_WORD and value.isprintable()
+        self._that(fits, place, value, f"{least} to {_LONGEST_WORD} printable characters in one line")
 
     def _whole(self, place: str, value: Any, least: int, most: int) -> None:
         self._that(_is_whole(value) and least <= value <= most, place, value, f"a whole number from {least} to {most}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,19 @@ from ProMISeCore.whole_file import replacing
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["BackboneInfo", "Manifest", "Pack", "TargetInfo", "find", "folder", "installed", "read", "read_manifest"]
-__all__ += ["save", "tensors"]
+__all__ = [
+    "BackboneInfo",
+    "Manifest",
+    "Pack",
+    "TargetInfo",
+    "find",
+    "folder",
+    "installed",
+    "name_of",
+    "read",
+    "read_manifest",
+]
+__all__ += ["read_manifest", "save", "tensors"]
 
 EMBEDDED = Path(__file__).resolve().parent / "weights"
 SUFFIX = ".safetensors"
@@ -116,6 +128,11 @@ def find(name_or_path: str | Path) -> Path:
                 return place / (path.name.removesuffix(SUFFIX) + SUFFIX)
     names = ", ".join(sorted(pack.path.stem for pack in installed())) or "none"
     raise WeightsError(f"there is no pack or file {str(name_or_path)!r}; installed are: {names}")
+
+
+def name_of(path: Path) -> str:
+    """A name for the pack of this file, as manifests allow it."""
+    return re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+", "-", path.stem).strip("-")[:64] or "pack"
 
 
 def installed() -> list[Pack]:

@@ -165,20 +165,34 @@ class Promise(nn.Module):
 
     def load_tensors(self, tensors: Mapping[str, Tensor], source: str = "the pack") -> Promise:
         """Take a pack's tensors. Raises one WeightsError for all that does not fit the manifest."""
-        own = self.tensors()
-        problems = {
-            "missing": sorted(own.keys() - tensors.keys()),
-            "unexpected": sorted(tensors.keys() - own.keys()),
-            "of another shape": [
-                f"{key} is {tuple(tensors[key].shape)}, not {tuple(own[key].shape)}"
-                for key in sorted(own.keys() & tensors.keys()) if tensors[key].shape != own[key].shape
-            ],
-        }  # fmt: skip
-        told = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in problems.items() if keys]
-        if told:
-            raise WeightsError(f"{source} does not hold what {self.manifest.name!r} needs: tensors {'; '.join(told)}")
+        own = {key: tuple(tensor.shape) for key, tensor in self.tensors().items()}
+        _compare(own, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, source, self.manifest)
         self._parts.load_state_dict(self._parts.state_dict() | dict(tensors))
         return self
+
+
+def check_shapes(shapes: Mapping[str, tuple[int, ...]], sam: Sam, manifest: Manifest, source: str) -> None:
+    """Raise WeightsError where a pack's tensors are not what its manifest needs, before memory is taken for that."""
+    with torch.device("meta"):
+        parts = nn.ModuleList(Target.of(info, sam) for info in manifest.targets)
+    own = {key: tuple(value.shape) for key, value in parts.state_dict().items() if value.is_floating_point()}
+    _compare(own, shapes, source, manifest)
+
+
+def _compare(
+    own: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]], source: str, manifest: Manifest
+) -> None:
+    problems = {
+        "missing": sorted(own.keys() - given.keys()),
+        "unexpected": sorted(given.keys() - own.keys()),
+        "of another shape": [
+            f"{key} is {given[key]}, not {own[key]}"
+            for key in sorted(own.keys() & given.keys()) if given[key] != own[key]
+        ],
+    }  # fmt: skip
+    told = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in problems.items() if keys]
+    if told:
+        raise WeightsError(f"{source} does not hold what {manifest.name!r} needs: tensors {'; '.join(told)}")
 
 
 def _check_backbone(sam: Sam, manifest: Manifest) -> None:

@@ -127,7 +127,7 @@ def _manifest(learned: Mapping[str, Tensor], frozen: sam.Sam, path: Path, out: P
     positive = (count + 1) // 2
     info = TargetInfo(target, apm=apm, ips=ips, point_labels=[1] * positive + [0] * (count - positive))
     return Manifest(
-        name=re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+", "-", out.stem).strip("-")[:64] or "imported",
+        name=packs.name_of(out),
         title=path.stem,
         description=f"Imported from the authors' checkpoint {path.name}.",
         licence="as the checkpoint's (ProMISe's code is MIT)",

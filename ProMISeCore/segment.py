@@ -20,7 +20,7 @@ from ProMISeCore import exports, volumes
 from ProMISeCore.cache import Cache
 from ProMISeCore.errors import InputError
 from ProMISeCore.terminal import amount, duration, progress, say
-from ProMISeCore.whole_file import replacing
+from ProMISeCore.whole_file import check_folder, replacing
 
 if TYPE_CHECKING:
     from ProMISeCore.segmenter import Segmenter
@@ -79,19 +79,10 @@ def run_demo(arguments: argparse.Namespace) -> None:
     volume = phantom.heart()
     check_folder(arguments.out)
     path = arguments.out / "phantom.nii.gz"
-    _write_volume(path, volume)
+    with replacing(path) as part:
+        sitk.WriteImage(exports.on_grid(volume.voxels, volume), str(part), useCompression=True)
     say(f"wrote a generated heart, {path}")
     run(argparse.Namespace(**vars(arguments) | {"input": path, "format": FORMATS[0], "first": None}))
-
-
-def _write_volume(path: Path, volume: volumes.Volume) -> None:
-    image = sitk.GetImageFromArray(volume.voxels)
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
-    image.SetSpacing(volume.spacing.tolist())
-    image.SetDirection((lps[:3, :3] / volume.spacing).ravel().tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    with replacing(path) as part:
-        sitk.WriteImage(image, str(part), useCompression=True)
 
 
 def outputs(source: Path, volume: volumes.Volume, folder: Path, ending: str) -> dict[str, Path]:
@@ -112,16 +103,6 @@ def outputs(source: Path, volume: volumes.Volume, folder: Path, ending: str) -> 
         if path.is_dir():
             raise InputError(f"{path} is a folder, where a result is to be written; choose another folder (--out)")
     return paths
-
-
-def check_folder(folder: Path) -> None:
-    """Make the folder and see that it can be written, before anything is computed. InputError if not."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}); choose another folder with --out") from error
 
 
 def prepare(volume: volumes.Volume, arguments: argparse.Namespace) -> Segmenter:

@@ -16,9 +16,9 @@ from ProMISeCore.augment import Augment
 from ProMISeCore.dataset import Encoder, Task, Views, plan
 from ProMISeCore.errors import InputError
 from ProMISeCore.manifest import Manifest
-from ProMISeCore.segment import check_folder
 from ProMISeCore.terminal import duration, progress, say
 from ProMISeCore.training import Material, Settings, Training
+from ProMISeCore.whole_file import check_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channels", choices=("repeat", "neighbours"), default=None)
     parser.add_argument("--padding", choices=("corner", "squeeze"), default="corner")
     parser.add_argument("--modality", default=None, help="MR, CT, RGB, …")
+    _add_learning_arguments(parser)
+
+
+def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is trained, and how."""
     parser.add_argument("--apm", choices=("lite", "resnet", "cross", "none"), default="lite")
     parser.add_argument("--points", type=int, default=8, help="points per target, the first half positive")
     parser.add_argument("--hidden", type=int, default=256, help="width of PaE's hidden layer (published: 1024)")
@@ -157,13 +162,13 @@ def _card(arguments: argparse.Namespace) -> dict[str, Any]:
 _COLOURS = ((0.85, 0.2, 0.2), (0.2, 0.7, 0.3), (0.25, 0.45, 0.9), (0.9, 0.75, 0.15), (0.7, 0.3, 0.8), (0.2, 0.75, 0.75))
 
 
-def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], backbone, cases: int) -> dict[str, Any]:
+def _targets(arguments: argparse.Namespace, task: Task, card: dict[str, Any]) -> list[dict[str, Any]]:
     apm = None if arguments.apm == "none" else {"kind": arguments.apm, "count": arguments.points}
     if arguments.apm == "lite":
         apm |= {"width": 64}
     positive = (arguments.points + 1) // 2
     labels = [] if apm is None else [1] * positive + [0] * (arguments.points - positive)
-    targets = [
+    return [
         {
             "name": name,
             "color": list(card.get("colors", {}).get(name, _COLOURS[number % len(_COLOURS)])),
@@ -175,16 +180,19 @@ def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], b
         }
         for number, name in enumerate(task.values)
     ]
+
+
+def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], backbone, cases: int) -> dict[str, Any]:
     return {
         "format": 1,
-        "name": arguments.out.name.removesuffix(".safetensors"),
+        "name": packs.name_of(arguments.out),
         "title": card.get("title", arguments.out.stem),
         "description": card.get("description", ""),
         "version": card.get("version", "1"),
         "licence": card.get("licence", "unstated"),
         "modality": arguments.modality or ("RGB" if task.orientation == "image" else "MR"),
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint(), "side": backbone.side},
-        "targets": targets,
+        "targets": _targets(arguments, task, card),
         "orientation": task.orientation,
         "window": dict(task.window),
         "channels": task.channels,

@@ -140,8 +140,9 @@ class Training:
         loss = self._loss(name, rows)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.targets[name].parameters(), 1.0)
-        self.optimizer.step()
+        norm = nn.utils.clip_grad_norm_(self.model.targets[name].parameters(), 1.0)
+        if norm.isfinite():  # batch normalisation of nearly equal rows can let gradients overflow
+            self.optimizer.step()
         return round(loss.item(), 4)
 
     def _rate(self) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ProMISeCore.errors import InputError
+from ProMISeCore.palette import read_indices
 from ProMISeCore.reading import read_affine_image, whole_numbers
 
 AXES = ("axial", "sagittal", "coronal")
@@ -52,9 +53,14 @@ def read(path) -> Volume:
 
 
 def read_label(path) -> Volume:
-    """Read a label map: voxels (K, J, I) of an integer dtype; whole numbers stored as floats are converted."""
+    """Read a label map: voxels (K, J, I) of an integer dtype; whole numbers stored as floats are converted.
+
+    Of a picture with a palette, the indices are the labels.
+    """
     image = read_affine_image(path)
-    return Volume(whole_numbers(image.voxels, path), image.affine, image.name, image.picture)
+    indices = read_indices(path) if image.picture else None
+    voxels = whole_numbers(image.voxels, path) if indices is None else indices
+    return Volume(voxels, image.affine, image.name, image.picture)
 
 
 def read_pair(image, label) -> tuple[Volume, Volume]:

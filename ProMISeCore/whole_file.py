@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ProMISeCore.errors import InputError
+
+_FULL = 2**16  # bytes left on a disk, beside a file that is half written
 
 
 @contextmanager
@@ -29,11 +33,28 @@ def replacing(path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())  # last: some writers (safetensors) replace the file by a private one
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1]
+        reason = getattr(error, "strerror", None) or _reason(error, path.parent)
         raise InputError(f"{path} cannot be written: {reason}; check the folder's rights and the free space") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder and see that it can be written, before anything is computed. InputError if not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}); choose another folder with --out") from error
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    """Of writers that do not say why they failed (torch, ITK)."""
+    if shutil.disk_usage(folder).free < _FULL:
+        return os.strerror(errno.ENOSPC)
+    return str(error).strip().splitlines()[-1]
 
 
 def _umask() -> int:

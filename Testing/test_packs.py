@@ -207,6 +207,8 @@ BAD = [
     (("name",), "", "name is ''"),
     (("title",), 3, "title is 3"),
     (("title",), "\x1b[2J", "title is .*printable"),
+    (("targets", 0, "name"), "left\nventricle", r"targets\[0\].name is .* in one line"),
+    (("backbone", "name"), "a\nb", "backbone.name is .* in one line"),
     (("description",), "\ud800", "description is"),
     (("backbone",), None, "backbone is None, expected an object"),
     (("backbone", "fingerprint"), "abc", "backbone.fingerprint is 'abc', expected 64"),

@@ -131,6 +131,16 @@ def test_loss_falls(discs, tiny_model, tmp_path):
     assert loss() < 0.9 * before
 
 
+def test_gradients_that_overflow_leave_the_weights_alone(discs, tiny_model, tmp_path, monkeypatch):
+    model = tiny_model(("a",))
+    training = _training(model, _views(discs, model.sam, tmp_path), tmp_path / "t.pt")
+    before = {key: value.clone() for key, value in model.tensors().items()}
+    first = next(model.targets["a"].parameters())
+    monkeypatch.setattr(training, "_loss", lambda name, rows: first.sum() * float("inf"))
+    training._step("a")
+    assert all(torch.equal(value, before[key]) for key, value in model.tensors().items())
+
+
 def test_command_writes_a_pack_that_loads_and_says_what_it_is(discs, tiny_sam, tmp_path, capsys):
     from ProMISeCore.__main__ import main
 
@@ -183,6 +193,12 @@ def test_the_same_seed_makes_the_same_pack_and_another_seed_another(train, tmp_p
     one, again, other = found
     assert all(torch.equal(again[key], value) for key, value in one.items())
     assert not all(torch.equal(other[key], value) for key, value in one.items())
+
+
+def test_any_file_name_makes_a_pack(train, tmp_path):
+    out = tmp_path / "my päck.v2.safetensors"
+    assert train("--out", str(out))[0] == 0
+    assert packs.read_manifest(out).name == "my-p-ck.v2"
 
 
 def test_files_have_the_rights_that_the_user_wishes(train, tmp_path):

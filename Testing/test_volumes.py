@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import shutil
 import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -439,3 +441,20 @@ def test_memory_for_a_large_volume() -> None:
         seen[n]
     assert tracemalloc.get_traced_memory()[1] < 6e6
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_labels_of_a_picture_with_a_palette_are_its_indices(tmp_path: Path, depth: int) -> None:
+    indices = np.arange(24).reshape(3, 8) % min(2**depth, 5)
+    bits = (indices[..., None] >> np.arange(depth)[::-1] & 1).reshape(3, -1)
+    rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(bits.astype(np.uint8), axis=1))
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 8, 3, depth, 3, 0, 0, 0)), (b"PLTE", bytes(3 * 2**depth))]
+    chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    path = tmp_path / "labels.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in chunks))
+    assert np.array_equal(read_label(path).voxels, indices[None])
+    assert read(path).voxels.shape == (1, 3, 8, 3)
