@@ -1,0 +1,50 @@
+"""A session on the real engine: ProMISeCore with a tiny model of random weights, in files as a user has them."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+from conftest import Desk, addVolume
+from test_session import changed
+
+absent = [name for name in ("torch", "segment_anything", "safetensors") if importlib.util.find_spec(name) is None]
+pytestmark = pytest.mark.skipif(bool(absent), reason=f"not installed: {', '.join(absent)}")
+
+
+def test_segment_prompt_save_and_go_on(scene, weights, tmp_path) -> None:
+    import slicer
+    from ProMISeSlicerLib.engine import CoreEngine
+    from ProMISeSlicerLib.session import Session
+
+    _, pack, _, backbone, *_ = weights(("a", "b"))
+
+    def engine():
+        return CoreEngine(pack, "cpu", tmp_path / "cache", backbone=backbone)
+
+    d = Desk(Session(addVolume("oblique"), pack, engine=engine()), None)
+    d.session.segment(3)
+    d.settle(120)
+    assert d.session.progress[:2] == (10, 10)
+    before = d.everything()
+    d.session.addPoint("a", d.world(4, 8, 9), True)
+    d.settle(60)
+    assert not changed(before, d.everything())["b"] and set(changed(before, d.everything())["a"]) <= {4}
+    points = [mark for mark in d.session._tables["a"].values() if mark.slice == 4]
+    answer = d.session.engine.segmentSlice(4, "a", [m.nrc[1:] for m in points], [int(m.positive) for m in points])
+    assert np.array_equal(d.masks("a")[4], answer.masks["a"])
+    saved = d.everything()
+    assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"), None)
+    slicer.mrmlScene.Clear(0)
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
+    d.session = Session.fromScene(None, engine(), pack)
+    assert not changed(saved, d.everything())["a"]
+    d.session.addPoint("b", d.world(5, 8, 9), True)
+    d.settle(60)
+    assert d.session.engine._segmenter.encoded == 0, "the embedding came from the cache"
+    d.session.release(4)
+    d.session.segment()
+    d.settle(120)
+    assert not changed(before, d.everything())["a"]
+    d.session.close()
