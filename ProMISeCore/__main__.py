@@ -65,6 +65,9 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for a mistake that can be mended, 130 when stopped."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a file on Windows, a terminal of LC_ALL=C: what they lack becomes "?"
+            stream.reconfigure(errors="replace")
     logger = logging.getLogger("ProMISeCore")
     if not logger.handlers:
         logger.addHandler(_Notices(logging.WARNING))

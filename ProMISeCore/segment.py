@@ -74,8 +74,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def run_demo(arguments: argparse.Namespace) -> None:
     """Write the phantom and segment it."""
-    from ProMISeCore import phantom
+    from ProMISeCore import packs, phantom
 
+    packs.find(arguments.pack)
     volume = phantom.heart()
     check_folder(arguments.out)
     path = arguments.out / "phantom.nii.gz"

@@ -220,6 +220,17 @@ def test_a_licence_of_several_lines_does_not_break_the_table(promise, weights, h
     assert "one two" in line
 
 
+def test_demo_without_its_pack_leaves_nothing(promise, tmp_path: Path) -> None:
+    refused(promise("demo", "--pack", "nowhere", "--out", tmp_path / "demo"), "'nowhere'")
+    assert not (tmp_path / "demo").exists()
+
+
+def test_tables_are_printed_where_their_lines_cannot_be_encoded() -> None:
+    command = [sys.executable, "-m", "ProMISeCore", "backbones"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": "cp1252"}, capture_output=True)
+    assert done.returncode == 0 and b"sam_vit_b" in done.stdout, done.stderr
+
+
 def test_one_slice_works(promise, weights, tmp_path: Path) -> None:
     assert promise("segment", scan(tmp_path / "scan.nii.gz", (1, 20, 24)), *weights())[0] == 0
 
