@@ -298,7 +298,11 @@ class Segmenter:
     def _prompts(self, points_rc, labels, box_rc, mask) -> dict[str, Tensor]:
         """What the user gave, in frame pixels with a batch of one; nothing for nothing."""
         given: dict[str, Tensor] = {}
-        points = np.asarray(points_rc if points_rc is not None else [], float).reshape(-1, 2)
+        points = np.zeros((0, 2)) if points_rc is None or not len(points_rc) else np.asarray(points_rc)
+        if points.ndim != 2 or points.shape[1] != 2 or points.dtype.kind not in "iuf":
+            raise InputError(f"points are {points.shape} {points.dtype}; expected numbers, (N, 2): row, column of each")
+        if not len(points) and labels is not None and len(labels):
+            raise InputError(f"there are {len(labels)} labels and no points; give one label per point")
         if len(points):
             marks = np.ones(len(points), int) if labels is None else np.asarray(labels).reshape(-1)
             if len(marks) != len(points) or not np.isin(marks, (0, 1)).all() or not np.isfinite(points).all():
