@@ -278,6 +278,16 @@ def test_a_pack_of_an_unknown_backbone_asks_for_its_file(model: Promise, tmp_pat
         ProMISeCore.load(tmp_path / "a.safetensors")
 
 
+def test_a_manifest_that_asks_for_more_than_the_file_holds_takes_no_memory(
+    model: Promise, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greedy = replace(model.manifest.targets[0], ips={"kind": "pae", "hidden": 8192})
+    packs.save(tmp_path / "g.safetensors", replace(model.manifest, targets=[greedy]), {"0.ips.x": torch.zeros(1)})
+    monkeypatch.setattr(Promise, "__init__", lambda *_: pytest.fail("the networks were made"))
+    with pytest.raises(WeightsError, match="g.safetensors does not hold what 'test' needs"):
+        ProMISeCore.load(tmp_path / "g.safetensors", files[1])
+
+
 def test_tensors_that_do_not_fit_are_listed_in_one_message(model: Promise) -> None:
     tensors = model.tensors()
     del tensors["0.apm.read.bias"]
