@@ -131,7 +131,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         buttons = {"P": "positive", "N": "negative", "U": "undo", "Shift+U": "redo", "L": "lock", "W": "nextWorst"}
         for keys, name in buttons.items():
             shortcut = qt.QShortcut(qt.QKeySequence(keys), panel)
-            shortcut.setContext(qt.Qt.WidgetWithChildrenShortcut)
+            shortcut.context = qt.Qt.WidgetWithChildrenShortcut
             shortcut.connect("activated()", getattr(self.ui, name + "Button").click)
 
     def observeScene(self):
@@ -184,9 +184,11 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def initializeParameterNode(self):
         """Show what the scene holds; a session that was saved with it goes on."""
+        from ProMISeSlicerLib import views
+
         self.setParameterNode(self.logic.getParameterNode())
         if not self.parameterNode.inputVolume:
-            self.parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            self.parameterNode.inputVolume = views.firstVolume()
         self.resumeSession()
 
     def setParameterNode(self, parameterNode):

@@ -48,9 +48,9 @@ class SliceStrip:
         table.setRowCount(3)
         table.setVerticalHeaderLabels([_("Quality"), _("Agreement"), _("State")])
         table.horizontalHeader().hide()
-        table.horizontalHeader().setMinimumSectionSize(_COLUMN)
-        table.horizontalHeader().setDefaultSectionSize(_COLUMN)
-        table.verticalHeader().setDefaultSectionSize(_ROW)
+        table.horizontalHeader().minimumSectionSize = _COLUMN
+        table.horizontalHeader().defaultSectionSize = _COLUMN
+        table.verticalHeader().defaultSectionSize = _ROW
         table.connect("cellClicked(int,int)", self._onCell)
 
     def show(self, states: Sequence[Mapping]) -> None:

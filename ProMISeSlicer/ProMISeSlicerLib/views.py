@@ -1,9 +1,15 @@
-"""Slice views and place mode, through MRML nodes only: it works without a main window, and leaves layouts alone."""
+"""Volumes, slice views and place mode, through MRML nodes only: works without a main window, leaves layouts alone."""
 
 from __future__ import annotations
 
 import numpy as np
 import slicer
+
+
+def firstVolume():
+    """The scene's first volume that is no label map, or None."""
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return next((node for node in volumes if not node.IsA("vtkMRMLLabelMapVolumeNode")), None)
 
 
 def onScreen(first, last) -> np.ndarray | None:

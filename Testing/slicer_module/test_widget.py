@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,31 @@ def test_opening_and_leaving_change_nothing_but_the_display(panel, volume) -> No
     panel.widget.enter()
     assert scene() == before
     assert not panel.widget.timer.active
+
+
+def test_label_maps_are_no_volumes_to_segment(module, opened) -> None:
+    import slicer
+
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    panel = opened(volume=False)
+    assert panel.widget.parameterNode.inputVolume is None and panel.ui.inputVolumeSelector.nodeCount() == 0
+    panel.ui.inputVolumeSelector.setCurrentNode(labels)
+    assert not panel.ui.segmentButton.enabled
+
+
+def test_colour_volumes_can_be_chosen_and_are_told_from_grey_ones(panel, home, module) -> None:
+    import slicer
+    from ProMISeSlicerLib import catalogue
+
+    colour = slicer.util.addVolumeFromArray(
+        np.zeros((1, 8, 9, 3), np.uint8), name="picture", nodeClassName="vtkMRMLVectorVolumeNode"
+    )
+    grey = panel.widget.parameterNode.inputVolume
+    panel.ui.inputVolumeSelector.setCurrentNode(colour)
+    assert panel.widget.parameterNode.inputVolume is colour
+    assert "looks like RGB" in panel.ui.packWarningLabel.text
+    rgb = replace(panel.widget.choice.chosen().manifest, modality="RGB")
+    assert catalogue.misfit(rgb, colour) == "" and "no colour" in catalogue.misfit(rgb, grey)
 
 
 def test_a_pack_for_another_modality_says_so(panel) -> None:
@@ -301,6 +327,26 @@ def test_volume_switched_in_the_middle_of_a_run(opened, volume) -> None:
     panel.click("segmentButton")
     panel.settle()
     assert panel.widget.session.volumeNode is other
+
+
+def test_module_reloaded_in_the_middle_of_a_run(opened, monkeypatch) -> None:
+    import sys
+
+    import slicer
+
+    panel, reloaded = opened(delay=0.05), []
+    names = [name for name in sys.modules if name.startswith(("ProMISeSlicerLib", "ProMISeCore"))]
+    libraries = {name: sys.modules[name] for name in names}
+    monkeypatch.setattr(slicer.util, "reloadScriptedModule", reloaded.append)
+    panel.click("segmentButton")
+    panel.settle(lambda: panel.ui.progressBar.value >= 1)
+    session = panel.widget.session
+    panel.widget.onReload()
+    try:
+        assert reloaded == ["ProMISeSlicer"] and session.isClosed and not panel.widget.timer.active
+        assert not [name for name in sys.modules if name.startswith("ProMISeSlicerLib")]
+    finally:
+        sys.modules.update(libraries)
 
 
 def test_repeated_runs_and_cleanup_leave_nothing_behind(module, opened) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import tempfile
 import types
+from pathlib import Path
 
 import slicer
 import slicer.util
@@ -117,6 +119,22 @@ class SampleDataLogic:
         SampleDataLogic.sources.append({key: value for key, value in locals().items() if value is not None})
 
 
+class _Absent:
+    """A widget class that Slicer's sources mention and the double does not have."""
+
+    def __init__(self, *_) -> None:
+        raise NotImplementedError(f"the test double has no {type(self).__name__}")
+
+
+def _name_absent_widgets(package: Path) -> None:
+    """Slicer's connectors name every widget class they know when they are imported."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in package.glob("*.py"))
+    for owner, name in re.findall(r"\b(ctk|slicer)\.((?:ctk|qMRML)\w+)", text):
+        module = sys.modules[owner]
+        if not hasattr(module, name):
+            setattr(module, name, type(name, (_Absent,), {}))
+
+
 def install_libraries() -> None:
     """Modules that scripts import: Slicer's own from $SLICER_SRC where that is set, else the stand-ins."""
     source = os.environ.get("SLICER_SRC")
@@ -124,7 +142,9 @@ def install_libraries() -> None:
         sys.modules.setdefault(alias, importlib.import_module(f"slicer_core.{real}"))
     sys.modules.setdefault("SampleData", types.ModuleType("SampleData")).SampleDataLogic = SampleDataLogic
     if source:
-        slicer.__path__.append(os.path.join(source, "Base", "Python", "slicer"))
+        package = Path(source, "Base", "Python", "slicer")
+        slicer.__path__.append(str(package))
+        _name_absent_widgets(package / "parameterNodeWrapper")
         return
     i18n = types.ModuleType("slicer.i18n")
     i18n.tr = lambda text, context=None: text

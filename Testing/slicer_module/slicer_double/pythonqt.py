@@ -182,13 +182,13 @@ def stored_property(kind: type | str, default, signal: str | None = None) -> QtC
 _COUNTER: list[str] = []
 
 
-def _spare_booleans() -> None:
-    """Each emit and disconnect of PySide 6.12 gives a reference to True away that it does not own (measured).
+def _spare_references() -> None:
+    """Each emit and disconnect of PySide 6.12 gives a reference to True or None away that it does not own (measured).
 
     Before Python 3.12 that ends the process after some thousand signals, so put references in store.
     """
     if sys.version_info < (3, 12):
-        for value in (True, False):
+        for value in (True, False, None):
             for _ in range(100_000):
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
@@ -197,7 +197,7 @@ def install() -> types.ModuleType:
     """Change PySide6's classes (once) and return the module `qt`, also found by `import qt`."""
     if "qt" in sys.modules:
         return sys.modules["qt"]
-    _spare_booleans()
+    _spare_references()
     for cls in _classes():
         _CPP.add(cls)
         meta = cls.staticMetaObject

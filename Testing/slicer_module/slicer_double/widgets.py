@@ -41,12 +41,12 @@ class ctkDirectoryButton(QtWidgets.QWidget):
 class qMRMLWidget(QtWidgets.QWidget):
     """The top of every module panel: passes the scene on."""
 
-    sceneSignal = Signal(object)
-    vtkSignals = {"mrmlSceneChanged(vtkMRMLScene*)": "sceneSignal"}
+    mrmlSceneChanged = Signal(object)
+    vtkSignals = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
 
     def setMRMLScene(self, scene) -> None:
         self.__dict__["_scene"] = scene
-        self.sceneSignal.emit(scene)
+        self.mrmlSceneChanged.emit(scene)
 
     def mrmlScene(self):
         return self.__dict__.get("_scene")
@@ -56,9 +56,9 @@ class qMRMLWidget(QtWidgets.QWidget):
 class qMRMLNodeComboBox(QtWidgets.QWidget):
     """Lists the nodes of a real scene and follows additions, removals and closing."""
 
-    currentNodeSignal = Signal(object)
+    currentNodeChanged = Signal(object)
     currentNodeIDChanged = Signal(str)
-    vtkSignals = {"currentNodeChanged(vtkMRMLNode*)": "currentNodeSignal"}
+    vtkSignals = {"currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged"}
     noneEnabled = stored_property(bool, False)
     addEnabled = stored_property(bool, True)
     removeEnabled = stored_property(bool, True)
@@ -120,7 +120,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def _select(self, node) -> None:
         if node is not self.currentNode():
             self.__dict__["_current"] = node
-            self.currentNodeSignal.emit(node)
+            self.currentNodeChanged.emit(node)
             self.currentNodeIDChanged.emit(node.GetID() if node else "")
 
     def currentNode(self):
