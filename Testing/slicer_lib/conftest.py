@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import tempfile
 import threading
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")  # no display is looked for
 
 ROOT = Path(__file__).resolve().parents[2]
 LIB = str(ROOT / "ProMISeSlicer")
@@ -63,14 +66,19 @@ def startScene():
 
     scene = slicer.mrmlScene = slicer.vtkMRMLScene()
     logic = slicer.vtkSlicerApplicationLogic()
+    crosshair = slicer.vtkMRMLCrosshairNode()
+    crosshair.SetCrosshairName("default")
+    scene.AddNode(crosshair)
     logic.SetMRMLScene(scene)
     logic.SetTemporaryPath(tempfile.gettempdir())
+    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
     slicer.modules = types.SimpleNamespace()
     for name, className in LOGICS.items():
         module = getattr(slicer, className)()
         module.SetMRMLScene(scene)
         if hasattr(module, "SetMRMLApplicationLogic"):
             module.SetMRMLApplicationLogic(logic)
+        logic.SetModuleLogic(name.capitalize(), module)  # where displayable managers look for it
         setattr(slicer.modules, name, types.SimpleNamespace(logic=lambda module=module: module))
     remote, data = slicer.vtkMRMLRemoteIOLogic(), slicer.vtkDataIOManagerLogic()
     remote.SetMRMLApplicationLogic(logic)
