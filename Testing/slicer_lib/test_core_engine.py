@@ -6,8 +6,7 @@ import importlib.util
 
 import numpy as np
 import pytest
-from conftest import Desk, addVolume
-from test_session import changed
+from desks import Desk, addVolume, changed
 
 absent = [name for name in ("torch", "segment_anything", "safetensors") if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(absent), reason=f"not installed: {', '.join(absent)}")

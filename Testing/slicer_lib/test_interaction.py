@@ -6,8 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import GEOMETRIES, Desk, addVolume, manifest, rotation
-from test_session import changed
+from desks import GEOMETRIES, Desk, addVolume, changed, manifest, rotation
 
 
 def drag(d: Desk, node, index: int, path: list, during=None) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from desks import ROOT
 from ProMISeSlicerLib import environment
 
 FOLDER = ROOT / "ProMISeSlicer" / "ProMISeSlicerLib"

@@ -6,9 +6,8 @@ import importlib.util
 
 import numpy as np
 import pytest
-from conftest import Desk
+from desks import Desk, changed
 from offscreen import SliceView, canRender
-from test_session import changed
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import GEOMETRIES, addVolume, manifest, phantom
-
-
-def changed(before: dict, after: dict) -> dict[str, list[int]]:
-    """Target → slices that differ."""
-    return {
-        name: [n for n in range(len(before[name])) if not np.array_equal(before[name][n], after[name][n])]
-        for name in before
-    }
+from desks import GEOMETRIES, addVolume, changed, manifest, phantom
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)

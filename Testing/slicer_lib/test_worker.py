@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-import conftest  # noqa: F401  puts the library on the path
+import desks  # noqa: F401  puts the library on the path
 import pytest
 from ProMISeSlicerLib.worker import Worker
 
