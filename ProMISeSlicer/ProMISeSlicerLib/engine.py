@@ -37,6 +37,9 @@ class Engine(Protocol):
     def segmentSlice(self, n: int, target: str, points, labels, box, mask) -> SliceResult:
         """One target on slice n: points (N, 2) row, column; labels (N,); box (4,) row, column twice; mask (H, W)."""
 
+    def tidy(self, mask: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        """The largest piece of (n, H, W) bool, and pieces that reach slices to keep (n,) bool."""
+
     def close(self) -> None:
         """Let go of what takes memory."""
 
@@ -73,6 +76,9 @@ class CoreEngine:
 
     def segmentSlice(self, n: int, target: str, points=None, labels=None, box=None, mask=None):
         return self._segmenter.segment_slice(n, target, points, labels, box, mask)
+
+    def tidy(self, mask: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        return environment.core("masks").largest_piece(mask, keep[:, None, None] & mask)
 
     def close(self) -> None:
         self._segmenter = None

@@ -75,5 +75,10 @@ class FakeEngine:
             found = found | disc if label else found & ~disc
         return SliceResult(n, {target: found & inside}, {target: points}, {target: labels}, {target: 0.8})
 
+    def tidy(self, mask: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        """Slices without others beside them are specks."""
+        filled = np.pad(mask.any(axis=(1, 2)), 1)
+        return mask & (filled[:-2] | filled[2:] | keep)[:, None, None]
+
     def close(self) -> None:
         self._stack = self._slices = None

@@ -25,7 +25,7 @@ from .review import Agreement, worst
 from .state import FormatError, SceneState, findSession, sessionNodes
 from .worker import Report, Worker
 
-_PASS, _PROPAGATION = "pass", "propagation"
+_PASS, _PROPAGATION, _TIDY = "pass", "propagation", ("tidy",)  # keys of jobs that no target's name can equal
 _MOVED = 1e-3  # pixels; less is rounding
 _LEAST_IOU = 0.5  # predicted; a propagation ends below
 _LEAST_PIXELS = 4
@@ -584,6 +584,8 @@ class Session:
                     self._latest.pop(report.key)
                     if report.kind == "error":
                         failures.append(report.value)
+                    elif report.key[0] == _TIDY:
+                        self._tidied(report.key[1], report.value)
                     else:
                         target, n = report.key
                         self._fromPrompt(target, n, report.value.masks[target], report.value.iou.get(target))
@@ -608,7 +610,28 @@ class Session:
             return
         if report.kind == "error":
             failures.append(report.value)
+        elif report.key == _PASS and self.manifest.largest_component:
+            self._tidy()
         self._endPass()
+
+    def _tidy(self) -> None:
+        """After a whole pass: have pieces beside the largest found, as the pack asks for; the user's slices count."""
+        engine = self.engine
+        for name, id_ in self._ids.items():
+            mask = self.segments.readAll(id_)
+            users = np.array([self._isUsers(name, n) for n in range(len(self.grid))])
+            work = lambda mask=mask, users=users: engine.tidy(mask, users)  # noqa: E731
+            self._latest[_TIDY, name] = self._worker.submit((_TIDY, name), work)
+
+    def _tidied(self, target: str, mask: np.ndarray) -> None:
+        current, cleared = self.segments.readAll(self._ids[target]), set()
+        for n in np.flatnonzero((current != mask).any(axis=(1, 2))).tolist():
+            if not self._isUsers(target, n):
+                self._put(target, n, mask[n], self._record(target, n)["iou"])
+                if not mask[n].any():
+                    cleared.add(n)
+        self._replacePoints(target, cleared, [])
+        self._placeRois()
 
     def _fromPrompt(self, target: str, n: int, mask: np.ndarray, iou: float | None) -> None:
         self._put(target, n, mask, iou)
@@ -626,7 +649,7 @@ class Session:
         slices = {result.index for result in results}
         marks = []
         for result in results:
-            if target in result.points_rc and result.masks[target].any():
+            if target in result.points_rc and self._record(target, result.index)["crc"]:  # not empty, also now
                 points = np.asarray(result.points_rc[target], float).reshape(-1, 2).tolist()
                 labels = result.labels[target]
                 marks += [

@@ -43,9 +43,10 @@ def desk(scene) -> Iterator[Callable[..., Desk]]:
     made = []
 
     def make(geometry="plain", targets=("bar", "rod"), segmented: bool = True, delay: float = 0.0, **more) -> Desk:
+        pack = manifest(targets, largest_component=more.pop("largest_component", False))
         engine = FakeEngine(delay)
         volume = more.pop("volume", None) or addVolume(geometry)
-        found = Desk(Session(volume, manifest(targets), engine=engine, **more), engine)
+        found = Desk(Session(volume, pack, engine=engine, **more), engine)
         made.append(found)
         if segmented:
             found.session.segment()

@@ -127,6 +127,24 @@ def test_hand_edits_are_kept(desk) -> None:
     assert np.array_equal(d.masks()[2], edited) and "by hand" in d.session.hint
 
 
+def test_specks_go_where_the_pack_says_so_but_never_the_users(desk) -> None:
+    import slicer
+    from desks import addVolume
+
+    volume = addVolume()
+    voxels = slicer.util.arrayFromVolume(volume)
+    voxels[6:8] = 0
+    voxels[2:4] = 0
+    d = desk(volume=volume, largest_component=True)  # slices 4 and 5 hold together, 8 and 9 are a speck and nothing
+    assert np.flatnonzero(d.masks().any(axis=(1, 2))).tolist() == [0, 1, 4, 5]
+    assert not d.onSlice(8) and d.session.sliceStates("bar")[8]["state"] == "auto"
+    d.session.addPoint("bar", d.world(8, 8, 9), True)
+    d.settle()
+    d.session.segment()
+    d.settle()
+    assert d.masks()[8].any() and not d.masks("rod")[8].any()
+
+
 def test_cancel_keeps_what_is_done_first_slice_first(desk) -> None:
     d = desk(segmented=False, delay=0.02)
     d.session.segment(1)
