@@ -200,7 +200,7 @@ def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], b
         "threshold": 0.5,
         "presence_threshold": 0.5,
         "opening": 0,
-        "largest_component": False,
+        "largest_component": bool(card.get("largest_component", False)),
         "exclusive": True,
         "intended_use": card.get("intended_use", "Research use only, not for clinical use."),
         "training": {

@@ -30,6 +30,7 @@ RECIPES = {
             "description": "Both ventricles and the left myocardium on short-axis cine MRI.",
             "licence": "CC-BY-NC-SA-4.0",
             "data": "ACDC, 52 patients",
+            "largest_component": True,
             "colors": {
                 "right ventricle": [0.35, 0.55, 0.95],
                 "myocardium": [0.3, 0.8, 0.35],
@@ -47,6 +48,7 @@ RECIPES = {
             "description": "Anterior and posterior hippocampus on T1 MRI cropped around one hippocampus.",
             "licence": "CC-BY-NC-SA-4.0",
             "data": "Medical Segmentation Decathlon task 4, 193 volumes",
+            "largest_component": True,
             "colors": {"anterior hippocampus": [0.95, 0.7, 0.2], "posterior hippocampus": [0.3, 0.75, 0.8]},
         },
     },
