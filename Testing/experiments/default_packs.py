@@ -23,7 +23,7 @@ RECIPES = {
     "heart": {
         "images": ["volumes/heart/{split}"],
         "targets": ["right ventricle=1", "myocardium=2", "left ventricle=3"],
-        "options": ["--orientation", "axial", "--modality", "MR", "--slices", "8", "--views", "3", "--steps", "300"],
+        "options": ["--orientation", "axial", "--modality", "MR", "--slices", "8", "--views", "3", "--steps", "480"],
         "shifts": "heart",
         "card": {
             "title": "Heart, cine MRI short axis",
