@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch import multiprocessing as mp
 from torch.nn import functional as F
@@ -52,13 +52,21 @@ class Batch:
     objects: Tensor  # (B, M, s, s) bool, the masks to prompt for
 
 
-class Draw:
-    """Draws batches from the corpus for one frame side."""
+@dataclass(frozen=True)
+class Stage:
+    """Part of the training: frame side, and whether a frame is a crop at full detail or the whole picture, smaller."""
 
-    def __init__(self, workspace: Path, side: int, seed: int) -> None:
+    side: int
+    crops: bool = False
+
+
+class Draw:
+    """Draws batches from the corpus for one stage."""
+
+    def __init__(self, workspace: Path, stage: Stage, seed: int) -> None:
         pictures, volumes = corpus.load(workspace, "train")
         self.sets = {s.name: s for s in pictures} | {s.name: s for s in volumes}
-        self.side = side
+        self.stage = stage
         self.rng = np.random.default_rng(seed)
         self.generator = torch.Generator().manual_seed(seed)
         self.plain = Augment(mirror=0.5)
@@ -84,12 +92,14 @@ class Draw:
             samples, augment = [self._slice(name) for _ in range(count)], self.medical_volume
         pictures, valid, labels = (torch.from_numpy(np.stack(x)).float() for x in zip(*samples, strict=True))
         pictures, valid, labels = augment(pictures, valid[:, None], labels[:, None], self.generator)
-        half = self.side // 2
-        if half != corpus.PICTURE_SIDE:
+        half = self.stage.side // 2
+        if self.stage.crops:
+            pictures, valid, labels = crop(half, pictures, valid, labels, self.rng)
+        elif half != corpus.PICTURE_SIDE:
             pictures = F.interpolate(pictures, (half, half), mode="bilinear", antialias=True)
             valid = F.interpolate(valid, (half, half), mode="nearest")
         pictures = (pictures - _MEAN) / _DEVIATION * valid
-        step = corpus.PICTURE_SIDE // (self.side // simulate.STRIDE)
+        step = labels.shape[-1] // (self.stage.side // simulate.STRIDE)
         labels = labels[:, 0, step // 2 :: step, step // 2 :: step].long()
         named = SETS[name][1]
         classes = [
@@ -140,18 +150,32 @@ class Draw:
         return torch.from_numpy(chosen)
 
 
-def _fill(ready: mp.Queue, workspace: Path, side: int, seed: int) -> None:
+def crop(
+    side: int, pictures: Tensor, valid: Tensor, labels: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A window of side × side pixels of each (B, C, H, W), near a random pixel of a target or of the whole picture."""
+    windows = []
+    for picture, inside, label in zip(pictures, valid, labels, strict=True):
+        pixels = label[0].nonzero() if label.any() else inside[0].nonzero()
+        centre = pixels[rng.integers(len(pixels))].numpy() if len(pixels) else np.zeros(2, int)
+        corner = centre - side // 2 + rng.integers(-side // 3, side // 3, 2)
+        row, column = corner.clip(0, np.array(label.shape[1:]) - side).tolist()
+        windows.append([x[:, row : row + side, column : column + side] for x in (picture, inside, label)])
+    return tuple(torch.stack(parts) for parts in zip(*windows, strict=True))
+
+
+def _fill(ready: mp.Queue, workspace: Path, stage: Stage, seed: int) -> None:
     torch.set_num_threads(1)
-    draw = Draw(workspace, side, seed)
+    draw = Draw(workspace, stage, seed)
     while True:
         ready.put(draw.batch())
 
 
-def ahead(workspace: Path, side: int, seed: int, depth: int = 4) -> Iterator[Batch]:
+def ahead(workspace: Path, stage: Stage, seed: int, depth: int = 4) -> Iterator[Batch]:
     """Batches drawn by a child process while the previous ones train; it ends with the iterator."""
     context = mp.get_context("spawn")
     ready = context.Queue(depth)
-    child = context.Process(target=_fill, args=(ready, workspace, side, seed), daemon=True)
+    child = context.Process(target=_fill, args=(ready, workspace, stage, seed), daemon=True)
     child.start()
     try:
         while True:
@@ -322,7 +346,7 @@ def set_side(sam: Sam, side: int) -> None:
 
 
 class Pretraining:
-    """The loop: stages of (frame side, share of the time), learning rate by the clock, checkpoints, a log."""
+    """The loop: stages by share of the time, learning rate by the clock, checkpoints, a log."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
@@ -332,6 +356,8 @@ class Pretraining:
         if arguments.init:
             with np.load(arguments.init) as arrays:
                 self.sam.image_encoder.start_from_imagenet(arrays)
+        if arguments.start:
+            self.sam.load_state_dict({key: value.float() for key, value in load_file(arguments.start).items()})
         self.generator = torch.Generator().manual_seed(arguments.seed)
         pretrained = [p for n, p in self.sam.image_encoder.named_parameters() if n.startswith(("stem", "blocks"))]
         known = {id(p) for p in pretrained}
@@ -376,16 +402,17 @@ class Pretraining:
 
     def run(self) -> None:
         coarse = self.arguments.coarse * self.budget
-        for side, end in ((256, coarse), (512, self.budget)):
+        crops = coarse + self.arguments.crops * self.budget
+        for stage, end in ((Stage(256), coarse), (Stage(256, crops=True), crops), (Stage(512), self.budget)):
             if self.seconds < end:
-                set_side(self.sam, side)
-                self._stage(ahead(self.arguments.workspace, side, self.arguments.seed + self.steps), end)
+                set_side(self.sam, stage.side)
+                self._train(ahead(self.arguments.workspace, stage, self.arguments.seed + self.steps), end)
         set_side(self.sam, 512)
         self._store()
         shifts = {name: shift.detach() for name, shift in self.aids.shifts.items()}
         save(self.arguments.workspace / "shifts.safetensors", shifts, {"of": "named classes, (classes, 4, 256)"})
 
-    def _stage(self, batches: Iterator[Batch], end: float) -> None:
+    def _train(self, batches: Iterator[Batch], end: float) -> None:
         step, history, stored = Step(self.sam, self.aids, self.generator), [], time.monotonic()
         while self.seconds < end:
             started = time.monotonic()
@@ -426,6 +453,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--coarse", type=float, default=0.5, help="share of the time spent at frame side 256 before 512"
     )
+    parser.add_argument(
+        "--crops",
+        type=float,
+        default=0.0,
+        help="share of the time spent, after that, on crops of side 256 at full detail",
+    )
+    parser.add_argument("--start", type=Path, help="weights of a backbone to go on from (.safetensors), not --init")
     parser.add_argument("--rate", type=float, default=6e-4, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
 

@@ -15,6 +15,7 @@ ANTERIOR: Code = ("SCT", "255549009", "Anterior")
 POSTERIOR: Code = ("SCT", "255551008", "Posterior")
 RIGHT: Code = ("SCT", "24028007", "Right")
 LEFT: Code = ("SCT", "7771000", "Left")
+MASS: Code = ("SCT", "4147007", "Mass")
 
 
 def terminology_entry(category: Code, type_: Code, modifier: Code = _NONE, region: Code = _NONE) -> str:
@@ -33,5 +34,12 @@ KNOWN = {
     "anterior hippocampus": terminology_entry(ANATOMY, ("SCT", "5366008", "Hippocampus"), ANTERIOR),
     "posterior hippocampus": terminology_entry(ANATOMY, ("SCT", "5366008", "Hippocampus"), POSTERIOR),
     "left atrium": terminology_entry(ANATOMY, ("SCT", "82471001", "Left atrium")),
-    "polyp": terminology_entry(ALTERED, ("SCT", "4147007", "Mass"), region=("SCT", "71854001", "Colon")),
+    "polyp": terminology_entry(ALTERED, MASS, region=("SCT", "71854001", "Colon")),
+    "skin lesion": terminology_entry(ALTERED, MASS, region=("SCT", "39937001", "Skin")),
+    "fetal head": terminology_entry(ANATOMY, ("SCT", "69536005", "Head")),
+    "left lung": terminology_entry(ANATOMY, ("SCT", "39607008", "Lung"), LEFT),
+    "right lung": terminology_entry(ANATOMY, ("SCT", "39607008", "Lung"), RIGHT),
+    "heart and mediastinum": terminology_entry(ANATOMY, ("SCT", "80891009", "Heart")),
+    "brain tumour": terminology_entry(ALTERED, MASS, region=("SCT", "12738006", "Brain")),
+    "wound": terminology_entry(TISSUE, TISSUE, region=("SCT", "56459004", "Foot")),
 }

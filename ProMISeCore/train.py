@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hidden", type=int, default=256, help="width of PaE's hidden layer (published: 1024)")
     parser.add_argument("--static", action="store_true", help="IPS without PaE: learned constant shifts")
     parser.add_argument("--views", type=int, default=4, help="cached views of every slice, the first as it is")
+    parser.add_argument("--upright", action="store_true", help="no mirrored views: left and right are told apart")
     parser.add_argument("--slices", type=int, default=16, help="slices of every volume at most")
     parser.add_argument("--held-out", type=float, default=0.1, help="share of the cases kept for early stopping")
     parser.add_argument("--steps", type=int, default=Settings.steps)
@@ -65,7 +67,9 @@ def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workspace", type=Path, help="where views and checkpoints stay; default: beside --out")
-    parser.add_argument("--shifts", metavar="FILE:KEY", help="start from a shift that `promise pretrain` learned")
+    parser.add_argument(
+        "--shifts", metavar="FILE:KEY", help="start from what `promise pretrain` learned for the same label values"
+    )
     parser.add_argument(
         "--card", type=Path, help="JSON with title, description, licence, intended_use, data, colours …"
     )
@@ -86,7 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
     workspace = arguments.workspace or arguments.out.with_suffix(".training")
     workspace.mkdir(parents=True, exist_ok=True)
     if arguments.shifts:
-        _start(model, arguments.shifts)
+        _start(model, arguments.shifts, list(task.values.values()))
     learn, held = _views(arguments, task, found, backbone, model.blocks, workspace)
     settings = Settings(
         steps=arguments.steps, batch=arguments.batch, rate=arguments.rate, guide=arguments.guide, seed=arguments.seed
@@ -225,9 +229,10 @@ def _views(
     learn = [pair for number, pair in enumerate(found) if number not in chosen]
     held = [pair for number, pair in enumerate(found) if number in chosen]
     picture = task.orientation == "image"
-    augment = (
-        Augment(upset=0.5) if picture else Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02)
-    )
+    if picture:
+        augment = Augment(mirror=0.0) if arguments.upright else Augment(upset=0.5)
+    else:
+        augment = Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02)
     encoder = Encoder(backbone, blocks, augment, workspace)
     say(f"{len(learn)} cases to learn from, {len(held)} held out; encoding their slices once")
 
@@ -242,21 +247,22 @@ def _views(
     )
 
 
-def _start(model, place: str) -> None:
-    """Let every target's IPS begin with the constant shift that pretraining learned for its class: FILE:KEY."""
+def _start(model, place: str, values: Sequence[int]) -> None:
+    """Let every target's IPS begin with the constant shift that pretraining learned for its label value: FILE:KEY."""
     from ProMISeCore import checkpoint
 
     path, colon, key = place.rpartition(":")
     if not colon:
         raise InputError(f"--shifts got {place!r}; expected FILE:KEY")
     found = checkpoint.read(path)
-    if key not in found or found[key].shape != (len(model.targets), 4, 256):
+    if key not in found or found[key].shape[1:] != (4, 256) or len(found[key]) < max(values):
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in list(found.items())[:8])
-        raise InputError(f"--shifts got {key!r} of {path}, which has {shapes}; expected {(len(model.targets), 4, 256)}")
+        raise InputError(
+            f"--shifts got {key!r} of {path}, which has {shapes}; expected at least {(max(values), 4, 256)}"
+        )
     if any(info.ips["kind"] != "pae" for info in model.manifest.targets):
         raise InputError("--shifts and --static do not go together")
-    shifts = found[key].float()
     with torch.no_grad():
-        for target, shift in zip(model.targets.values(), shifts, strict=True):
+        for target, value in zip(model.targets.values(), values, strict=True):
             target.ips.lin2.weight.mul_(0.1)
-            target.ips.lin2.bias.copy_(shift.reshape(-1))
+            target.ips.lin2.bias.copy_(found[key][value - 1].float().reshape(-1))

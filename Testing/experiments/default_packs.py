@@ -18,6 +18,7 @@ from ProMISeCore.__main__ import main as promise
 WEIGHTS = Path(__file__).resolve().parents[2] / "ProMISeCore" / "weights"
 INTENDED = "Research use only, not for clinical use. A first automatic result to be corrected by a person."
 ENDOSCOPY = ("kvasir", "clinicdb", "polypgen")
+PICTURE = ("--orientation", "image", "--window", "bytes")
 
 RECIPES = {
     "heart": {
@@ -55,18 +56,7 @@ RECIPES = {
     "polyp": {
         "images": [f"images/{name}/{{split}}" for name in ENDOSCOPY],
         "targets": ["polyp=1"],
-        "options": [
-            "--orientation",
-            "image",
-            "--modality",
-            "RGB",
-            "--window",
-            "bytes",
-            "--views",
-            "1",
-            "--steps",
-            "450",
-        ],
+        "options": [*PICTURE, "--modality", "RGB", "--views", "1", "--steps", "450"],
         "shifts": "kvasir",
         "card": {
             "title": "Polyp, colonoscopy",
@@ -74,6 +64,90 @@ RECIPES = {
             "licence": "CC-BY-NC-SA-4.0",
             "data": "Kvasir-SEG 800, CVC-ClinicDB 550, PolypGen 1422 frames",
             "colors": {"polyp": [0.2, 0.85, 0.35]},
+        },
+    },
+    "atrium": {
+        "images": ["volumes/atrium/{split}"],
+        "targets": ["left atrium=1"],
+        "options": ["--orientation", "axial", "--modality", "MR", "--slices", "32", "--views", "3", "--steps", "350"],
+        "shifts": "atrium",
+        "card": {
+            "title": "Left atrium, late-enhancement MRI",
+            "description": "Cavity of the left atrium on late gadolinium enhancement MRI cropped around the heart.",
+            "licence": "CC-BY-NC-SA-4.0",
+            "data": "2018 Left Atrium Segmentation Challenge, 12 volumes",
+            "largest_component": True,
+            "colors": {"left atrium": [0.9, 0.45, 0.5]},
+        },
+    },
+    "skin": {
+        "images": ["images/isic/{split}"],
+        "targets": ["skin lesion=1"],
+        "options": [*PICTURE, "--modality", "RGB", "--views", "2", "--steps", "300"],
+        "shifts": "isic",
+        "card": {
+            "title": "Skin lesion, dermoscopy",
+            "description": "The pigmented lesion on a dermoscopic picture.",
+            "licence": "CC-BY-NC-SA-4.0",
+            "data": "ISIC, 827 pictures",
+            "colors": {"skin lesion": [0.95, 0.6, 0.25]},
+        },
+    },
+    "fetal-head": {
+        "images": ["images/fetal_head/{split}"],
+        "targets": ["fetal head=1"],
+        "options": [*PICTURE, "--modality", "US", "--views", "1", "--steps", "300"],
+        "shifts": "fetal_head",
+        "card": {
+            "title": "Fetal head, ultrasound",
+            "description": "The fetal head, filled, on standard-plane ultrasound.",
+            "licence": "CC-BY-NC-SA-4.0",
+            "data": "HC18, 831 pictures",
+            "largest_component": True,
+            "colors": {"fetal head": [0.95, 0.8, 0.35]},
+        },
+    },
+    "chest-xray": {
+        "images": ["images/chest_xray/{split}"],
+        "targets": ["left lung=1", "right lung=2", "heart and mediastinum=3"],
+        "options": [*PICTURE, "--modality", "CR", "--views", "8", "--steps", "300", "--upright"],
+        "shifts": "chest_xray",
+        "card": {
+            "title": "Lungs and heart, chest X-ray",
+            "description": "Both lungs, heart and mediastinum on frontal chest X-rays.",
+            "licence": "CC-BY-NC-SA-4.0",
+            "data": "75 public chest X-rays",
+            "colors": {
+                "left lung": [0.45, 0.7, 0.95],
+                "right lung": [0.25, 0.5, 0.85],
+                "heart and mediastinum": [0.9, 0.35, 0.3],
+            },
+        },
+    },
+    "brain-tumour": {
+        "images": ["images/brain_tumour/{split}"],
+        "targets": ["brain tumour=1"],
+        "options": [*PICTURE, "--modality", "MR", "--views", "1", "--steps", "400"],
+        "shifts": "brain_tumour",
+        "card": {
+            "title": "Brain tumour, MRI slices",
+            "description": "Lower-grade glioma on MRI slices stored as colours (pre-contrast, FLAIR, post-contrast).",
+            "licence": "CC-BY-NC-SA-4.0",
+            "data": "LGG, 1392 slices",
+            "colors": {"brain tumour": [0.75, 0.3, 0.8]},
+        },
+    },
+    "foot-ulcer": {
+        "images": ["images/foot_ulcer/{split}"],
+        "targets": ["wound=1"],
+        "options": [*PICTURE, "--modality", "RGB", "--views", "2", "--steps", "400"],
+        "shifts": "foot_ulcer",
+        "card": {
+            "title": "Foot ulcer, photograph",
+            "description": "Wounds on photographs of feet; often small.",
+            "licence": "CC-BY-NC-SA-4.0",
+            "data": "FUSeg, 745 pictures",
+            "colors": {"wound": [0.85, 0.15, 0.35]},
         },
     },
 }

@@ -1,0 +1,48 @@
+"""What the backbone's training draws and weighs."""
+
+import numpy as np
+import torch
+
+from ProMISeCore.pretrain import crop, iou, mask_loss
+
+
+def _places(count, side):
+    """Pictures whose pixels tell their own row and column."""
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    return torch.stack([rows, columns, rows * 0]).float().repeat(count, 1, 1, 1)
+
+
+def test_crops_keep_picture_and_label_together_and_show_the_target():
+    labels = torch.zeros(40, 1, 64, 64)
+    labels[:, 0, 60:, 60:] = 3
+    pictures, valid = _places(40, 64), torch.ones(40, 1, 64, 64)
+    windows, inside, cut = crop(32, pictures, valid, labels, np.random.default_rng(0))
+    assert windows.shape == (40, 3, 32, 32) and inside.shape == cut.shape == (40, 1, 32, 32)
+    assert torch.equal(cut[:, 0] == 3, (windows[:, 0] >= 60) & (windows[:, 1] >= 60))
+    assert (cut == 3).flatten(1).any(1).all()
+    assert (windows[:, 0].diff(dim=1) == 1).all() and (windows[:, 1].diff(dim=2) == 1).all()
+
+
+def test_crops_of_pictures_without_target_lie_where_there_is_content():
+    valid = torch.zeros(20, 1, 64, 64)
+    valid[:, :, :8, :8] = 1
+    windows, inside, _ = crop(32, _places(20, 64), valid, torch.zeros(20, 1, 64, 64), np.random.default_rng(0))
+    assert inside.flatten(1).any(1).all()
+    assert int(windows[:, 0, 0, 0].max()) <= 32
+
+
+def test_mask_loss_falls_from_wrong_to_right_and_counts_every_mask_alone():
+    mask = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
+    mask[..., 4:12, 4:12] = True
+    right = torch.where(mask, 12.0, -12.0)
+    logits = torch.cat([right, torch.zeros_like(right), -right], 1)
+    losses = mask_loss(logits, mask)[0].tolist()
+    assert losses[0] < 0.001 < 1 < losses[1] < 12 < losses[2]
+
+
+def test_iou_of_known_overlaps():
+    mask = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    mask[..., :2] = True
+    found = torch.full((1, 2, 4, 4), -1.0)
+    found[:, 0, :, 1:3] = 1
+    assert torch.allclose(iou(found, mask), torch.tensor([[1 / 3, 0.0]]))
