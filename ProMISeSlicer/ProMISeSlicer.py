@@ -2,12 +2,10 @@
 
 import enum
 import logging
-import os
 import sys
 from contextlib import contextmanager
 from typing import Annotated
 
-import qt
 import slicer
 import vtk
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -22,7 +20,6 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-PUMP_MS = 30
 HOMEPAGE = "https://github.com/OWNER/SlicerProMISe"
 
 
@@ -46,18 +43,23 @@ class ProMISeSlicer(ScriptedLoadableModule):
 
 
 def registerSampleData():
-    """A generated phantom, which needs no network; categories have titles from Slicer 5.12 on."""
-    import SampleData
+    from ProMISeSlicerLib import samples
 
-    logic = SampleData.SampleDataLogic
-    if hasattr(logic, "registerCustomSampleDataCategory"):
-        logic.registerCustomSampleDataCategory("ProMISe", title=_("ProMISe"))
-    logic.registerCustomSampleDataSource(
-        category="ProMISe",
-        sampleName="ProMISeHeartPhantom",
-        thumbnailFileName=os.path.join(os.path.dirname(__file__), "Resources", "Icons", "ProMISeSlicer.png"),
-        customDownloader=lambda source=None: [ProMISeSlicerLogic().addPhantom()],
-    )
+    samples.register(lambda: ProMISeSlicerLogic().addPhantom())
+
+
+class SliceDirection(enum.Enum):
+    """Value: the `axis` of Session, "" for the pack's own."""
+
+    PACK = ""
+    AXIAL = "axial"
+    SAGITTAL = "sagittal"
+    CORONAL = "coronal"
+
+    def label(self):
+        names = {"": _("as the pack was trained"), "axial": _("axial"), "sagittal": _("sagittal"),
+                 "coronal": _("coronal")}  # fmt: skip
+        return names[self.value]
 
 
 class PropagateDirection(enum.Enum):
@@ -75,19 +77,21 @@ class PropagateDirection(enum.Enum):
 class ProMISeSlicerParameterNode:
     """Everything about a study that the panel shows; saved with the scene.
 
-    pack: name of a pack; target: name of one of its targets; propagateCount: slices to a side, 0 until unsure.
+    pack: name of a pack, "" for one that suits; target: name of one of its targets; propagateCount: slices to a side,
+    0 until unsure.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
     segmentation: vtkMRMLSegmentationNode
     pack: str = ""
+    slices: SliceDirection = SliceDirection.PACK
     target: str = ""
     propagateCount: Annotated[int, WithinRange(0, 999)] = 3
     propagateDirection: PropagateDirection = PropagateDirection.BOTH
 
 
 class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: volume, pack, Segment and progress; Prompts, Review and Settings have a class each in the library.
+    """The panel: Segment and the life cycle; packs, Correct, Review and Settings have a class each in the library.
 
     Nothing is computed here, installed by opening, or polled: a timer runs while the session is busy.
     """
@@ -106,33 +110,24 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = ProMISeSlicerLogic()
-        self.timer = qt.QTimer()
-        self.timer.setInterval(PUMP_MS)
-        self.timer.connect("timeout()", self.onPump)
-        self.setupSections()
-        self.addShortcuts(uiWidget)
+        self.setupSections(uiWidget)
         self.observeScene()
         self.initializeParameterNode()
 
-    def setupSections(self):
+    def setupSections(self, panel):
         from ProMISeSlicerLib.choosing import PackSection
         from ProMISeSlicerLib.correcting import CorrectionSection
+        from ProMISeSlicerLib.reviewing import ReviewSection
+        from ProMISeSlicerLib.running import RunSection
         from ProMISeSlicerLib.settings import SettingsSection
+        from ProMISeSlicerLib.shortcuts import Shortcuts
 
-        self.ui.segmentButton.connect("clicked(bool)", self.onSegment)
-        self.ui.cancelButton.connect("clicked(bool)", self.onCancel)
-        self.ui.show3DButton.connect("clicked(bool)", self.onShow3D)
         self.correction = CorrectionSection(self.ui, self)
+        self.review = ReviewSection(self.ui, self)
         self.settings = SettingsSection(self.ui, self)
         self.choice = PackSection(self.ui, self)
-
-    def addShortcuts(self, panel):
-        """They work while the keyboard focus is in the panel, nowhere else."""
-        buttons = {"P": "positive", "N": "negative", "U": "undo", "Shift+U": "redo", "L": "lock", "W": "nextWorst"}
-        for keys, name in buttons.items():
-            shortcut = qt.QShortcut(qt.QKeySequence(keys), panel)
-            shortcut.context = qt.Qt.WidgetWithChildrenShortcut
-            shortcut.connect("activated()", getattr(self.ui, name + "Button").click)
+        self.run = RunSection(self.ui, self)
+        self.shortcuts = Shortcuts(self.ui, panel)
 
     def observeScene(self):
         scene = slicer.mrmlScene
@@ -147,17 +142,36 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         """The module is reloaded, or the application ends."""
+        self.unwatchViews()
         self.setSession(None)
         self.setParameterNode(None)
         self.removeObservers()
 
     def enter(self):
         self.initializeParameterNode()
+        self.watchViews()
+        if slicer.app.layoutManager():
+            slicer.app.layoutManager().connect("layoutChanged(int)", self.watchViews)
 
     def exit(self):
-        """Another module is opened: a running pass goes on, placing points ends."""
+        """Another module is opened: a running pass goes on, placing points and the shortcuts end."""
         self.correction.stopPlacing()
+        self.unwatchViews()
         self.setParameterNode(None)
+
+    def watchViews(self, layout=None):
+        """While the module is open: shortcuts work in the views, and the panel follows the slice that they show."""
+        self.removeObservers(self.review.onSliceShown)
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.review.onSliceShown)
+        self.shortcuts.enable()
+        self.review.onSliceShown()
+
+    def unwatchViews(self):
+        if slicer.app.layoutManager():
+            slicer.app.layoutManager().disconnect("layoutChanged(int)", self.watchViews)
+        self.removeObservers(self.review.onSliceShown)
+        self.shortcuts.disable()
 
     def onReload(self):
         """For developers: the libraries are loaded again with the module."""
@@ -184,11 +198,11 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def initializeParameterNode(self):
         """Show what the scene holds; a session that was saved with it goes on."""
-        from ProMISeSlicerLib import views
+        from ProMISeSlicerLib import choosing
 
         self.setParameterNode(self.logic.getParameterNode())
         if not self.parameterNode.inputVolume:
-            self.parameterNode.inputVolume = views.firstVolume()
+            self.parameterNode.inputVolume = choosing.volumeToBeginWith()
         self.resumeSession()
 
     def setParameterNode(self, parameterNode):
@@ -199,18 +213,22 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if parameterNode:
             self._guiTag = parameterNode.connectGui(self.ui)
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
-            self.correction.refresh()
+            self.showSession()
             self.onParametersChanged()
 
     def onParametersChanged(self, caller=None, event=None):
-        """Another volume, segmentation or pack: a session of the former ones ends, its results stay."""
-        node = self.parameterNode
-        if self.session and node:
-            if self.session.volumeNode is not node.inputVolume:
-                self.setSession(None)
-                node.segmentation = None
-            elif self.session.segmentationNode is not node.segmentation:
-                self.setSession(None)
+        """Another volume, segmentation or slices: a session of the former ones ends, its results stay."""
+        session, node = self.session, self.parameterNode
+        if session and session.volumeNode is not node.inputVolume:
+            self.setSession(None)
+            node.segmentation = self.logic.segmentationOf(node.inputVolume)
+            self.resumeSession()
+        elif session and (session.axis or "") != node.slices.value:
+            self.setSession(None)
+            node.segmentation = None  # its slices are others
+        elif session and session.segmentationNode is not node.segmentation:
+            self.setSession(None)
+            self.resumeSession()
         self.choice.show()
         self.updateButtons()
 
@@ -218,107 +236,54 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setSession(self, session):
         """Show another session, or none; the one before ends, its results stay."""
-        self.timer.stop()
+        self.run.stop()
         before, self.session = self.session, session
         if before:
             self.correction.stopPlacing()
             before.close()
         if session:
-            session.onActivity = self.onSessionChanged
-        self.ui.progressBar.visible = False
+            session.onActivity = self.run.onSessionChanged
         if self.parameterNode:
-            self.correction.refresh()
+            self.showSession()
             self.updateButtons()
 
-    def onSessionChanged(self):
-        """The session has something to do: a button was clicked, a control point was moved."""
-        self.session.currentSlice = self.sliceOnScreen()
-        if not self.timer.active:
-            if self.session.isBusy:
-                self.timer.start()
-            self.updateButtons()
+    def showSession(self):
+        self.correction.refresh()
+        self.review.refresh()
 
-    def onPump(self):
-        """Take in what is done, show how far it is, and stop when nothing is left to do."""
-        with self.reporting(_("Segmenting failed")):
-            self.showProgress(*self.session.pump())
-        if not (self.session and self.session.isBusy):
-            self.timer.stop()
-            self.ui.progressBar.visible = False
-            if self.parameterNode:
-                self.correction.showStates()
-            self.updateButtons()
-
-    def onSegment(self):
-        with self.reporting(_("Segmenting could not start")):
-            if not self.ensureInstalled():
-                return
-            node = self.parameterNode
-            if not self.session:
-                session = self.logic.makeSession(node.inputVolume, self.choice.chosen(), node.segmentation)
-                node.segmentation, node.pack = session.segmentationNode, self.choice.chosen().path.stem
-                self.setSession(session)
-            self.ui.show3DButton.checked = False
-            self.say(_("Getting ready…"))
-            self.session.segment(self.sliceOnScreen())
-            self.onSessionChanged()
-
-    def onCancel(self):
-        with self.reporting(_("Cancelling failed")):
-            self.session.cancel()
-            self.onPump()
-
-    def onShow3D(self, checked):
-        with self.reporting(_("The surfaces could not be made")):
-            self.logic.show3D(self.parameterNode.segmentation, checked)
+    def ask(self, action):
+        """Let the session do something, then show what came of it."""
+        with self.reporting(_("That did not work")):
+            action(self.session)
+            self.review.refresh()
+            self.run.onSessionChanged()
 
     def resumeSession(self):
-        """Go on with the session that the selected segmentation was saved with, if any."""
-        node = self.parameterNode.segmentation
-        if not self.session and node and self.logic.hasSession(node):
+        """Go on with the session that the selected volume and segmentation were saved with, if any."""
+        node = self.parameterNode
+        saved = None if self.session else self.logic.savedSession(node.inputVolume, node.segmentation, node.pack)
+        if saved:
             with self.reporting(_("The saved session cannot go on")):
-                self.setSession(self.logic.resumeSession(node))
+                session, pack = self.logic.resumeSession(saved)
+                node.pack, node.slices = pack.path.stem, SliceDirection(session.axis or "")
+                self.setSession(session)
 
     def sliceOnScreen(self):
-        return self.logic.sliceOnScreen(self.session)
-
-    def ensureInstalled(self):
-        """Ask once for what is missing, with sizes, and install it; False when the user declines."""
-        from ProMISeSlicerLib import installing
-
-        needs = self.logic.missing(self.choice.chosen())
-        return not needs or installing.askAndInstall(needs, self.resourcePath("requirements.txt"), self.say)
+        return self.logic.sliceOnScreen(self.session) if self.session else None
 
     # Display
 
     def updateButtons(self):
-        """A button is enabled exactly when it can do something; the main one says why it cannot."""
-        session, node = self.session, self.parameterNode
-        busy = bool(session and session.isBusy)
-        reason = self.logic.whyNot(node.inputVolume if node else None, self.choice.chosen())
-        self.ui.segmentButton.enabled = not reason and not busy
-        self.ui.segmentButton.toolTip = reason or _("Segment all slices, the one on screen first.")
-        self.ui.cancelButton.enabled = busy
-        self.ui.show3DButton.enabled = bool(node and node.segmentation) and not busy
+        """A button is enabled exactly when it can do something."""
+        self.run.updateButtons()
         self.correction.updateButtons()
 
-    def showProgress(self, done, total, secondsLeft):
-        """done and total: slices of the pass; left open where it was cancelled."""
-        busy, open_ = self.session.isBusy, done < total
-        self.ui.progressBar.visible = busy and open_
-        self.ui.progressBar.maximum = max(total, 1)
-        self.ui.progressBar.value = done
-        if busy and secondsLeft is not None:
-            self.say(_("{done} of {total} slices, about {seconds:.0f} s left").format(
-                done=done, total=total, seconds=secondsLeft))
-        elif not busy:
-            cancelled = _("Cancelled. {done} of {total} slices are done and stay; Segment goes on from there.")
-            self.say(self.session.hint or (cancelled.format(done=done, total=total) if open_ else _("Done.")))
-
     def onSettingsChanged(self):
-        """Device, folder or models are others: the next Segment starts with them."""
+        """Device, folders or models are others: the session goes on with them."""
         self.setSession(None)
         self.choice.fill()
+        if self.parameterNode:
+            self.resumeSession()
         self.updateButtons()
 
     def say(self, text):
@@ -357,9 +322,9 @@ class ProMISeSlicerLogic(ScriptedLoadableModuleLogic):
 
     def packs(self):
         """Installed packs, each with `path` and `manifest`."""
-        from ProMISeSlicerLib import environment
+        from ProMISeSlicerLib import folders
 
-        return environment.core("packs").installed()
+        return folders.packs()
 
     def whyNot(self, volumeNode, pack):
         """What has to be chosen before segmenting, or ""."""
@@ -375,35 +340,42 @@ class ProMISeSlicerLogic(ScriptedLoadableModuleLogic):
 
     # Session
 
-    def makeEngine(self, packPath):
-        from ProMISeSlicerLib import settings
+    def makeEngine(self, pack):
+        from ProMISeSlicerLib import folders, preferences
         from ProMISeSlicerLib.engine import CoreEngine
 
         if self.engine:
             return self.engine()
-        return CoreEngine(packPath, settings.device(), cacheBytes=settings.cacheLimit())
+        backbone = folders.backboneFile(pack.manifest.backbone.name)
+        cache, limit = folders.folder("cache"), preferences.cacheLimit()
+        return CoreEngine(pack.path, preferences.device(), cache, limit, backbone)
 
-    def makeSession(self, volumeNode, pack, segmentationNode=None):
-        """A session that segments this volume with this pack; a new segmentation where none is given."""
+    def makeSession(self, volumeNode, pack, segmentationNode=None, axis=None):
+        """A session that segments this volume with this pack; a new segmentation where none is given.
+
+        axis: "axial", "sagittal" or "coronal", None for the slices that the pack was trained on.
+        """
         from ProMISeSlicerLib.session import Session
 
-        return Session(volumeNode, pack.path, segmentationNode, engine=self.makeEngine(pack.path))
+        return Session(volumeNode, pack, segmentationNode, self.makeEngine(pack), axis)
 
-    def hasSession(self, node):
-        from ProMISeSlicerLib import state
+    def savedSession(self, volumeNode, segmentationNode, pack=""):
+        """The node of the session that was saved with these nodes, one with the named pack first; or None."""
+        from ProMISeSlicerLib import resuming
 
-        return state.findSession(node) is not None
+        return resuming.saved(volumeNode, segmentationNode, pack)
+
+    def segmentationOf(self, volumeNode):
+        """The segmentation that a session on this volume has worked in, or None."""
+        from ProMISeSlicerLib import resuming
+
+        return resuming.segmentationOf(volumeNode)
 
     def resumeSession(self, node):
-        """The session saved with a segmentation. Raises SessionError where its pack or volume is not there."""
-        from ProMISeSlicerLib import state
-        from ProMISeSlicerLib.session import Session
+        """A saved session, and its pack. Raises SessionError where its pack or volume is not there."""
+        from ProMISeSlicerLib import resuming
 
-        name = state.SceneState(state.findSession(node)).data["pack"]["manifest"]["name"]
-        pack = next((pack for pack in self.packs() if pack.manifest.name == name), None)
-        if pack is None:
-            return Session.fromScene(node, self.engine and self.engine())  # says what is missing
-        return Session.fromScene(node, self.makeEngine(pack.path), pack.path)
+        return resuming.resume(node, self.packs(), self.makeEngine)
 
     # Scene
 
@@ -414,10 +386,15 @@ class ProMISeSlicerLogic(ScriptedLoadableModuleLogic):
         ras = views.onScreen(session.sliceCenter(0), session.sliceCenter(len(session.grid) - 1))
         return None if ras is None else session.sliceAt(ras)
 
+    def is3DShown(self, segmentationNode):
+        surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+        return bool(segmentationNode and segmentationNode.GetSegmentation().ContainsRepresentation(surface))
+
     def show3D(self, segmentationNode, shown):
         """Surfaces on demand: they are slow to keep up to date while prompts change."""
         if shown:
-            segmentationNode.CreateClosedSurfaceRepresentation()
+            with slicer.util.WaitCursor():
+                segmentationNode.CreateClosedSurfaceRepresentation()
         else:
             segmentationNode.RemoveClosedSurfaceRepresentation()
 

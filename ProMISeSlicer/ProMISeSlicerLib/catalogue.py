@@ -2,47 +2,79 @@
 
 from __future__ import annotations
 
+from html import escape
+
+import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
+from . import mrml
+
 _AIR = -500  # Hounsfield; other modalities do not go as low
 _RGB_COMPONENTS = (3, 4)
+_ACROSS = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that such slices are stacked along
+_COARSE = 1.5  # slices this much thicker than pixels were acquired in their own direction
 
 
-def title(manifest) -> str:
+def name(manifest) -> str:
     """A pack in a list."""
-    return f"{manifest.title or manifest.name} ({manifest.modality})"
+    return manifest.title or manifest.name
 
 
-def details(manifest) -> str:
-    """Targets with their Dice on held-out data, modality, orientation, backbone, licence: a few short lines."""
-    dice = {score["target"]: score["dice"] for score in manifest.scores}
-    targets = [
-        f"{target.name} ({dice[target.name]:.2f})" if target.name in dice else target.name
-        for target in manifest.targets
-    ]
-    lines = [
-        _("Targets (Dice on held-out data): {targets}").format(targets=", ".join(targets))
-        if dice
-        else _("Targets (no held-out Dice recorded): {targets}").format(targets=", ".join(targets)),
-        _("Made for {modality}, {orientation} slices; backbone {backbone}").format(
-            modality=manifest.modality, orientation=manifest.orientation, backbone=manifest.backbone.name
-        ),
-        _("Licence: {licence}").format(licence=manifest.licence or _("not stated")),
-    ]
-    if manifest.intended_use:
-        lines.append(manifest.intended_use)
-    return "\n".join(lines)
+def dice(manifest, target: str) -> float | None:
+    """Of a target on held-out data; None where the pack records none."""
+    return next((score["dice"] for score in manifest.scores if score["target"] == target), None)
+
+
+def meanDice(manifest) -> float | None:
+    """Over the targets; None where one has none."""
+    found = [dice(manifest, target.name) for target in manifest.targets]
+    return None if None in found else sum(found) / len(found)
+
+
+def figure(value: float | None) -> str:
+    """A Dice in a list."""
+    return "–" if value is None else f"{value:.2f}"
+
+
+def image(manifest) -> str:
+    """The kind of image a pack is made for."""
+    if manifest.orientation == "image":
+        return _("{modality} picture").format(modality=manifest.modality)
+    return _("{modality}, {orientation}").format(modality=manifest.modality, orientation=manifest.orientation)
+
+
+def card(manifest) -> str:
+    """The model card in rich text: what it is for, what it was made from, how good it is, and its terms."""
+    training, rows = manifest.training, []
+    rows.append((_("Segments"), manifest.description or ", ".join(target.name for target in manifest.targets)))
+    rows.append((_("Made for"), image(manifest)))
+    rows.append((_("Use"), manifest.intended_use or _("not stated")))
+    if training.get("data"):
+        cases = _("{data} ({cases} cases)").format(data=training["data"], cases=training["cases"])
+        rows.append((_("Trained on"), cases))
+    rows.append((_("Held-out Dice"), _scores(manifest)))
+    rows.append((_("Backbone"), manifest.backbone.name))
+    rows.append((_("Licence"), manifest.licence or _("not stated")))
+    rows.append((_("Version"), f"{manifest.name} {manifest.version}"))
+    return "<br>".join(f"<b>{escape(title)}:</b> {escape(text)}" for title, text in rows)
+
+
+def _scores(manifest) -> str:
+    if not manifest.scores:
+        return _("not recorded")
+    line = _("{target} {dice:.2f} ({cases} cases, {data})")
+    return "; ".join(line.format(**score) for score in manifest.scores)
 
 
 def modalityOf(volumeNode) -> str:
-    """"CT", "MR", "RGB"… as far as the scene tells: colour, DICOM's word, air as only CT has it; else ""."""
-    image = volumeNode.GetImageData()
-    if image is None:
+    """What the scene tells: RGB for colour, DICOM's word, CT where there is air as only CT has it; else ""."""
+    picture = volumeNode.GetImageData()
+    if picture is None:
         return ""
-    if image.GetNumberOfScalarComponents() in _RGB_COMPONENTS:
+    if picture.GetNumberOfScalarComponents() in _RGB_COMPONENTS:
         return "RGB"
-    return _dicomModality(volumeNode) or ("CT" if image.GetScalarRange()[0] <= _AIR else "")
+    return _dicomModality(volumeNode) or ("CT" if picture.GetScalarRange()[0] <= _AIR else "")
 
 
 def _dicomModality(volumeNode) -> str:
@@ -54,8 +86,43 @@ def _dicomModality(volumeNode) -> str:
     return hierarchy.GetAttributeFromItemAncestor(item, "DICOM.Modality") if item else ""
 
 
-def misfit(manifest, volumeNode) -> str:
-    """Why the pack may not suit the volume, or "" when nothing speaks against it."""
+def acquiredAs(volumeNode) -> str:
+    """Axial, sagittal or coronal where slices are clearly thicker than pixels, image for a single one; else ""."""
+    picture = volumeNode.GetImageData()
+    if picture is None:
+        return ""
+    if picture.GetDimensions()[2] == 1:
+        return "image"
+    axes = mrml.affineOf(volumeNode)[:3, :3]
+    spacing = np.linalg.norm(axes, axis=0)
+    thick = int(np.argmax(spacing))
+    if spacing[thick] < _COARSE * np.median(spacing):
+        return ""
+    across = int(np.argmax(np.abs(axes[:, thick])))
+    return next(orientation for orientation, axis in _ACROSS.items() if axis == across)
+
+
+def _misorientation(orientation: str, volumeNode) -> str:
+    acquired = acquiredAs(volumeNode)
+    if orientation == "image" or acquired in ("", orientation) or mrml.isPicture(volumeNode):
+        return ""
+    if acquired == "image":
+        return _("This pack is made for {orientation} slices of a volume, and this is a single picture.").format(
+            orientation=orientation
+        )
+    return _(
+        "This pack cuts {orientation} slices, and the volume was acquired in {acquired} ones, so the slices are coarse."
+        " If the anatomy is cut as the pack expects it, choose {acquired} under Slices."
+    ).format(orientation=orientation, acquired=acquired)
+
+
+def misfit(manifest, volumeNode, orientation: str = "") -> str:
+    """Why the pack may not suit the volume, or "" when nothing speaks against it.
+
+    orientation: of the slices, where it is not the pack's own.
+    """
+    if volumeNode is None or volumeNode.GetImageData() is None:
+        return ""
     found = modalityOf(volumeNode)
     if manifest.modality == "RGB" and found != "RGB":
         return _("This pack is made for colour images, and the volume has no colour. Results may be poor.")
@@ -63,4 +130,4 @@ def misfit(manifest, volumeNode) -> str:
         return _("This pack is made for {expected}, and the volume looks like {found}. Results may be poor.").format(
             expected=manifest.modality, found=found
         )
-    return ""
+    return _misorientation(orientation or manifest.orientation, volumeNode)

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import qt
+import slicer
 from slicer.i18n import tr as _
 
-from . import catalogue
+from . import catalogue, views
+
+_NAME, _DICE, _IMAGE, _LICENCE = range(4)
+_WARNING = "⚠ "
+
+
+def volumeToBeginWith():
+    """The volume that the user has selected elsewhere, or the scene's first one; None without one."""
+    selection = slicer.app.applicationLogic().GetSelectionNode()
+    active = slicer.mrmlScene.GetNodeByID(selection.GetActiveVolumeID() or "")
+    if active is None or not active.IsA("vtkMRMLScalarVolumeNode") or active.IsA("vtkMRMLLabelMapVolumeNode"):
+        return views.firstVolume()
+    return active
 
 
 class PackSection:
@@ -12,45 +26,96 @@ class PackSection:
 
     def __init__(self, ui, host) -> None:
         self.ui, self.host, self.packs = ui, host, []
-        ui.packComboBox.connect("currentIndexChanged(int)", self.onChosen)
+        self._setUpTree(ui.packTree)
+        ui.packTree.connect("itemSelectionChanged()", self.onSelected)
         self.fill()
+
+    def _setUpTree(self, tree) -> None:
+        tree.setColumnCount(4)
+        tree.setHeaderLabels([_("Pack and targets"), _("Dice"), _("Image"), _("Licence")])
+        header = tree.header()
+        header.stretchLastSection = False
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(_NAME, qt.QHeaderView.Stretch)
 
     def fill(self) -> None:
         """List what is installed now."""
         with self.host.reporting(_("The packs could not be listed")):
             self.packs = self.host.logic.packs()
-        self.ui.packComboBox.blockSignals(True)
-        self.ui.packComboBox.clear()
+        tree = self.ui.packTree
+        tree.blockSignals(True)
+        tree.clear()
         for pack in self.packs:
-            self.ui.packComboBox.addItem(catalogue.title(pack.manifest))
-        self.ui.packComboBox.blockSignals(False)
+            tree.addTopLevelItem(self._item(pack.manifest))
+        tree.blockSignals(False)
         self.show()
+
+    def _item(self, manifest):
+        """A pack, and its targets below it."""
+        item = qt.QTreeWidgetItem()
+        item.setText(_NAME, catalogue.name(manifest))
+        item.setText(_DICE, catalogue.figure(catalogue.meanDice(manifest)))
+        item.setText(_LICENCE, manifest.licence or _("not stated"))
+        for target in manifest.targets:
+            child = qt.QTreeWidgetItem()
+            child.setText(_NAME, target.name)
+            child.setText(_DICE, catalogue.figure(catalogue.dice(manifest, target.name)))
+            item.addChild(child)
+        return item
 
     @property
     def wanted(self) -> str:
         """Name of the pack in the scene, "" for any."""
         return self.host.parameterNode.pack if self.host.parameterNode else ""
 
-    def chosen(self):
-        """The wanted pack, the first one if any will do, None where it is not installed."""
-        return next((pack for pack in self.packs if self.wanted in ("", pack.path.stem)), None)
+    @property
+    def volume(self):
+        return self.host.parameterNode.inputVolume if self.host.parameterNode else None
 
-    def onChosen(self, index: int) -> None:
-        if self.host.parameterNode and 0 <= index < len(self.packs):
+    def chosen(self):
+        """The wanted pack; the first one that suits the volume if any will do; None where it is not installed."""
+        if self.wanted:
+            return next((pack for pack in self.packs if pack.path.stem == self.wanted), None)
+        fitting = [pack for pack in self.packs if not self.misfit(pack)]
+        return next(iter(fitting or self.packs), None)
+
+    def misfit(self, pack) -> str:
+        orientation = self.host.parameterNode.slices.value if self.host.parameterNode else ""
+        return catalogue.misfit(pack.manifest, self.volume, orientation)
+
+    def onSelected(self) -> None:
+        """A pack, or one of its targets."""
+        item = self.ui.packTree.currentItem()
+        if item is None or not self.host.parameterNode:
+            return
+        pack = self.packs[self.ui.packTree.indexOfTopLevelItem(item.parent() or item)]
+        if pack is not self.chosen():
             self.host.setSession(None)
-            self.host.parameterNode.pack = self.packs[index].path.stem
+            self.host.parameterNode.pack = pack.path.stem
+        self.show()
 
     def show(self) -> None:
-        """The chosen pack's description, and a warning where it does not suit the volume."""
-        pack, node = self.chosen(), self.host.parameterNode
-        self.ui.packComboBox.blockSignals(True)
-        self.ui.packComboBox.setCurrentIndex(self.packs.index(pack) if pack else -1)
-        self.ui.packComboBox.blockSignals(False)
-        volume = node.inputVolume if node else None
-        warning = catalogue.misfit(pack.manifest, volume) if pack and volume else ""
-        self.ui.packDetailsLabel.text = catalogue.details(pack.manifest) if pack else self.absent()
-        self.ui.packWarningLabel.text = warning
+        """Which packs suit the volume, and what the chosen one is."""
+        pack, tree = self.chosen(), self.ui.packTree
+        warnings = [self.misfit(each) for each in self.packs]
+        tree.blockSignals(True)
+        for row, each in enumerate(self.packs):
+            item = tree.topLevelItem(row)
+            self._showItem(item, each, warnings[row])
+            item.setExpanded(each is pack)
+        tree.setCurrentItem(tree.topLevelItem(self.packs.index(pack)) if pack else None)
+        tree.blockSignals(False)
+        warning = warnings[self.packs.index(pack)] if pack else self.absent()
+        self.ui.packCardLabel.text = catalogue.card(pack.manifest) if pack else ""
+        self.ui.packCardCollapsibleButton.enabled = bool(pack)
+        self.ui.packWarningLabel.text = _WARNING + warning if warning else ""
         self.ui.packWarningLabel.visible = bool(warning)
+
+    def _showItem(self, item, pack, warning: str) -> None:
+        kind = catalogue.image(pack.manifest)
+        item.setText(_IMAGE, _WARNING + kind if warning else kind)
+        for column in range(self.ui.packTree.columnCount):
+            item.setToolTip(column, warning or catalogue.card(pack.manifest))
 
     def absent(self) -> str:
         if not self.wanted:

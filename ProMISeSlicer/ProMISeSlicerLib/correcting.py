@@ -1,31 +1,37 @@
-"""The sections Prompts and Review: buttons that pass on to the session, and what they show of it."""
+"""The section Correct: control points, the box, undo and propagation. Buttons pass on to the session."""
 
 from __future__ import annotations
 
+import slicer
 from slicer.i18n import tr as _
 
 from . import views
-from .strip import SliceStrip, describe
+from .prompts import USER
 
-_BUTTONS = ("positive", "negative", "undo", "redo", "lock", "release", "propagate", "nextWorst")
-_NEED_SESSION = ("positive", "negative", "lock", "release", "propagate", "nextWorst")
+_BUTTONS = ("positive", "negative", "delete", "undo", "redo", "propagate")
+_NEED_SESSION = ("positive", "negative", "delete", "propagate")
+_SHOWN = ("Points", "Roi", "3D")
 
 
 class CorrectionSection:
-    """host: the module's widget, of which `session`, `parameterNode`, `sliceOnScreen`, `reporting`, `say` and
-    `onSessionChanged` are used.
+    """host: the module's widget, of which `session`, `parameterNode`, `logic`, `review`, `sliceOnScreen`, `ask`,
+    `reporting` and `say` are used.
     """
 
     def __init__(self, ui, host) -> None:
         self.ui, self.host = ui, host
-        self.strip = SliceStrip(ui.sliceStrip, self.onSlice)
         for name in _BUTTONS:
             slot = getattr(self, "on" + name[0].upper() + name[1:])
             self.button(name).connect("clicked(bool)", slot)
+        for name in _SHOWN:
+            self.checkBox(name).connect("clicked(bool)", getattr(self, "onShow" + name))
         ui.targetComboBox.connect("currentIndexChanged(int)", self.onTarget)
 
     def button(self, name: str):
         return getattr(self.ui, name + "Button")
+
+    def checkBox(self, name: str):
+        return getattr(self.ui, f"show{name}CheckBox")
 
     @property
     def session(self):
@@ -34,6 +40,11 @@ class CorrectionSection:
     @property
     def target(self) -> str:
         return self.host.parameterNode.target
+
+    @property
+    def nodes(self) -> tuple:
+        """Positive and negative control points and ROI of the target; empty without a session."""
+        return self.session.promptNodes(self.target) if self.session and self.host.parameterNode else ()
 
     # Shown
 
@@ -48,17 +59,22 @@ class CorrectionSection:
             combo.setCurrentIndex(targets.index(self.target) if self.target in targets else 0)
             self.host.parameterNode.target = targets[combo.currentIndex]
         combo.blockSignals(False)
-        self.showStates()
+        combo.enabled = bool(targets)
         self.onInteractionMode()
+        self.updateButtons()
 
     def updateButtons(self) -> None:
         for name in _NEED_SESSION:
             self.button(name).enabled = self.session is not None
         self.ui.undoButton.enabled = bool(self.session and self.session.canUndo)
         self.ui.redoButton.enabled = bool(self.session and self.session.canRedo)
-
-    def showStates(self) -> None:
-        self.strip.show(self.session.sliceStates(self.target) if self.session else [])
+        nodes = self.nodes
+        self.ui.showPointsCheckBox.enabled = self.ui.showRoiCheckBox.enabled = bool(nodes)
+        self.ui.showPointsCheckBox.checked = any(bool(node.GetDisplayVisibility()) for node in nodes[:2])
+        self.ui.showRoiCheckBox.checked = bool(nodes and nodes[2].GetDisplayVisibility())
+        segmentation = self.host.parameterNode.segmentation if self.host.parameterNode else None
+        self.ui.show3DCheckBox.enabled = segmentation is not None
+        self.ui.show3DCheckBox.checked = self.host.logic.is3DShown(segmentation)
 
     # Placing control points
 
@@ -71,15 +87,16 @@ class CorrectionSection:
     def place(self, checked: bool, which: int) -> None:
         """Switch placing on or off; the interaction node then sets both buttons."""
         if checked:
-            views.startPlacing(self.session.promptNodes(self.target)[which])
+            self.nodes[which].SetDisplayVisibility(True)
+            views.startPlacing(self.nodes[which])
+            self.updateButtons()
         else:
             views.stopPlacing()
 
     def onInteractionMode(self, caller=None, event=None) -> None:
         """Placing is also switched by the toolbar, the Escape key and other modules."""
-        active = views.placingNode()
-        nodes = self.session.promptNodes(self.target) if self.session and self.host.parameterNode else (None, None)
-        for name, node in zip(("positive", "negative"), nodes[:2], strict=True):
+        active, nodes = views.placingNode(), self.nodes[:2] or (None, None)
+        for name, node in zip(("positive", "negative"), nodes, strict=True):
             self.button(name).checked = active is not None and node is active
 
     def stopPlacing(self) -> None:
@@ -91,45 +108,50 @@ class CorrectionSection:
         if self.session and self.host.parameterNode and index >= 0:
             views.stopPlacing()
             self.host.parameterNode.target = self.session.targets[index]
-            self.showStates()
+            self.updateButtons()
+            self.host.review.refresh()
+
+    def onDelete(self) -> None:
+        self.host.ask(self.deleteLast)
+
+    def deleteLast(self, session) -> None:
+        """The user's last point on the slice on screen; of the list being placed, if there is one."""
+        shown, active = self.host.sliceOnScreen(), views.placingNode()
+        for node in sorted(self.nodes[:2], key=lambda node: node is not active):
+            for index in reversed(range(node.GetNumberOfControlPoints())):
+                if _isUsers(node, index) and session.sliceAt(node.GetNthControlPointPositionWorld(index)) == shown:
+                    node.RemoveNthControlPoint(index)
+                    return
+        self.host.say(_("You have placed no control point on this slice. To delete another one, right-click it."))
 
     def onUndo(self) -> None:
-        self.ask(lambda session: session.undo())
+        self.host.ask(lambda session: session.undo())
 
     def onRedo(self) -> None:
-        self.ask(lambda session: session.redo())
-
-    def onLock(self) -> None:
-        self.ask(lambda session: session.lock(self.host.sliceOnScreen()))
-
-    def onRelease(self) -> None:
-        self.ask(lambda session: session.release(self.host.sliceOnScreen()))
+        self.host.ask(lambda session: session.redo())
 
     def onPropagate(self) -> None:
         node = self.host.parameterNode
         count, direction = node.propagateCount or None, node.propagateDirection.value
-        self.ask(lambda session: session.propagate(self.target, self.host.sliceOnScreen(), count, direction))
+        self.host.ask(lambda session: session.propagate(self.target, self.host.sliceOnScreen(), count, direction))
 
-    def onNextWorst(self) -> None:
-        self.ask(self.goToWorst)
+    # Display
 
-    def goToWorst(self, session) -> None:
-        worst = session.nextWorstSlice(self.target)
-        if worst is None:
-            self.host.say(_("All slices were corrected or looked at."))
-        else:
-            self.onSlice(worst)
+    def onShowPoints(self, checked: bool) -> None:
+        for node in self.nodes[:2]:
+            node.SetDisplayVisibility(checked)
 
-    def onSlice(self, index: int) -> None:
-        """Show a slice in the views, and what is known about it."""
-        if self.session:
-            views.jump(self.session.sliceCenter(index))
-            self.ui.reviewLabel.text = describe(index, self.session.sliceStates(self.target)[index])
-            self.ui.sliceStrip.setCurrentCell(0, index)
+    def onShowRoi(self, checked: bool) -> None:
+        """Handles are there to be dragged as long as the box is shown."""
+        for node in self.nodes[2:]:
+            node.SetDisplayVisibility(checked)
+            node.GetDisplayNode().SetHandlesInteractive(checked)
 
-    def ask(self, action) -> None:
-        """Let the session do something, then show what came of it."""
-        with self.host.reporting(_("That did not work")):
-            action(self.session)
-            self.showStates()
-            self.host.onSessionChanged()
+    def onShow3D(self, checked: bool) -> None:
+        with self.host.reporting(_("The surfaces could not be made")):
+            self.host.logic.show3D(self.host.parameterNode.segmentation, checked)
+
+
+def _isUsers(node, index: int) -> bool:
+    placed = node.GetNthControlPointPositionStatus(index) == slicer.vtkMRMLMarkupsNode.PositionDefined
+    return placed and node.GetNthControlPointDescription(index) == USER

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import slicer
 from slicer.i18n import tr as _
 
-from . import environment
+from . import environment, folders
 
 _OLDEST_TORCH = ">=2.2"
 
@@ -18,18 +18,17 @@ def missing(pack) -> list[environment.Requirement]:
 
 
 def _backbone(pack) -> list[environment.Requirement]:
-    backbones = environment.core("backbones")
-    known = backbones.TABLE.get(pack.manifest.backbone.name)
-    if known is None or known in backbones.installed() or backbones.location(known).parent == backbones.EMBEDDED:
-        return []
+    backbones, name = environment.core("backbones"), pack.manifest.backbone.name
+    path = folders.backboneFile(name)
+    if path is None or path.is_file() or path.parent == backbones.EMBEDDED:
+        return []  # the engine says what is wrong with one that is unknown, or lost from the extension
+    known = backbones.TABLE[name]
     size = f"{known.size / 1e6:.0f} MB" if known.size else _("size not stated")
     how = "download" if known.url else "local file"
-    return [environment.Requirement(f"backbone:{known.name}", f"{known.summary} ({known.licence})", size, how)]
+    return [environment.Requirement(f"backbone:{name}", f"{known.summary} ({known.licence})", size, how)]
 
 
-def askAndInstall(
-    needs: Sequence[environment.Requirement], requirements: str, say: Callable[[str], None]
-) -> bool:
+def askAndInstall(needs: Sequence[environment.Requirement], requirements: str, say: Callable[[str], None]) -> bool:
     """One question that lists everything with sizes, then `install`; False when the user declines.
 
     Raises RuntimeError in testing mode, where nothing is ever installed.
@@ -94,8 +93,7 @@ def _installPackages(requirements: str) -> None:
 
 
 def _download(name: str, progress: Callable[[str, int, int | None], None]) -> None:
-    backbones = environment.core("backbones")
-    if backbones.TABLE[name].url is None:
-        text = _("the backbone {name} cannot be downloaded; put its file into {folder}")
-        raise RuntimeError(text.format(name=name, folder=backbones.folder()))
-    backbones.download(name, lambda done, total: progress(name, done, total))
+    if environment.core("backbones").TABLE[name].url is None:
+        text = _("the backbone {name} cannot be downloaded; get its file from its authors and put it to {path}")
+        raise RuntimeError(text.format(name=name, path=folders.backboneFile(name)))
+    folders.download(name, lambda done, total: progress(name, done, total))

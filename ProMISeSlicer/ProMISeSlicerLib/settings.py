@@ -1,37 +1,11 @@
-"""The Settings section: choices of this machine, kept in the application's settings, not in the scene."""
+"""The Settings section: device, folders, cache, downloaded models, and the check of the installation."""
 
 from __future__ import annotations
 
-import qt
-import slicer
 from slicer.i18n import tr as _
 
-from . import upkeep
-
-PREFIX = "ProMISeSlicer/"
-DEVICES = ("auto", "cuda", "mps", "cpu")
-DEFAULT_LIMIT = 10.0  # GB
-
-
-def stored(key: str, default, converter=str):
-    """A setting of this module, or its default."""
-    return slicer.util.settingsValue(PREFIX + key, default, converter=converter)
-
-
-def store(key: str, value) -> None:
-    """Keep a setting of this module."""
-    qt.QSettings().setValue(PREFIX + key, value)
-
-
-def device() -> str:
-    """The chosen one of DEVICES."""
-    name = stored("Device", "auto")
-    return name if name in DEVICES else "auto"
-
-
-def cacheLimit() -> float:
-    """Bytes."""
-    return stored("CacheLimit", DEFAULT_LIMIT, float) * 1e9
+from . import folders, preferences, upkeep
+from .preferences import DEFAULT_LIMIT, DEVICES, store, stored
 
 
 def amount(size: float) -> str:
@@ -49,29 +23,52 @@ class SettingsSection:
         self.ui, self.host = ui, host
         for name in DEVICES:
             ui.deviceComboBox.addItem(name)
-        self.load()
+        ui.deviceComboBox.setCurrentIndex(DEVICES.index(preferences.device()))
+        ui.cacheLimitSpinBox.value = stored("CacheLimit", DEFAULT_LIMIT, float)
+        self.showFolders()
         ui.deviceComboBox.connect("currentIndexChanged(int)", self.onDevice)
-        ui.homeFolderButton.connect("directoryChanged(QString)", self.onFolder)
+        for kind in folders.KINDS:
+            self.folderButton(kind).connect("directoryChanged(QString)", getattr(self, f"on{kind.capitalize()}Folder"))
         ui.cacheLimitSpinBox.connect("valueChanged(double)", self.onLimit)
+        ui.resetFoldersButton.connect("clicked(bool)", self.onResetFolders)
         ui.clearCacheButton.connect("clicked(bool)", self.onClear)
         ui.removeModelsButton.connect("clicked(bool)", self.onRemoveModels)
         ui.selfCheckButton.connect("clicked(bool)", self.onCheck)
         ui.settingsCollapsibleButton.connect("contentsCollapsed(bool)", self.onCollapsed)
 
-    def load(self) -> None:
-        """Show what is stored; before the widgets are connected."""
-        self.ui.deviceComboBox.setCurrentIndex(DEVICES.index(device()))
-        upkeep.useHome(stored("Home", ""))
-        self.ui.homeFolderButton.directory = upkeep.home()
-        self.ui.cacheLimitSpinBox.value = stored("CacheLimit", DEFAULT_LIMIT, float)
+    def folderButton(self, kind: str):
+        return getattr(self.ui, kind + "FolderButton")
+
+    def showFolders(self) -> None:
+        with self.host.reporting(_("The folders could not be read")):
+            for kind in folders.KINDS:
+                button = self.folderButton(kind)
+                button.blockSignals(True)
+                button.directory = str(folders.folder(kind))
+                button.blockSignals(False)
 
     def onDevice(self, index: int) -> None:
         store("Device", DEVICES[index])
         self.host.onSettingsChanged()
 
-    def onFolder(self, folder: str) -> None:
-        store("Home", folder)
-        upkeep.useHome(folder)
+    def onPackFolder(self, path: str) -> None:
+        self.changeFolder("pack", path)
+
+    def onBackboneFolder(self, path: str) -> None:
+        self.changeFolder("backbone", path)
+
+    def onCacheFolder(self, path: str) -> None:
+        self.changeFolder("cache", path)
+
+    def onResetFolders(self) -> None:
+        for kind in folders.KINDS:
+            folders.choose(kind, "")
+        self.showFolders()
+        self.refresh()
+        self.host.onSettingsChanged()
+
+    def changeFolder(self, kind: str, path: str) -> None:
+        folders.choose(kind, path)
         self.refresh()
         self.host.onSettingsChanged()
 
@@ -88,6 +85,7 @@ class SettingsSection:
         with self.host.reporting(_("The folder could not be read")):
             size, slices = upkeep.cacheSize()
             self.ui.cacheLabel.text = _("Cache: {size}, {slices} slices").format(size=amount(size), slices=slices)
+            self.ui.clearCacheButton.enabled = slices > 0
             names, used = upkeep.downloadedModels()
             listed = ", ".join(names) or _("none")
             self.ui.modelsLabel.text = _("Downloaded: {names} ({size})").format(names=listed, size=amount(used))
@@ -105,5 +103,5 @@ class SettingsSection:
         self.host.onSettingsChanged()
 
     def onCheck(self) -> None:
-        lines = [("✓ " if fine else "✗ ") + text for fine, text in upkeep.check(device())]
+        lines = [("✓ " if fine else "✗ ") + text for fine, text in upkeep.check(preferences.device())]
         self.ui.selfCheckLabel.text = "\n".join(lines)

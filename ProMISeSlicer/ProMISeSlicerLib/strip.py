@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 import qt
 from slicer.i18n import tr as _
 
-_COLUMN = 14  # pixels
+_COLUMN = 16  # pixels
 _ROW = 18
+_FEW = 18  # columns that fill any panel when stretched
+_SHOWN, _STATE = 0, 3  # rows
 #: From poor to good, ordered in lightness too, so that it reads without colour vision (viridis, thinned).
 _SCALE = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 _EMPTY = (200, 200, 200)
+_DARK = (20, 20, 20)
 #: What a slice's state looks like; the letter tells without the colour.
-_STATES = {"auto": ("", (200, 200, 200)), "user": ("U", (86, 180, 233)), "locked": ("L", (230, 159, 0))}
+_STATES = {"auto": ("", _EMPTY), "user": ("U", (86, 180, 233)), "locked": ("L", (230, 159, 0))}
 
 
 def colourOf(value: float | None) -> tuple[int, int, int]:
@@ -25,6 +28,14 @@ def colourOf(value: float | None) -> tuple[int, int, int]:
     return tuple(round(a + (b - a) * (place - low)) for a, b in zip(_SCALE[low], _SCALE[low + 1], strict=True))
 
 
+def legend() -> str:
+    """How to read the strip, in rich text."""
+    squares = "".join(f'<span style="color:rgb{colour}">■</span>' for colour in _SCALE)
+    return _("Poor {squares} good.  U: yours, L: locked.  ▼: on screen.").format(
+        squares=squares
+    )
+
+
 def describe(index: int, state: Mapping) -> str:
     """One slice in words. index: from 0; state: "iou", "agreement" (0…1 or None) and "state"."""
 
@@ -32,11 +43,13 @@ def describe(index: int, state: Mapping) -> str:
         return _("unknown") if value is None else f"{value:.2f}"
 
     whose = {"auto": _("automatic"), "user": _("corrected by you"), "locked": _("locked")}
+    if state.get("state") not in whose:
+        return _("Slice {number}: not segmented yet").format(number=index + 1)
     return _("Slice {number}: predicted quality {iou}, agreement with neighbours {agreement}, {state}").format(
         number=index + 1,
         iou=figure(state.get("iou")),
         agreement=figure(state.get("agreement")),
-        state=whose.get(state.get("state"), _("not segmented yet")),
+        state=whose[state["state"]],
     )
 
 
@@ -44,37 +57,56 @@ class SliceStrip:
     """Fills a QTableWidget and calls `clicked(index)` when a column is clicked."""
 
     def __init__(self, table, clicked: Callable[[int], None]) -> None:
-        self.table, self._clicked, self._shown = table, clicked, []
-        table.setRowCount(3)
-        table.setVerticalHeaderLabels([_("Quality"), _("Agreement"), _("State")])
+        self.table, self._clicked, self._shown, self._marked = table, clicked, [], None
+        table.setRowCount(4)
+        table.setVerticalHeaderLabels([_("On screen"), _("Quality"), _("Agreement"), _("State")])
         table.horizontalHeader().hide()
         table.horizontalHeader().minimumSectionSize = _COLUMN
         table.horizontalHeader().defaultSectionSize = _COLUMN
+        table.verticalHeader().minimumSectionSize = _ROW
         table.verticalHeader().defaultSectionSize = _ROW
         table.connect("cellClicked(int,int)", self._onCell)
 
     def show(self, states: Sequence[Mapping]) -> None:
         """Only columns that changed are painted again."""
         if len(states) != len(self._shown):
-            self._shown = [None] * len(states)
+            self._shown, self._marked = [None] * len(states), None
             self.table.setColumnCount(len(states))
+            few = len(states) <= _FEW
+            mode = qt.QHeaderView.Stretch if few else qt.QHeaderView.Fixed
+            self.table.horizontalHeader().setSectionResizeMode(mode)
+            self.table.horizontalHeader().defaultSectionSize = _COLUMN
         for column, state in enumerate(states):
             if self._shown[column] != state:
                 self._paint(column, state)
                 self._shown[column] = dict(state)
 
+    def mark(self, index: int | None) -> None:
+        """Point at the slice on screen, and bring it into sight."""
+        if index == self._marked:
+            return
+        for column, sign in ((self._marked, ""), (index, "▼")):
+            if column is not None and column < len(self._shown):
+                self.table.item(_SHOWN, column).setText(sign)
+        self._marked = index
+        if index is not None and index < len(self._shown):
+            self.table.scrollToItem(self.table.item(_STATE, index))
+
     def _paint(self, column: int, state: Mapping) -> None:
-        letter, whose = _STATES.get(state.get("state"), ("", _EMPTY))
-        cells = (
-            ("", colourOf(state.get("iou"))),
-            ("", colourOf(state.get("agreement"))),
-            (letter, whose),
-        )
-        for row, (text, colour) in enumerate(cells):
-            item = qt.QTableWidgetItem(text)
-            item.setBackground(qt.QBrush(qt.QColor(*colour)))
-            item.setToolTip(describe(column, state))
-            self.table.setItem(row, column, item)
+        letter, whose = _STATES.get(state.get("state"), ("", None))
+        tip = describe(column, state)
+        done = whose is not None
+        colours = (None, *(colourOf(state.get(key)) if done else None for key in ("iou", "agreement")), whose)
+        for row, colour in enumerate(colours):
+            item = self.table.item(row, column)
+            if item is None:
+                item = qt.QTableWidgetItem("")
+                item.setTextAlignment(qt.Qt.AlignCenter)
+                self.table.setItem(row, column, item)
+            item.setBackground(qt.QBrush() if colour is None else qt.QBrush(qt.QColor(*colour)))
+            item.setToolTip(tip)
+        item.setForeground(qt.QBrush(qt.QColor(*_DARK)))
+        item.setText(letter)
 
     def _onCell(self, row: int, column: int) -> None:
         self._clicked(column)

@@ -69,6 +69,23 @@ class Panel:
     def status(self) -> str:
         return self.ui.statusLabel.text
 
+    def mask(self, target: str, n: int) -> np.ndarray:
+        """(H, W) bool of a slice of the segmentation."""
+        session = self.widget.session
+        return session.segments.read(session.segmentId(target), n)
+
+    def show(self, n: int) -> None:
+        """Scroll the red view to a slice."""
+        import slicer
+
+        red = slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode")
+        red.SetSliceOffset(self.widget.session.sliceCenter(n)[2])
+
+    def choose(self, pack: str) -> None:
+        """Click on a pack in the list."""
+        names = [each.path.stem for each in self.widget.choice.packs]
+        self.ui.packTree.setCurrentItem(self.ui.packTree.topLevelItem(names.index(pack)))
+
     def click(self, name: str) -> None:
         """What a mouse click does; a disabled button cannot be clicked."""
         button = getattr(self.ui, name)
@@ -79,7 +96,7 @@ class Panel:
         """Run the event loop until nothing is left to do, or until it is as wanted."""
         import slicer
 
-        until = until or (lambda: not self.widget.timer.active)
+        until = until or (lambda: not self.widget.run.timer.active)
         end = time.monotonic() + seconds
         while not until():
             assert time.monotonic() < end, f"still busy after {seconds} s: {self.status}"
@@ -130,3 +147,11 @@ def opened(module: ModuleType, request: pytest.FixtureRequest) -> Iterator[Calla
 def panel(opened: Callable[..., Panel]) -> Panel:
     """The module, opened on the volume."""
     return opened()
+
+
+@pytest.fixture
+def segmented(panel: Panel) -> Panel:
+    """The panel after one click on Segment."""
+    panel.click("segmentButton")
+    panel.settle()
+    return panel

@@ -106,7 +106,7 @@ def test_panel_uses_known_classes_and_properties() -> None:
 
 def test_parameter_names_of_the_panel_exist() -> None:
     bound = {properties(w)["SlicerParameterName"] for w in WIDGETS.values() if "SlicerParameterName" in properties(w)}
-    assert bound == {"inputVolume", "segmentation", "propagateCount", "propagateDirection"}
+    assert bound == {"inputVolume", "slices", "segmentation", "propagateCount", "propagateDirection"}
     assert bound <= set(parameters())
 
 
@@ -158,10 +158,12 @@ def test_module_tells_what_it_is_and_registers_its_sample_data(module) -> None:
     assert "Research use only" in parent.helpText
     SampleDataLogic.sources.clear()
     slicer.app.fire("startupCompleted()")
-    (source,) = SampleDataLogic.sources
-    assert Path(source["thumbnailFileName"]).is_file()
-    (node,) = source["customDownloader"](None)
+    phantom, head = SampleDataLogic.sources
+    assert Path(phantom["thumbnailFileName"]).is_file()
+    (node,) = phantom["customDownloader"](None)
     assert node.GetImageData().GetDimensions() == (256, 216, 10)
+    algorithm, _, digest = head["checksums"].partition(":")
+    assert algorithm == "SHA256" and re.fullmatch("[0-9a-f]{64}", digest) and head["uris"].endswith(digest)
 
 
 def test_sample_data_registers_in_slicer_5_10(module, monkeypatch) -> None:
@@ -178,7 +180,7 @@ sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(ROOT)!r}]
 import slicer_double, tempfile
 with slicer_double.running(pathlib.Path({str(MAIN)!r}), pathlib.Path(tempfile.mkdtemp())) as loaded:
     widget = loaded.ProMISeSlicerWidget()
-    assert not widget.timer.active
+    assert not widget.run.timer.active
     print(sorted({{"torch", "segment_anything", "SimpleITK"}} & set(sys.modules)))
     widget.cleanup()
 """

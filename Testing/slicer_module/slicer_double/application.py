@@ -46,7 +46,9 @@ class Signals:
 
 
 class Application(Signals):
-    """`slicer.app`: no main window, no layout manager, testing mode on."""
+    """`slicer.app`: no main window, testing mode on; no layout manager unless a test puts one into `layout`."""
+
+    layout = io = None
 
     applicationName = mainApplicationName = "SlicerDouble"
     temporaryPath = cachePath = tempfile.gettempdir()
@@ -67,8 +69,8 @@ class Application(Signals):
     def testingEnabled(self) -> bool:
         return True
 
-    def layoutManager(self) -> None:
-        return None
+    def layoutManager(self):
+        return self.layout
 
     def processEvents(self) -> None:
         pythonqt.application().processEvents()
@@ -88,6 +90,26 @@ class Application(Signals):
     def pauseRender(self) -> None: ...
 
     def resumeRender(self) -> None: ...
+
+
+class LayoutManager(Signals):
+    """What shows slice and 3D views: plain widgets here."""
+
+    threeDViewCount = 1
+
+    def __init__(self, widget: type, names: tuple[str, ...] = ("Red",)) -> None:
+        super().__init__()
+        self._slices = {name: widget() for name in names}
+        self._threeD = widget()
+
+    def sliceViewNames(self) -> tuple[str, ...]:
+        return tuple(self._slices)
+
+    def sliceWidget(self, name: str):
+        return self._slices[name]
+
+    def threeDWidget(self, index: int):
+        return self._threeD
 
 
 class Module:
@@ -156,6 +178,19 @@ def install_libraries() -> None:
         setattr(slicer, name, module)
 
 
+def _start_io(logic, scene) -> tuple:
+    """What reading and writing .mrb files needs; to be kept as long as the scene."""
+    remote, data = slicer.vtkMRMLRemoteIOLogic(), slicer.vtkDataIOManagerLogic()
+    remote.SetMRMLApplicationLogic(logic)
+    remote.SetMRMLScene(scene)
+    remote.GetCacheManager().SetRemoteCacheDirectory(tempfile.mkdtemp(prefix="cache"))
+    data.SetMRMLApplicationLogic(logic)
+    data.SetAndObserveDataIOManager(remote.GetDataIOManager())
+    remote.AddDataIOToScene()
+    logic.SetTemporaryPath(tempfile.gettempdir())
+    return remote, data
+
+
 def start_scene() -> None:
     """A fresh scene with its application logic and module logics, as `slicer.mrmlScene`, `.app` and `.modules`."""
     scene = slicer.mrmlScene = slicer.vtkMRMLScene()
@@ -173,6 +208,7 @@ def start_scene() -> None:
         module_logic.SetMRMLScene(scene)
         logic.SetModuleLogic({"subjecthierarchy": "SubjectHierarchy"}.get(name, name.capitalize()), module_logic)
         setattr(slicer.modules, name, Module(name.capitalize(), module_logic))
+    slicer.app.io = _start_io(logic, scene)
     red = scene.CreateNodeByClass("vtkMRMLSliceNode")
     red.UnRegister(None)
     red.SetName("Red")

@@ -228,5 +228,3 @@ def _classes() -> Iterator[type]:
 def application() -> QtWidgets.QApplication:
     """The process's one QApplication."""
     return QtWidgets.QApplication.instance() or QtWidgets.QApplication(["slicer-double"])
-
-

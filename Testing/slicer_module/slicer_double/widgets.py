@@ -13,6 +13,21 @@ from slicer_double.pythonqt import stands_for_cpp, stored_property
 Signal = QtCore.Signal
 
 
+_TITLE, _UNLIMITED = 26, (1 << 24) - 1  # pixels
+
+
+def _paint_control(widget, option, label, text: str) -> None:
+    """Looks like the Qt control that the real widget shows."""
+    painter = QtWidgets.QStylePainter(widget)
+    option.initFrom(widget)
+    if label == QtWidgets.QStyle.CE_ComboBoxLabel:
+        option.currentText, option.editable = text, False
+        painter.drawComplexControl(QtWidgets.QStyle.CC_ComboBox, option)
+    else:
+        option.text = widget.fontMetrics().elidedText(text, QtCore.Qt.ElideMiddle, widget.width - 12)
+    painter.drawControl(label, option)
+
+
 _BOUND: weakref.WeakSet = weakref.WeakSet()  # widgets that observe a scene
 
 
@@ -25,16 +40,52 @@ def detach() -> None:
 
 @stands_for_cpp
 class ctkCollapsibleButton(QtWidgets.QWidget):
+    """A title above contents that are hidden while it is collapsed."""
+
     contentsCollapsed = Signal(bool)
     text = stored_property(str, "")
-    collapsed = stored_property(bool, False, "contentsCollapsed")
+    flat = stored_property(bool, False)
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self.setContentsMargins(0, _TITLE, 0, 0)
+
+    def _collapsed(self) -> bool:
+        return self.__dict__.get("_is_collapsed", False)
+
+    def _collapse(self, collapsed: bool) -> None:
+        if collapsed != self._collapsed():
+            self.__dict__["_is_collapsed"] = collapsed
+            self.setMaximumHeight(_TITLE if collapsed else _UNLIMITED)
+            self.contentsCollapsed.emit(collapsed)
+
+    collapsed = QtCore.Property(bool, _collapsed, _collapse)
+
+    def paintEvent(self, event) -> None:
+        painter = QtWidgets.QStylePainter(self)
+        option = QtWidgets.QStyleOptionButton()
+        option.initFrom(self)
+        option.rect = QtCore.QRect(0, 0, self.width, _TITLE)
+        if self.flat:
+            option.features = QtWidgets.QStyleOptionButton.Flat
+        painter.drawControl(QtWidgets.QStyle.CE_PushButtonBevel, option)
+        painter.drawText(8, _TITLE - 8, f"{'▸' if self.collapsed else '▾'} {self.text}")
 
 
 @stands_for_cpp
 class ctkDirectoryButton(QtWidgets.QWidget):
+    """A button with the folder's path; clicking it would open a dialog."""
+
     directoryChanged = Signal(str)
     directory = stored_property(str, "", "directoryChanged")
     caption = stored_property(str, "")
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self.setMinimumHeight(_TITLE)
+
+    def paintEvent(self, event) -> None:
+        _paint_control(self, QtWidgets.QStyleOptionButton(), QtWidgets.QStyle.CE_PushButton, self.directory)
 
 
 @stands_for_cpp
@@ -70,6 +121,15 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     baseName = stored_property(str, "")
     noneDisplay = stored_property(str, "None")
     hideChildNodeTypes = stored_property("QStringList", ())
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self.setMinimumHeight(_TITLE)
+
+    def paintEvent(self, event) -> None:
+        node = self.currentNode()
+        text = self.noneDisplay if node is None else node.GetName()
+        _paint_control(self, QtWidgets.QStyleOptionComboBox(), QtWidgets.QStyle.CE_ComboBoxLabel, text)
 
     def _types(self) -> list[str]:
         return list(self.__dict__.get("_nodeTypes", ()))

@@ -1,0 +1,74 @@
+"""Where packs, backbones and the cache lie: in the core's folders unless the user has chosen others. No torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from . import environment
+from .preferences import store, stored
+
+KINDS = ("pack", "backbone", "cache")
+
+
+def _default(kind: str) -> Path:
+    if kind == "cache":
+        return environment.core("cache").default_folder()
+    return environment.core(kind + "s").folder()
+
+
+def folder(kind: str) -> Path:
+    """kind: one of KINDS. The folder need not exist."""
+    return Path(stored(kind + "Folder", "") or _default(kind))
+
+
+def choose(kind: str, path: str) -> None:
+    """path: "" for the core's own."""
+    store(kind + "Folder", "" if path and Path(path) == _default(kind) else path)
+
+
+def packs() -> list:
+    """Packs of the folder, then the embedded ones of other names, each with `path` and `manifest`."""
+    core, weightsError = environment.core("packs"), environment.core("errors").WeightsError
+    found = {}
+    for path in sorted(folder("pack").glob("*" + core.SUFFIX)):
+        try:
+            found[path.stem] = core.read(path)
+        except weightsError:
+            continue  # a damaged or foreign file is no pack; the others are still there
+    for pack in core.installed():
+        if pack.path.parent == core.EMBEDDED:
+            found.setdefault(pack.path.stem, pack)
+    return list(found.values())
+
+
+def backboneFile(name: str) -> Path | None:
+    """The file of a backbone of the core's table; None where it has none of that name."""
+    backbones = environment.core("backbones")
+    known = backbones.TABLE.get(name)
+    if known is None:
+        return None
+    location = backbones.location(known)
+    return location if location.parent == backbones.EMBEDDED else folder("backbone") / known.file
+
+
+def downloaded() -> list[Path]:
+    """Files of backbones in the folder, also what interrupted downloads left."""
+    names = [backbone.file for backbone in environment.core("backbones").TABLE.values()]
+    paths = [folder("backbone") / (name + end) for name in names for end in ("", ".part")]
+    return [path for path in paths if path.is_file()]
+
+
+def download(name: str, progress: Callable[[int, int | None], None]) -> None:
+    """Fetch a backbone of the core's table into the folder, and verify it. Raises WeightsError."""
+    backbones = environment.core("backbones")
+    known, target = backbones.TABLE[name], backboneFile(name)
+    part = target.with_name(target.name + ".part")
+    environment.core("downloading").fetch(known.url, part, known.size, progress)
+    try:
+        backbones.verify(part, known)
+    except environment.core("errors").WeightsError:
+        part.unlink()
+        raise
+    os.replace(part, target)

@@ -1,0 +1,108 @@
+"""The buttons Segment and Cancel, and what is shown while a session has something to do."""
+
+from __future__ import annotations
+
+import qt
+from slicer.i18n import tr as _
+
+from . import installing, progress
+
+PUMP_MS = 30
+
+
+class RunSection:
+    """host: the module's widget, of which `session`, `setSession`, `parameterNode`, `logic`, `choice`, `review`,
+    `sliceOnScreen`, `resourcePath`, `updateButtons`, `reporting` and `say` are used.
+
+    Nothing is polled: the timer runs while the session is busy.
+    """
+
+    def __init__(self, ui, host) -> None:
+        self.ui, self.host, self._inPass, self._reason = ui, host, False, ""
+        self.timer = qt.QTimer()
+        self.timer.setInterval(PUMP_MS)
+        self.timer.connect("timeout()", self.onPump)
+        ui.segmentButton.connect("clicked(bool)", self.onSegment)
+        ui.cancelButton.connect("clicked(bool)", self.onCancel)
+
+    def stop(self) -> None:
+        """There is nothing to do, or another session."""
+        self.timer.stop()
+        self.ui.progressBar.visible = False
+
+    def updateButtons(self) -> None:
+        """The main button says why it cannot be clicked."""
+        session, node = self.host.session, self.host.parameterNode
+        busy = bool(session and session.isBusy)
+        reason = self.host.logic.whyNot(node.inputVolume if node else None, self.host.choice.chosen())
+        self.ui.segmentButton.enabled = not reason and not busy
+        self.ui.segmentButton.toolTip = reason or _("Segment all slices, the one on screen first.")
+        self.ui.segmentButton.text = _("Segment again") if session else _("Segment")
+        self.ui.cancelButton.enabled = busy
+        if self.ui.statusLabel.text in ("", self._reason):  # news and errors stay
+            self.host.say(reason)
+        self._reason = reason
+
+    def onSegment(self) -> None:
+        with self.host.reporting(_("Segmenting could not start")):
+            if not self.ensureInstalled():
+                return
+            if not self.host.session:
+                self.makeSession(self.host.parameterNode)
+            self.host.session.segment(self.host.sliceOnScreen())
+            self._inPass = True
+            self.onSessionChanged()
+
+    def ensureInstalled(self) -> bool:
+        """Ask once for what is missing, with sizes, and install it; False when the user declines."""
+        needs = self.host.logic.missing(self.host.choice.chosen())
+        requirements = self.host.resourcePath("requirements.txt")
+        return not needs or installing.askAndInstall(needs, requirements, self.host.say)
+
+    def makeSession(self, node) -> None:
+        pack, axis = self.host.choice.chosen(), node.slices.value or None
+        session = self.host.logic.makeSession(node.inputVolume, pack, node.segmentation, axis)
+        node.segmentation, node.pack = session.segmentationNode, pack.path.stem
+        self.host.setSession(session)
+
+    def onCancel(self) -> None:
+        with self.host.reporting(_("Cancelling failed")):
+            self.host.session.cancel()
+            self.onPump()
+
+    def onSessionChanged(self) -> None:
+        """The session has something to do: a button was clicked, a control point was moved."""
+        session = self.host.session
+        session.currentSlice = self.host.sliceOnScreen()
+        if not self.timer.active:
+            if session.isBusy:
+                self.timer.start()
+            self.host.updateButtons()
+
+    def onPump(self) -> None:
+        """Take in what is done, show how far it is, and stop when nothing is left to do."""
+        with self.host.reporting(_("Segmenting failed")):
+            self.showProgress(*self.host.session.pump())
+        session, shown = self.host.session, self.host.parameterNode is not None
+        if session and session.isBusy:
+            if shown:
+                self.host.review.refreshWhileBusy()
+            return
+        self.stop()
+        if shown:
+            self.host.review.refresh()
+            self.host.updateButtons()
+
+    def showProgress(self, done: int, total: int, secondsLeft: float | None) -> None:
+        """done and total: slices of the pass; left open where it was cancelled."""
+        session = self.host.session
+        progress.show(self.ui.progressBar, done, total, session.isBusy)
+        if session.isBusy:
+            if done < total:
+                self._inPass = True
+                self.host.say(progress.during(done, total, secondsLeft))
+        elif self._inPass:
+            self._inPass = False
+            self.host.say(progress.after(done, total, session.hint))
+        else:
+            self.host.say(progress.sentence(session.hint) if session.hint else _("The segment is up to date."))
