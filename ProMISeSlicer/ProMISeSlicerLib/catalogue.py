@@ -63,8 +63,10 @@ def card(manifest) -> str:
 def _scores(manifest) -> str:
     if not manifest.scores:
         return _("not recorded")
-    line = _("{target} {dice:.2f} ({cases} cases, {data})")
-    return "; ".join(line.format(**score) for score in manifest.scores)
+    tested = dict.fromkeys((score["data"], score["cases"]) for score in manifest.scores)
+    values = ", ".join(f"{score['target']} {figure(score['dice'])}" for score in manifest.scores)
+    on = "; ".join(_("{data}, {cases} cases").format(data=data, cases=cases) for data, cases in tested)
+    return f"{values} ({on})"
 
 
 def modalityOf(volumeNode) -> str:

@@ -31,9 +31,7 @@ def colourOf(value: float | None) -> tuple[int, int, int]:
 def legend() -> str:
     """How to read the strip, in rich text."""
     squares = "".join(f'<span style="color:rgb{colour}">■</span>' for colour in _SCALE)
-    return _("Poor {squares} good.  U: yours, L: locked.  ▼: on screen.").format(
-        squares=squares
-    )
+    return _("Poor {squares} good.  U: yours, L: locked.  ▼: on screen.").format(squares=squares)
 
 
 def describe(index: int, state: Mapping) -> str:

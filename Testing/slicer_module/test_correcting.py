@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 
 def test_a_point_added_in_a_view_is_followed_without_a_click(segmented) -> None:
@@ -48,14 +49,6 @@ def test_place_buttons_drive_and_follow_place_mode(segmented) -> None:
     assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform
 
 
-def test_lock_and_release_the_slice_on_screen(segmented) -> None:
-    segmented.show(7)
-    segmented.click("lockButton")
-    assert segmented.ui.sliceStrip.item(3, 7).text() == "L"
-    segmented.click("releaseButton")
-    assert segmented.ui.sliceStrip.item(3, 7).text() == ""
-
-
 def test_propagate_passes_the_choices_on(segmented, monkeypatch) -> None:
     calls = []
     monkeypatch.setattr(segmented.widget.session, "propagate", lambda *given: calls.append(given))
@@ -86,11 +79,91 @@ def test_other_target_is_chosen_for_everything(segmented) -> None:
     assert slicer.app.applicationLogic().GetSelectionNode().GetActivePlaceNodeID() == positives.GetID()
 
 
-def test_shortcuts_belong_to_the_panel_only(segmented) -> None:
+def test_delete_takes_the_point_placed_last_on_the_slice_on_screen(segmented) -> None:
+    session = segmented.widget.session
+    positives = session.promptNodes("disc")[0]
+    count = positives.GetNumberOfControlPoints()
+    x, y, z = session.sliceCenter(4)
+    session.addPoint("disc", (x + 8, y, z), True)
+    session.addPoint("disc", session.sliceCenter(7), True)
+    segmented.settle()
+    before, other = segmented.mask("disc", 4), segmented.mask("disc", 7)
+    segmented.show(4)
+    segmented.click("deleteButton")
+    segmented.settle()
+    assert positives.GetNumberOfControlPoints() == count + 1
+    assert not np.array_equal(segmented.mask("disc", 4), before)
+    assert np.array_equal(segmented.mask("disc", 7), other)
+    segmented.click("deleteButton")
+    assert "placed no control point on this slice" in segmented.status
+
+
+def test_points_and_box_are_shown_and_hidden(segmented) -> None:
+    positives, negatives, roi = segmented.widget.session.promptNodes("disc")
+    assert segmented.ui.showPointsCheckBox.checked
+    segmented.click("showPointsCheckBox")
+    assert not positives.GetDisplayVisibility() and not negatives.GetDisplayVisibility()
+    segmented.click("positiveButton")  # what cannot be seen cannot be placed
+    assert positives.GetDisplayVisibility() and segmented.ui.showPointsCheckBox.checked
+    shown = segmented.ui.showRoiCheckBox.checked
+    segmented.click("showRoiCheckBox")
+    assert bool(roi.GetDisplayVisibility()) is not shown
+    assert bool(roi.GetDisplayNode().GetHandlesInteractive()) is not shown
+
+
+def test_a_point_beside_the_slices_goes_to_the_nearest_one_and_that_is_said(segmented) -> None:
+    session = segmented.widget.session
+    positives, spacing = session.promptNodes("disc")[0], session.sliceCenter(5)[2] - session.sliceCenter(4)[2]
+    x, y, z = session.sliceCenter(4)
+    positives.AddControlPointWorld(x, y, z + 0.4 * spacing)
+    segmented.settle()
+    assert "nearest slice" in segmented.status and "mm away" in segmented.status
+    places = [positives.GetNthControlPointPositionWorld(n) for n in range(positives.GetNumberOfControlPoints())]
+    assert any(np.allclose(place, (x, y, z), atol=1e-3) for place in places)
+
+
+# Shortcuts
+
+
+@pytest.fixture
+def layout(module):
+    """Slicer with a slice view and a 3D view."""
+    import qt
+    import slicer
+    from slicer_double.application import LayoutManager
+
+    slicer.app.layout = LayoutManager(qt.QWidget)
+    yield slicer.app.layout
+    slicer.app.layout = None
+
+
+def shortcuts(widget) -> list:
     import qt
 
-    shortcuts = segmented.widget.parent.findChildren(qt.QShortcut)
-    assert {s.key.toString() for s in shortcuts} == {"P", "N", "D", "U", "Shift+U", "L", "Shift+L", "W"}
-    assert all(s.context == qt.Qt.WidgetWithChildrenShortcut for s in shortcuts)
-    next(s for s in shortcuts if s.key.toString() == "P").activated.emit()
+    return [each for each in widget.findChildren(qt.QShortcut) if each.enabled]
+
+
+def test_shortcuts_work_in_the_panel_and_the_views_only_while_the_module_is_open(layout, segmented) -> None:
+    import qt
+
+    places = [segmented.widget.parent, layout.sliceWidget("Red"), layout.threeDWidget(0)]
+    for place in places:
+        made = shortcuts(place)
+        assert {s.key.toString() for s in made} == {"P", "N", "D", "U", "Shift+U", "L", "Shift+L", "W"}
+        assert all(s.context == qt.Qt.WidgetWithChildrenShortcut for s in made)
+    next(s for s in shortcuts(places[1]) if s.key.toString() == "P").activated.emit()
     assert segmented.ui.positiveButton.checked
+    segmented.widget.exit()
+    assert not any(shortcuts(place) for place in places)
+    layout.fire("layoutChanged(int)", 3)
+    assert not any(shortcuts(place) for place in places)
+    segmented.widget.enter()
+    layout.fire("layoutChanged(int)", 3)
+    assert [len(shortcuts(place)) for place in places] == [8, 8, 8]
+
+
+def test_every_shortcut_is_told_in_a_tooltip(panel) -> None:
+    from ProMISeSlicerLib.shortcuts import KEYS
+
+    for keys, name in KEYS.items():
+        assert f"Shortcut: {keys}." in getattr(panel.ui, name + "Button").toolTip

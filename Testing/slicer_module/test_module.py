@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -187,6 +188,19 @@ with slicer_double.running(pathlib.Path({str(MAIN)!r}), pathlib.Path(tempfile.mk
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("[]")
+
+
+def test_loading_the_module_is_quick(module) -> None:
+    """The file alone, once Slicer's own modules are there; about 3 ms, with room for a busy machine."""
+    import slicer_double
+
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        slicer_double.load(MAIN)
+        times.append(time.perf_counter() - start)
+    print(f"ProMISeSlicer.py loads in {1000 * min(times):.1f} ms")
+    assert min(times) < 0.5
 
 
 def test_self_tests_pass(module) -> None:

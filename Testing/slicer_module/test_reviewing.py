@@ -22,3 +22,47 @@ def test_the_strip_tells_states_without_colour(segmented) -> None:
     letters = [segmented.ui.sliceStrip.item(3, n).text() for n in range(12)]
     assert letters == ["", "", "U"] + [""] * 9
     assert "corrected by you" in segmented.ui.sliceStrip.item(0, 2).toolTip()
+
+
+def test_lock_and_release_the_slice_on_screen(segmented) -> None:
+    segmented.show(7)
+    segmented.click("lockButton")
+    assert segmented.ui.sliceStrip.item(3, 7).text() == "L"
+    segmented.click("releaseButton")
+    assert segmented.ui.sliceStrip.item(3, 7).text() == ""
+
+
+def test_lock_and_release_are_offered_where_they_do_something(segmented) -> None:
+    segmented.show(7)
+    assert segmented.ui.lockButton.enabled and not segmented.ui.releaseButton.enabled
+    segmented.click("lockButton")
+    assert not segmented.ui.lockButton.enabled and segmented.ui.releaseButton.enabled
+    segmented.show(8)
+    assert segmented.ui.lockButton.enabled and not segmented.ui.releaseButton.enabled
+
+
+def test_the_strip_follows_the_slice_on_screen_while_the_module_is_open(segmented) -> None:
+    def marked() -> list[int]:
+        return [n for n in range(12) if segmented.ui.sliceStrip.item(0, n).text()]
+
+    segmented.show(3)
+    assert marked() == [3] and segmented.ui.reviewLabel.text.startswith("Slice 4: ")
+    segmented.widget.exit()
+    segmented.show(5)
+    assert marked() == [3]
+    segmented.widget.enter()
+    assert marked() == [5]
+
+
+def test_the_strip_is_filled_during_a_run(opened) -> None:
+    panel = opened(delay=0.2)
+    panel.click("segmentButton")
+    panel.settle(lambda: any(state["state"] == "auto" for state in panel.widget.review.states))
+    assert panel.widget.session.isBusy
+    assert any(state["state"] == "todo" for state in panel.widget.review.states)
+    panel.click("cancelButton")
+
+
+def test_nothing_to_review_is_said(panel) -> None:
+    assert panel.ui.reviewLabel.text == "Nothing is segmented yet."
+    assert panel.ui.sliceStrip.columnCount == 0 and panel.ui.sliceStrip.isHidden()

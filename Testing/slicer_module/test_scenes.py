@@ -97,3 +97,96 @@ def test_a_missing_pack_is_a_message(segmented, opened, home) -> None:
     assert "fake" in panel.status and panel.status.startswith("⚠")
     assert "The pack fake of this scene is not installed" in panel.ui.packWarningLabel.text
     assert not panel.ui.segmentButton.enabled
+
+
+def test_two_volumes_keep_their_segmentations_and_sessions(segmented, volume) -> None:
+    import slicer
+
+    panel, first = segmented, segmented.widget.parameterNode.segmentation
+    voxels = slicer.util.arrayFromVolume(volume)
+    other = slicer.util.addVolumeFromArray(voxels.copy(), name="other")
+    panel.ui.inputVolumeSelector.setCurrentNode(other)
+    panel.click("segmentButton")
+    panel.settle()
+    second = panel.widget.parameterNode.segmentation
+    assert second is not None and second is not first
+    panel.ui.inputVolumeSelector.setCurrentNode(volume)
+    assert panel.widget.parameterNode.segmentation is first and panel.widget.session.volumeNode is volume
+    before = panel.mask("disc", 3)
+    ras = panel.widget.session.sliceCenter(3)
+    panel.widget.session.promptNodes("disc")[0].AddControlPointWorld(ras[0] + 8, ras[1], ras[2])
+    panel.settle()
+    assert not np.array_equal(before, panel.mask("disc", 3))
+
+
+def test_other_slices_are_another_session_with_another_segmentation(segmented) -> None:
+    first = segmented.widget.parameterNode.segmentation
+    segmented.ui.slicesComboBox.setCurrentIndex(2)
+    assert segmented.widget.session is None and segmented.widget.parameterNode.segmentation is None
+    segmented.click("segmentButton")
+    segmented.settle()
+    assert segmented.widget.session.axis == "sagittal" and len(segmented.widget.review.states) == 40
+    assert segmented.widget.parameterNode.segmentation is not first
+    segmented.widget.exit()
+    segmented.widget.setSession(None)
+    segmented.widget.enter()
+    assert segmented.widget.session.axis == "sagittal"
+
+
+def test_changed_settings_do_not_end_the_session_for_the_user(segmented) -> None:
+    before = segmented.mask("disc", 3)
+    segmented.ui.deviceComboBox.setCurrentIndex(3)
+    ras = segmented.widget.session.sliceCenter(3)
+    segmented.widget.session.promptNodes("disc")[0].AddControlPointWorld(ras[0] + 8, ras[1], ras[2])
+    segmented.settle()
+    assert not np.array_equal(before, segmented.mask("disc", 3))
+
+
+def test_colour_pictures_are_segmented(module, opened) -> None:
+    import slicer
+
+    picture = np.zeros((1, 24, 30, 3), np.uint8)
+    picture[0, 5:15, 6:18] = 100
+    slicer.util.addVolumeFromArray(picture, name="picture", nodeClassName="vtkMRMLVectorVolumeNode")
+    panel = opened(volume=False)
+    assert panel.widget.choice.chosen().path.stem == "polyp"
+    panel.click("segmentButton")
+    panel.settle()
+    assert panel.status.startswith("Done.") and panel.ui.sliceStrip.columnCount == 1
+    assert panel.mask("polyp", 0).sum() == 120
+
+
+def test_frames_of_a_sequence_are_segmented_as_they_are_shown(module, opened) -> None:
+    import slicer
+
+    logic = slicer.vtkSlicerSequencesLogic()
+    logic.SetMRMLScene(slicer.mrmlScene)
+    frames = [np.zeros((6, 20, 20), np.int16) for _ in range(2)]
+    frames[0][:, 4:9, 4:9] = frames[1][:, 10:16, 10:16] = 100
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "cine")
+    for index, frame in enumerate(frames):
+        node = slicer.util.addVolumeFromArray(frame, name=f"frame {index}")
+        sequence.SetDataNodeAtValue(node, str(index))
+        slicer.mrmlScene.RemoveNode(node)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    logic.UpdateProxyNodesFromSequences(browser)
+    panel = opened(volume=False)
+    assert panel.widget.parameterNode.inputVolume is browser.GetProxyNode(sequence)
+    panel.widget.parameterNode.pack = "fake"
+    for index, frame in enumerate(frames):
+        browser.SetSelectedItemNumber(index)
+        logic.UpdateProxyNodesFromSequences(browser)
+        panel.click("segmentButton")
+        panel.settle()
+        assert panel.status.startswith("Done.")
+        assert panel.mask("disc", 3).sum() == (frame[3] > 0).sum()
+
+
+def test_leaving_the_module_in_the_middle_of_a_run_lets_it_go_on(opened) -> None:
+    panel = opened(delay=0.02)
+    panel.click("segmentButton")
+    panel.widget.exit()
+    panel.settle()
+    panel.widget.enter()
+    assert all(panel.mask("disc", n).any() for n in range(12)) and panel.status.startswith("Done.")
