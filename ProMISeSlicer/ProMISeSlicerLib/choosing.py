@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -114,8 +116,9 @@ class PackSection:
     def _showItem(self, item, pack, warning: str) -> None:
         kind = catalogue.image(pack.manifest)
         item.setText(_IMAGE, _WARNING + kind if warning else kind)
+        about = catalogue.card(pack.manifest) + (f"<br>{_WARNING}{escape(warning)}" if warning else "")
         for column in range(self.ui.packTree.columnCount):
-            item.setToolTip(column, warning or catalogue.card(pack.manifest))
+            item.setToolTip(column, f"<b>{escape(catalogue.name(pack.manifest))}</b><br>{about}")
 
     def absent(self) -> str:
         if not self.wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import qt
@@ -9,8 +10,11 @@ from slicer.i18n import tr as _
 
 _COLUMN = 16  # pixels
 _ROW = 18
+_FRAME = 2  # pixels above and below the rows together
+_LEAST_SPAN = 0.2  # smaller differences do not get all colours
 _FEW = 18  # columns that fill any panel when stretched
 _SHOWN, _STATE = 0, 3  # rows
+_VALUES = ("iou", "agreement")  # between them
 #: From poor to good, ordered in lightness too, so that it reads without colour vision (viridis, thinned).
 _SCALE = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 _EMPTY = (200, 200, 200)
@@ -19,11 +23,20 @@ _DARK = (20, 20, 20)
 _STATES = {"auto": ("", _EMPTY), "user": ("U", (86, 180, 233)), "locked": ("L", (230, 159, 0))}
 
 
-def colourOf(value: float | None) -> tuple[int, int, int]:
-    """Red, green, blue 0…255 for a value 0…1; grey for one that is not known. Below 0.5 everything is poor."""
+def scaleOf(values: Sequence[float | None]) -> tuple[float, float]:
+    """The values that get the first and the last colour: of this volume, as models differ in how sure they are."""
+    known = [value for value in values if value is not None and value == value]
+    if not known:
+        return 0.0, 1.0
+    high = math.ceil(max(known) * 20) / 20
+    return min(math.floor(min(known) * 20) / 20, high - _LEAST_SPAN), high
+
+
+def colourOf(value: float | None, scale: tuple[float, float] = (0.0, 1.0)) -> tuple[int, int, int]:
+    """Red, green, blue 0…255 for a value within a scale; grey for one that is not known."""
     if value is None or value != value:
         return _EMPTY
-    place = min(max((value - 0.5) * 2, 0.0), 1.0) * (len(_SCALE) - 1)
+    place = min(max((value - scale[0]) / (scale[1] - scale[0]), 0.0), 1.0) * (len(_SCALE) - 1)
     low = min(int(place), len(_SCALE) - 2)
     return tuple(round(a + (b - a) * (place - low)) for a, b in zip(_SCALE[low], _SCALE[low + 1], strict=True))
 
@@ -31,7 +44,7 @@ def colourOf(value: float | None) -> tuple[int, int, int]:
 def legend() -> str:
     """How to read the strip, in rich text."""
     squares = "".join(f'<span style="color:rgb{colour}">■</span>' for colour in _SCALE)
-    return _("Poor {squares} good.  U: yours, L: locked.  ▼: on screen.").format(squares=squares)
+    return _("Lowest {squares} highest here.  U: yours, L: locked, ▼: on screen.").format(squares=squares)
 
 
 def describe(index: int, state: Mapping) -> str:
@@ -43,6 +56,10 @@ def describe(index: int, state: Mapping) -> str:
     whose = {"auto": _("automatic"), "user": _("corrected by you"), "locked": _("locked")}
     if state.get("state") not in whose:
         return _("Slice {number}: not segmented yet").format(number=index + 1)
+    if not state.get("matters", True):
+        return _("Slice {number}: empty, as are its neighbours, {state}").format(
+            number=index + 1, state=whose[state["state"]]
+        )
     return _("Slice {number}: predicted quality {iou}, agreement with neighbours {agreement}, {state}").format(
         number=index + 1,
         iou=figure(state.get("iou")),
@@ -69,15 +86,23 @@ class SliceStrip:
         """Only columns that changed are painted again."""
         if len(states) != len(self._shown):
             self._shown, self._marked = [None] * len(states), None
-            self.table.setColumnCount(len(states))
-            few = len(states) <= _FEW
-            mode = qt.QHeaderView.Stretch if few else qt.QHeaderView.Fixed
-            self.table.horizontalHeader().setSectionResizeMode(mode)
-            self.table.horizontalHeader().defaultSectionSize = _COLUMN
+            self._resize(len(states))
+        telling = [state for state in states if state.get("matters", True)]
+        scales = [scaleOf([state.get(key) for state in telling]) for key in _VALUES]
         for column, state in enumerate(states):
-            if self._shown[column] != state:
-                self._paint(column, state)
-                self._shown[column] = dict(state)
+            look = (dict(state), scales)
+            if self._shown[column] != look:
+                self._paint(column, state, scales)
+                self._shown[column] = look
+
+    def _resize(self, count: int) -> None:
+        self.table.setColumnCount(count)
+        few = count <= _FEW
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.Stretch if few else qt.QHeaderView.Fixed)
+        header.defaultSectionSize = _COLUMN
+        scrollBar = 0 if few else self.table.style().pixelMetric(qt.QStyle.PM_ScrollBarExtent)
+        self.table.setFixedHeight(self.table.rowCount * _ROW + _FRAME + scrollBar)
 
     def mark(self, index: int | None) -> None:
         """Point at the slice on screen, and bring it into sight."""
@@ -90,11 +115,13 @@ class SliceStrip:
         if index is not None and index < len(self._shown):
             self.table.scrollToItem(self.table.item(_STATE, index))
 
-    def _paint(self, column: int, state: Mapping) -> None:
+    def _paint(self, column: int, state: Mapping, scales: Sequence[tuple[float, float]]) -> None:
         letter, whose = _STATES.get(state.get("state"), ("", None))
         tip = describe(column, state)
         done = whose is not None
-        colours = (None, *(colourOf(state.get(key)) if done else None for key in ("iou", "agreement")), whose)
+        values = [state.get(key) if state.get("matters", True) else None for key in _VALUES]
+        shades = [colourOf(value, scale) if done else None for value, scale in zip(values, scales, strict=True)]
+        colours = (None, *shades, whose)
         for row, colour in enumerate(colours):
             item = self.table.item(row, column)
             if item is None:

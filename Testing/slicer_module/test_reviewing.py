@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 
 def test_clicking_the_strip_goes_to_the_slice(segmented) -> None:
     segmented.ui.sliceStrip.cellClicked.emit(0, 10)
@@ -66,3 +68,20 @@ def test_the_strip_is_filled_during_a_run(opened) -> None:
 def test_nothing_to_review_is_said(panel) -> None:
     assert panel.ui.reviewLabel.text == "Nothing is segmented yet."
     assert panel.ui.sliceStrip.columnCount == 0 and panel.ui.sliceStrip.isHidden()
+
+
+def test_colours_tell_slices_of_one_volume_apart(module) -> None:
+    """Also with a model that is never sure; small differences are not blown up; poor is darker than good."""
+    from ProMISeSlicerLib.strip import colourOf, scaleOf
+
+    unsure = [0.21, 0.30, 0.44, None]
+    colours = [colourOf(value, scaleOf(unsure)) for value in unsure]
+    assert sum(colours[0]) < sum(colours[1]) < sum(colours[2]) and colours[3] == (200, 200, 200)
+    assert scaleOf([0.86, 0.88]) == pytest.approx((0.7, 0.9)) and scaleOf([None]) == (0.0, 1.0)
+
+
+def test_slices_beside_the_target_are_grey_and_said_to_be_empty(module) -> None:
+    from ProMISeSlicerLib.strip import describe
+
+    text = describe(2, {"state": "auto", "iou": 0.1, "agreement": 1.0, "matters": False})
+    assert text.startswith("Slice 3: empty") and "0.1" not in text
