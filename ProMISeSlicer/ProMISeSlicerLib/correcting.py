@@ -10,7 +10,7 @@ from .prompts import USER
 
 _BUTTONS = ("positive", "negative", "delete", "undo", "redo", "propagate")
 _NEED_SESSION = ("positive", "negative", "delete", "propagate")
-_SHOWN = ("Points", "Roi", "3D")
+_SHOWN = ("Points", "Roi", "Handles", "3D")
 
 
 class CorrectionSection:
@@ -69,9 +69,12 @@ class CorrectionSection:
         self.ui.undoButton.enabled = bool(self.session and self.session.canUndo)
         self.ui.redoButton.enabled = bool(self.session and self.session.canRedo)
         nodes = self.nodes
-        self.ui.showPointsCheckBox.enabled = self.ui.showRoiCheckBox.enabled = bool(nodes)
+        for name in ("Points", "Roi", "Handles"):
+            self.checkBox(name).enabled = bool(nodes)
         self.ui.showPointsCheckBox.checked = any(bool(node.GetDisplayVisibility()) for node in nodes[:2])
-        self.ui.showRoiCheckBox.checked = bool(nodes and nodes[2].GetDisplayVisibility())
+        box = bool(nodes and nodes[2].GetDisplayVisibility())
+        self.ui.showRoiCheckBox.checked = box
+        self.ui.showHandlesCheckBox.checked = box and bool(nodes[2].GetDisplayNode().GetHandlesInteractive())
         segmentation = self.host.parameterNode.segmentation if self.host.parameterNode else None
         self.ui.show3DCheckBox.enabled = segmentation is not None
         self.ui.show3DCheckBox.checked = self.host.logic.is3DShown(segmentation)
@@ -142,10 +145,17 @@ class CorrectionSection:
             node.SetDisplayVisibility(checked)
 
     def onShowRoi(self, checked: bool) -> None:
-        """Handles are there to be dragged as long as the box is shown."""
         for node in self.nodes[2:]:
             node.SetDisplayVisibility(checked)
+        self.updateButtons()
+
+    def onShowHandles(self, checked: bool) -> None:
+        """Of a box that is shown; in other targets' boxes they would only be in the way."""
+        for node in self.nodes[2:]:
             node.GetDisplayNode().SetHandlesInteractive(checked)
+            if checked:
+                node.SetDisplayVisibility(True)
+        self.updateButtons()
 
     def onShow3D(self, checked: bool) -> None:
         with self.host.reporting(_("The surfaces could not be made")):

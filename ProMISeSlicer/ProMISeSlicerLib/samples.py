@@ -10,8 +10,8 @@ from slicer.i18n import tr as _
 CATEGORY = "ProMISe"
 _ICONS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "Resources", "Icons")
 #: As in Slicer's module Sample Data (5.10 to 5.13), which shares the file, its place in the cache and its picture.
-_HEAD_SHA256 = "cc211f0dfd9a05ca3841ce1141b292898b2dd2d3f08286affadf823a7e58df93"
-_HEAD_URL = "https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/" + _HEAD_SHA256
+HEAD_SHA256 = "cc211f0dfd9a05ca3841ce1141b292898b2dd2d3f08286affadf823a7e58df93"
+HEAD_URL = "https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/" + HEAD_SHA256
 
 
 def register(addPhantom: Callable) -> None:
@@ -32,8 +32,8 @@ def register(addPhantom: Callable) -> None:
     logic.registerCustomSampleDataSource(
         category=CATEGORY,
         sampleName="MRHead",
-        uris=_HEAD_URL,
+        uris=HEAD_URL,
         fileNames="MR-head.nrrd",
         nodeNames="MRHead",
-        checksums="SHA256:" + _HEAD_SHA256,
+        checksums="SHA256:" + HEAD_SHA256,
     )

@@ -105,10 +105,12 @@ def test_points_and_box_are_shown_and_hidden(segmented) -> None:
     assert not positives.GetDisplayVisibility() and not negatives.GetDisplayVisibility()
     segmented.click("positiveButton")  # what cannot be seen cannot be placed
     assert positives.GetDisplayVisibility() and segmented.ui.showPointsCheckBox.checked
-    shown = segmented.ui.showRoiCheckBox.checked
+    assert segmented.ui.showRoiCheckBox.checked and not segmented.ui.showHandlesCheckBox.checked
     segmented.click("showRoiCheckBox")
-    assert bool(roi.GetDisplayVisibility()) is not shown
-    assert bool(roi.GetDisplayNode().GetHandlesInteractive()) is not shown
+    assert not roi.GetDisplayVisibility()
+    segmented.click("showHandlesCheckBox")
+    assert roi.GetDisplayVisibility() and roi.GetDisplayNode().GetHandlesInteractive()
+    assert segmented.ui.showRoiCheckBox.checked
 
 
 def test_a_point_beside_the_slices_goes_to_the_nearest_one_and_that_is_said(segmented) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -165,6 +166,21 @@ def test_module_tells_what_it_is_and_registers_its_sample_data(module) -> None:
     assert node.GetImageData().GetDimensions() == (256, 216, 10)
     algorithm, _, digest = head["checksums"].partition(":")
     assert algorithm == "SHA256" and re.fullmatch("[0-9a-f]{64}", digest) and head["uris"].endswith(digest)
+
+
+def test_the_sample_from_the_network_is_slicers_own(module) -> None:
+    """Address and SHA-256 as in Slicer's sources."""
+    from ProMISeSlicerLib import samples
+
+    source = Path(os.environ.get("SLICER_SRC", ""), "Modules", "Scripted", "SampleData", "SampleData.py")
+    if not os.environ.get("SLICER_SRC") or not source.is_file():
+        pytest.skip("SLICER_SRC does not name a checkout of Slicer's sources with its module Sample Data")
+    import slicer
+
+    text = source.read_text(encoding="utf-8")
+    entry = text[text.index('("MRHead"') :].split("),", 1)[0]
+    assert f"SHA256:{samples.HEAD_SHA256}" in entry
+    assert samples.HEAD_URL == slicer.util.TESTING_DATA_URL + "SHA256/" + samples.HEAD_SHA256
 
 
 def test_sample_data_registers_in_slicer_5_10(module, monkeypatch) -> None:
