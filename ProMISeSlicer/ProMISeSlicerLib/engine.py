@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,9 @@ class Engine(Protocol):
 
     def check(self) -> None:
         """Raise an error that teaches if something is missing; quick, loads nothing."""
+
+    def settings(self) -> dict[str, Any]:
+        """What a scene records of how it was computed; plain JSON."""
 
     def open(self, volume: Any, manifest: Any, axis: str | None) -> None:
         """Get ready for a `ProMISeCore.volumes.Volume` and a manifest; may take long."""
@@ -55,6 +59,10 @@ class CoreEngine:
 
     def check(self) -> None:
         environment.requireAll()
+
+    def settings(self) -> dict[str, Any]:
+        backbone = None if self.backbone is None else str(Path(self.backbone).name)
+        return {"device": self.device, "backbone": backbone, "promise": environment.core().__version__}
 
     def open(self, volume, manifest, axis: str | None = None) -> None:
         self.check()

@@ -28,6 +28,9 @@ class FakeEngine:
     def check(self) -> None:
         """Nothing can be missing."""
 
+    def settings(self) -> dict[str, str]:
+        return {"device": "none"}
+
     def open(self, volume, manifest, axis: str | None = None) -> None:
         self._stack = environment.core("volumes").Stack(volume, axis or manifest.orientation)
         self._slices = self._stack.canonical(volume.voxels)

@@ -43,6 +43,7 @@ class Step:
     target: str
     before: Moment = field(default_factory=Moment)
     after: Moment = field(default_factory=Moment)
+    others: dict[tuple[str, int], Bits] = field(default_factory=dict)  # target, slice → its mask before it gave way
 
     @property
     def slices(self) -> list[int]:
@@ -75,13 +76,16 @@ class History:
         self._done.append(self._undone.pop())
         return self._done[-1]
 
+    def newest(self, target: str, n: int) -> Step | None:
+        """The newest step done that has touched this slice of the target."""
+        steps = (step for step in reversed(self._done) if step.target == target and n in step.after.records)
+        return next(steps, None)
+
     def learn(self, target: str, n: int, mask: np.ndarray) -> None:
         """The mask that the newest step of this slice has led to."""
-        for step in reversed(self._done):
-            if step.target == target and n in step.after.records:
-                if step.after.masks.get(n) is None:
-                    step.after.masks[n] = Bits(mask)
-                return
+        step = self.newest(target, n)
+        if step is not None and step.after.masks.get(n) is None:
+            step.after.masks[n] = Bits(mask)
 
 
 def revert(current: np.ndarray, here: Bits | None, there: Bits) -> np.ndarray:

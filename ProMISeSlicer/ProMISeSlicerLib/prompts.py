@@ -7,6 +7,7 @@ gives them the paler colour. Preview points, which follow the mouse in place mod
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,6 +125,14 @@ class TargetPrompts:
             if ras is not None:
                 node.SetNthControlPointPositionWorld(index, *map(float, ras))
 
+    def disown(self, ids: Iterable[str]) -> None:
+        """These points count as automatic from now on."""
+        for id_ in ids:
+            node = self.positive if id_[0] == "+" else self.negative
+            index = node.GetNthControlPointIndexByID(id_[1:])
+            if index >= 0:
+                self._mark(node, index, user=False)
+
     def _id(self, node, index: int) -> str:
         return ("+" if node is self.positive else "-") + node.GetNthControlPointID(index)
 
@@ -216,6 +225,7 @@ class Watcher:
         self._changed = changed
         self._tags: list[tuple] = []
         self._dragged: set[str] = set()
+        self._quiet = 0
 
     def watch(self, target: str, prompts: TargetPrompts) -> None:
         events = slicer.vtkMRMLMarkupsNode
@@ -229,7 +239,16 @@ class Watcher:
                 events.PointRemovedEvent,
                 vtk.vtkCommand.ModifiedEvent,
             ):
-                self._observe(node, event, lambda *_: self._changed(target, target in self._dragged))
+                self._observe(node, event, lambda *_: self._note(target))
+
+    @contextmanager
+    def quiet(self):
+        """What is changed meanwhile is the session's own doing and is not told."""
+        self._quiet += 1
+        try:
+            yield
+        finally:
+            self._quiet -= 1
 
     def observe(self, object_, event, callback: Callable) -> None:
         """Any other observer that shall end with this watcher."""
@@ -250,8 +269,12 @@ class Watcher:
 
     def _start(self, target: str, node) -> None:
         self._dragged.add(target)
-        self._changed(target, True)
+        self._note(target)
 
     def _end(self, target: str, node) -> None:
         self._dragged.discard(target)
-        self._changed(target, False)
+        self._note(target)
+
+    def _note(self, target: str) -> None:
+        if not self._quiet:
+            self._changed(target, target in self._dragged)

@@ -44,12 +44,48 @@ class Agreement:
         return self._pairs[n]
 
 
-def worst(cells: Sequence[dict], seen: set[int]) -> int | None:
-    """The automatic slice of least predicted IoU times agreement, not in `seen`; None where all are seen."""
+def cells(target, count: int) -> list[dict]:
+    """Per slice of a `Target`: slice, state, propagated, iou (predicted), agreement, matters.
+
+    state: auto, user (also where it was propagated to), locked or todo. iou and agreement may be None; matters: the
+    slice or a neighbour holds anything.
+    """
+    found = []
+    for n in range(count):
+        state = target.state(n)
+        shown = "locked" if target.isLocked(n) else {None: "todo", "auto": "auto"}.get(state, "user")
+        around = range(max(n - 1, 0), min(n + 2, count))
+        found.append(
+            {
+                "slice": n,
+                "state": shown,
+                "propagated": state == "propagated",
+                "iou": target.records[n].get("iou") if state else None,
+                "agreement": target.agreement.of(n) if state else None,
+                "matters": any(target.agreement.filled(m) for m in around),
+            }
+        )
+    return found
+
+
+def nextWorst(states: Sequence[dict], seen: set[int]) -> int | None:
+    """The worst slice that is not in `seen`, which remembers it; when all are, around again."""
+    found = _worst(states, seen)
+    if found is None and seen:
+        seen.clear()
+        found = _worst(states, seen)
+    if found is not None:
+        seen.add(found)
+    return found
+
+
+def _worst(states: Sequence[dict], seen: set[int]) -> int | None:
+    """The automatic or propagated slice of least predicted IoU times agreement; None where all are in `seen`."""
 
     def score(cell: dict) -> float:
         values = [cell[key] for key in ("iou", "agreement") if cell[key] is not None]
         return float(np.prod(values))
 
-    open_ = [cell for cell in cells if cell["state"] == "auto" and cell["matters"] and cell["slice"] not in seen]
+    unseen = [cell for cell in states if cell["state"] == "auto" or cell["propagated"]]
+    open_ = [cell for cell in unseen if cell["matters"] and cell["slice"] not in seen]
     return min(open_, key=lambda cell: (score(cell), cell["slice"]))["slice"] if open_ else None

@@ -75,3 +75,14 @@ def findSession(node):
         return uses[-1]
     isModule = node.IsA("vtkMRMLScriptedModuleNode")
     return found[-1] if isModule and len(found) == 1 else None
+
+
+def stateFor(volumeNode, segmentationNode, targets: list[str]) -> SceneState:
+    """The memory of the session that worked on these nodes with these targets, or a new one."""
+    for node in reversed(sessionNodes()):
+        if segmentationNode is not None and node.GetNodeReference("segmentation") is segmentationNode:
+            state = SceneState(node)
+            known = [target["name"] for target in state.data["targets"]]
+            if node.GetNodeReference("volume") is volumeNode and known == targets:
+                return state
+    return SceneState.create(f"{volumeNode.GetName()} ProMISe session")

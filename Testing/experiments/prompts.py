@@ -11,15 +11,20 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from edges import Edges
 from torch.nn import functional as F
 
 import ProMISeCore
 from ProMISeCore import corpus, simulate
 from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD
+
+#: Prompts to logits (P, s, s) and predicted IoU (P,).
+Solve = Callable[[simulate.Prompts], tuple[torch.Tensor, torch.Tensor]]
 
 MEDICAL = (
     "kvasir", "polypgen", "isic", "foot_ulcer", "fetal_head", "brain_tumour", "chest_xray", "blood_cells", "nuclei",
@@ -67,11 +72,16 @@ def embed(sam, picture: np.ndarray, valid: np.ndarray) -> torch.Tensor:
     return sam.encode((x - mean) / deviation * v)
 
 
-def best(sam, embedding, prompts: simulate.Prompts):
-    points, labels = (prompts.points, prompts.labels) if prompts.points.shape[1] else (None, None)
-    logits, quality = sam.decode(embedding, points, labels, prompts.box, prompts.mask)
-    rows, pick = torch.arange(len(logits)), quality.argmax(1)
-    return logits[rows, pick], quality[rows, pick]
+def best(sam, embedding) -> Solve:
+    """The backbone's answer to prompts: the mask with the highest predicted IoU."""
+
+    def solve(prompts: simulate.Prompts) -> tuple[torch.Tensor, torch.Tensor]:
+        points, labels = (prompts.points, prompts.labels) if prompts.points.shape[1] else (None, None)
+        logits, quality = sam.decode(embedding, points, labels, prompts.box, prompts.mask)
+        rows, pick = torch.arange(len(logits)), quality.argmax(1)
+        return logits[rows, pick], quality[rows, pick]
+
+    return solve
 
 
 def overlap(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
@@ -80,16 +90,16 @@ def overlap(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def score(sam, masks: torch.Tensor, embedding: torch.Tensor, clicks: int) -> dict[str, list[float]]:
+def score(solve: Solve, masks: torch.Tensor, clicks: int) -> dict[str, list[float]]:
     """IoU of every object (P, s, s) with each kind of prompt, clicks to 0.85 (cap `clicks`), IoU-prediction error."""
     count, generator = len(masks), torch.Generator().manual_seed(0)
     nothing = torch.zeros(count, 0, 2), torch.zeros(count, 0, dtype=torch.long)
-    logits, quality = best(sam, embedding, simulate.Prompts(*nothing, box=simulate.boxes(masks, 0.0, generator)))
+    logits, quality = solve(simulate.Prompts(*nothing, box=simulate.boxes(masks, 0.0, generator)))
     found = {"box": overlap(logits, masks), "error": (quality - overlap(logits, masks)).abs()}
     prompts = simulate.Prompts(simulate.deepest_point(masks), torch.ones(count, 1, dtype=torch.long))
     needed = torch.full((count,), clicks)
     for click in range(1, clicks + 1):
-        logits, _ = best(sam, embedding, prompts)
+        logits, _ = solve(prompts)
         reached = overlap(logits, masks)
         needed = torch.where((reached >= 0.85) & (needed > click), click, needed)
         if click in (1, 3):
@@ -103,6 +113,7 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--backbone", default="tiny")
+    parser.add_argument("--edges", action="store_true", help="the baseline: watershed of the picture's edges")
     parser.add_argument("--most", type=int, default=60, help="pictures per set")
     parser.add_argument("--clicks", type=int, default=20)
     parser.add_argument("--json", type=Path)
@@ -119,8 +130,8 @@ def main() -> None:
             continue
         chosen = [pieces[n] for n in rng.permutation(len(pieces))[:4]]
         with torch.inference_mode():
-            embedding = embed(sam, picture, valid)
-        for key, values in score(sam, torch.from_numpy(np.stack(chosen)), embedding, arguments.clicks).items():
+            solve = Edges(picture, valid) if arguments.edges else best(sam, embed(sam, picture, valid))
+        for key, values in score(solve, torch.from_numpy(np.stack(chosen)), arguments.clicks).items():
             collected.setdefault(name, {}).setdefault(key, []).extend(values)
     means = {
         name: {key: float(np.mean(values)) for key, values in scores.items()} | {"objects": len(scores["box"])}

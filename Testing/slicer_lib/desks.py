@@ -180,12 +180,12 @@ class Desk:
         return {name: self.masks(name) for name in self.session.targets}
 
     def world(self, n: float, row: float, column: float) -> np.ndarray:
-        return self.session._world([[n, row, column]])[0]
+        return self.session.source.world([[n, row, column]])[0]
 
     def onSlice(self, n: int, target: str = "bar", positive: bool = True) -> list[int]:
         """Indices of the control points on a slice."""
         node = self.session.promptNodes(target)[0 if positive else 1]
-        places = [self.session._nrc([node.GetNthControlPointPositionWorld(i)])[0]
+        places = [self.session.source.nrc([node.GetNthControlPointPositionWorld(i)])[0]
                   for i in range(node.GetNumberOfControlPoints())]  # fmt: skip
         return [i for i, place in enumerate(places) if round(place[0]) == n]
 

@@ -30,7 +30,7 @@ def test_segment_prompt_save_and_go_on(scene, weights, tmp_path) -> None:
     d.session.addPoint("a", d.world(4, 8, 9), True)
     d.settle(60)
     assert not changed(before, d.everything())["b"] and set(changed(before, d.everything())["a"]) <= {4}
-    points = [mark for mark in d.session._tables["a"].values() if mark.slice == 4]
+    points = [mark for mark in d.session.target("a").table.values() if mark.slice == 4]
     answer = d.session.engine.segmentSlice(4, "a", [m.nrc[1:] for m in points], [int(m.positive) for m in points])
     assert np.array_equal(d.masks("a")[4], answer.masks["a"])
     saved = d.everything()

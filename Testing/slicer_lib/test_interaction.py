@@ -56,7 +56,7 @@ def test_a_point_beside_a_slice_goes_to_the_nearest(desk) -> None:
     node = d.session.promptNodes("bar")[0]
     placed = node.GetNthControlPointPositionWorld(node.GetNumberOfControlPoints() - 1)
     assert np.allclose(placed, d.world(4, 8, 9), atol=1e-3)
-    assert "nearest slice, 4, 1.0 mm" in d.session.hint
+    assert "nearest slice, 5, 1.0 mm" in d.session.hint
 
 
 def test_a_point_outside_is_not_used(desk) -> None:
@@ -93,16 +93,16 @@ def test_an_edited_roi_is_a_box_on_every_slice_it_crosses(desk, geometry) -> Non
     d = desk(geometry)
     before = d.everything()
     _, _, roi = d.session.promptNodes("rod")
-    prompts = d.session._prompts["rod"]
-    centre = d.session._nrc(prompts.roiCorners().mean(axis=0)[None])[0]
+    prompts = d.session.target("rod").prompts
+    centre = d.session.source.nrc(prompts.roiCorners().mean(axis=0)[None])[0]
     size = np.array(roi.GetSize())
     roi.SetSize(*(size * 0.5))
     d.settle()
     touched = [n for n in range(len(d.session.grid)) if d.session.sliceStates("rod")[n]["state"] == "user"]
     assert touched == [n for n in range(len(d.session.grid) - 1) if abs(n - centre[0]) <= (len(d.session.grid) - 1) / 4]
     n = touched[len(touched) // 2]
-    boxes = d.session._rois["rod"].boxes
-    points = [m for m in d.session._tables["rod"].values() if m.slice == n]
+    boxes = d.session.target("rod").roi.boxes
+    points = [m for m in d.session.target("rod").table.values() if m.slice == n]
     rc, labels = [m.nrc[1:] for m in points], [int(m.positive) for m in points]
     answer = d.engine.segmentSlice(n, "rod", rc, labels, boxes[n], None)
     assert np.array_equal(d.masks("rod")[n], answer.masks["rod"]) and answer.masks["rod"].any()
@@ -280,7 +280,7 @@ def test_a_bent_transform(desk, scene) -> None:
     volume.SetAndObserveTransformNodeID(transform.GetID())
     d = desk(volume=volume)
     before = d.everything()
-    assert np.abs(d.session._nrc(d.session._world([[4, 8, 9]])) - (4, 8, 9)).max() < 1e-2
+    assert np.abs(d.session.source.nrc(d.session.source.world([[4, 8, 9]])) - (4, 8, 9)).max() < 1e-2
     d.move(4, 8, 9)
     d.settle()
     assert changed(before, d.everything()) == {"bar": [4], "rod": []} and d.masks()[4][8, 9]

@@ -39,9 +39,9 @@ def place(node) -> None:
 
 def answer(d: Desk, target: str, n: int) -> np.ndarray:
     """What the engine says to the prompts that the scene shows now."""
-    points = [mark for mark in d.session._table(target).values() if mark.slice == n]
+    points = [mark for mark in d.session.target(target).readTable().values() if mark.slice == n]
     rc, labels = [mark.nrc[1:] for mark in points], [int(mark.positive) for mark in points]
-    return d.engine.segmentSlice(n, target, rc, labels, d.session._rois[target].boxes.get(n), None).masks[target]
+    return d.engine.segmentSlice(n, target, rc, labels, d.session.target(target).roi.boxes.get(n), None).masks[target]
 
 
 @pytest.mark.parametrize("positive", [True, False])
@@ -110,7 +110,7 @@ def test_dragging_a_handle_of_the_roi(seen) -> None:
     assert roi.GetSize()[0] < size[0] - 0.5
     found = changed(before, d.everything())
     assert found["rod"] and not found["bar"]
-    for n in sorted(d.session._rois["rod"].boxes):
+    for n in sorted(d.session.target("rod").roi.boxes):
         if d.session.sliceStates("rod")[n]["state"] == "user":
             assert np.array_equal(d.masks("rod")[n], answer(d, "rod", n))
     d.session.undo()

@@ -1,0 +1,247 @@
+"""One target of a session: its segment, its prompts as last dealt with, and what is known of its slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import numpy as np
+
+from . import mrml
+from .history import Bits, Moment, checksum
+from .masking import EditorMasking
+from .prompts import USER, TargetPrompts, crossing
+from .review import Agreement
+from .source import Source
+
+AUTO, PROPAGATED = "auto", "propagated"  # beside USER: whose a slice's mask is
+_MOVED = 1e-3  # pixels; less is rounding
+
+
+class Mark(NamedTuple):
+    """A control point as last dealt with: nrc (slice, row, column)."""
+
+    positive: bool
+    user: bool
+    nrc: tuple[float, float, float]
+
+    @property
+    def slice(self) -> int:
+        return round(self.nrc[0])
+
+
+class Roi(NamedTuple):
+    """An ROI as last dealt with: corners (8, 3) nrc; boxes by slice, only where it is the user's; what restores it."""
+
+    corners: np.ndarray | None
+    boxes: dict[int, tuple]
+    state: tuple | None
+
+
+class Target:
+    """records: per slice "state" (auto, user, propagated), "locked", predicted "iou", "crc" of the mask written last.
+
+    quiet: within it, changes of the prompt nodes are the session's own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        segmentId: str,
+        prompts: TargetPrompts,
+        records: dict[int, dict],
+        segments: mrml.Segments,
+        source: Source,
+        quiet: Callable[[], AbstractContextManager],
+    ) -> None:
+        self.name, self.segmentId, self.prompts, self.records = name, segmentId, prompts, records
+        self._segments, self._source, self._quiet = segments, source, quiet
+        self._masking = EditorMasking(segments, source)
+        self.agreement = Agreement(len(source), self.mask)
+        self.settle()
+
+    # Masks
+
+    def mask(self, n: int) -> np.ndarray:
+        return self._segments.read(self.segmentId, n)
+
+    def masks(self) -> np.ndarray:
+        return self._segments.readAll(self.segmentId)
+
+    def put(self, n: int, mask: np.ndarray, iou: float | None) -> np.ndarray:
+        """Write a mask that was computed, where Segment Editor's masking lets it; returns what is there now."""
+        mask = self._masking.applied(self.segmentId, n, mask)
+        self.restore(n, mask)
+        self.record(n).update(crc=checksum(mask), iou=None if iou is None else round(float(iou), 4))
+        return mask
+
+    def restore(self, n: int, mask: np.ndarray) -> None:
+        """Write a mask that was there before, as it was."""
+        self._segments.write(self.segmentId, n, mask)
+        self.agreement.changed(n)
+
+    # Whose a slice is
+
+    def record(self, n: int) -> dict:
+        return self.records.setdefault(n, {"state": AUTO, "iou": None, "crc": 0})
+
+    def state(self, n: int) -> str | None:
+        record = self.records.get(n)
+        return None if record is None else record["state"]
+
+    def isLocked(self, n: int) -> bool:
+        return bool(self.records.get(n, {}).get("locked"))
+
+    def isUsers(self, n: int) -> bool:
+        """Whether the user has prompted it, locked it, or edited it by hand at any time."""
+        if self.isLocked(n) or self.state(n) == USER:
+            return True
+        edited = checksum(self.mask(n)) != self.records.get(n, {}).get("crc", 0)
+        if edited:
+            self.record(n)["state"] = USER
+        return edited
+
+    def isKept(self, n: int) -> bool:
+        """Whether automatic passes must leave it alone: the user's slices, and those that were propagated to."""
+        return self.isUsers(n) or self.state(n) == PROPAGATED
+
+    def keepHandEdits(self) -> int:
+        """Slices whose masks are not what was written last are the user's from now on; how many there were."""
+        masks, kept = self.masks(), 0
+        for n in range(len(self._source)):
+            now = checksum(masks[n])
+            if now != self.records.get(n, {}).get("crc", 0):
+                self.record(n).update(state=USER, crc=now)
+                kept += 1
+        self.agreement.forget()
+        return kept
+
+    def release(self, n: int) -> None:
+        """Give a slice back to automatic passes; its points look automatic, as the next pass will replace them."""
+        if n not in self.records:
+            return
+        self.record(n).update(locked=False, state=AUTO, crc=checksum(self.mask(n)))
+        with self._quiet():
+            self.prompts.disown([id_ for id_, mark in self.table.items() if mark.slice == n])
+        self.settle()
+
+    # Prompts
+
+    def settle(self) -> None:
+        """Take the prompts as they are now for dealt with."""
+        self.table, self.roi = self.readTable(), self.readRoi()
+
+    def readTable(self) -> dict[str, Mark]:
+        points = self.prompts.points()
+        places = self._source.nrc([point.ras for point in points]) if points else []
+        return {
+            point.id: Mark(point.positive, point.user, tuple(map(float, nrc)))
+            for point, nrc in zip(points, places, strict=True)
+        }
+
+    def readRoi(self, edited: bool = False) -> Roi:
+        """The ROI as it is now; `edited`: it counts as the user's."""
+        corners = self.prompts.roiCorners()
+        if corners is None:
+            return Roi(None, {}, None)
+        nrc = self._source.nrc(corners)
+        isUsers = edited or self.prompts.roiIsUsers
+        return Roi(nrc, crossing(nrc, len(self._source)) if isUsers else {}, self.prompts.roiState())
+
+    def replacePoints(self, slices: Iterable[int], marks: list[Mark]) -> None:
+        """All points of these slices by others, as settled ones: nothing is decoded for it."""
+        slices = set(slices)
+        gone = [id_ for id_, mark in self.table.items() if mark.slice in slices]
+        if not gone and not marks:
+            return
+        places = self._source.world([mark.nrc for mark in marks]) if marks else []
+        points = [(ras, mark.positive, mark.user) for ras, mark in zip(places, marks, strict=True)]
+        with self._quiet():
+            ids = self.prompts.replace(gone, points)
+        for id_ in gone:
+            del self.table[id_]
+        self.table.update(zip(ids, marks, strict=True))
+
+    def placeAutomatic(self, results: list) -> None:
+        """The points of new automatic slices, in place of those that were there; none on empty slices."""
+        marks = []
+        for result in results:
+            if self.name in result.points_rc and self.record(result.index)["crc"]:  # not empty, also now
+                points = np.asarray(result.points_rc[self.name], float).reshape(-1, 2).tolist()
+                labels = result.labels[self.name]
+                marks += [
+                    Mark(bool(label), False, (float(result.index), *point))
+                    for point, label in zip(points, labels, strict=True)
+                ]
+        self.replacePoints({result.index for result in results}, marks)
+
+    def claim(self, ids: set[str]) -> str:
+        """These points are the user's and lie on their slice from now on; what the user should know of it."""
+        marks, hint = self.readTable(), ""
+        with self._quiet():
+            for point in self.prompts.points():
+                if point.id not in ids:
+                    continue
+                nrc = np.array(marks[point.id].nrc)
+                if not self._source.isInside(nrc):
+                    hint = f"a point of {self.name!r} lies outside the volume and is not used"
+                    self.prompts.claim(point)
+                    continue
+                onSlice = np.array([round(nrc[0]), nrc[1], nrc[2]])
+                ras = self._source.world([onSlice])[0] if abs(nrc[0] - onSlice[0]) > _MOVED else None
+                self.prompts.claim(point, ras)
+                if ras is not None:
+                    millimetres = float(np.linalg.norm(ras - np.array(point.ras)))
+                    hint = f"the point went to the nearest slice, {int(onSlice[0]) + 1}, {millimetres:.1f} mm away"
+        return hint
+
+    def placeRoi(self) -> None:
+        """Put the automatic ROI around the segment; a user's stays."""
+        mask = self.masks()
+        if self.prompts.roiIsUsers or not mask.any():
+            return
+        flat = mask.any(axis=0)
+        cells = [np.flatnonzero(line) for line in (mask.any(axis=(1, 2)), flat.any(axis=1), flat.any(axis=0))]
+        ijk = self._source.grid.toIjk([[line[0] for line in cells], [line[-1] for line in cells]])
+        low, high = ijk.min(axis=0) - 0.5, ijk.max(axis=0) + 0.5
+        affine = mrml.ijkToRas(self._source.node)
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        matrix = np.eye(4)
+        matrix[:3, :3] = affine[:3, :3] / spacing
+        matrix[:3, 3] = affine[:3, :3] @ ((low + high) / 2) + affine[:3, 3]
+        with self._quiet():
+            self.prompts.placeRoi(matrix, (high - low) * spacing)
+        self.roi = self.readRoi()
+
+    def restoreRoi(self, state: tuple | None) -> None:
+        with self._quiet():
+            self.prompts.restoreRoi(state)
+        self.roi = self.readRoi()
+
+    def moment(self, slices: Iterable[int]) -> Moment:
+        """What these slices are like now, to come back to."""
+        moment = Moment(roi=self.roi.state)
+        for n in slices:
+            record = self.records.get(n)
+            moment.masks[n] = Bits(self.mask(n))
+            moment.records[n] = None if record is None else dict(record)
+            moment.points[n] = [mark for mark in self.table.values() if mark.slice == n]
+        return moment
+
+
+def differences(old: dict[str, Mark], new: dict[str, Mark]) -> dict[str, set[int]]:
+    """Control points that came, went or moved → the slices where they were and are."""
+    found = {}
+    for id_ in old.keys() | new.keys():
+        was, now = old.get(id_), new.get(id_)
+        if None in (was, now) or was.positive != now.positive or np.abs(np.subtract(was.nrc, now.nrc)).max() > _MOVED:
+            found[id_] = {mark.slice for mark in (was, now) if mark is not None}
+    return found
+
+
+def differ(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    """Whether an ROI's corners have moved."""
+    if a is None or b is None:
+        return a is not b
+    return bool(np.abs(a - b).max() > _MOVED)
