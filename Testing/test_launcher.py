@@ -209,6 +209,22 @@ def test_help_installs_nothing(launcher, arguments: list, capsys) -> None:
     assert "promise.py demo" in capsys.readouterr().out
 
 
+def test_tests_go_on_without_slicers_libraries_where_pip_has_none(
+    launcher, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    asked: list[list[str]] = []
+
+    def install(folder: Path, requirement: str, extras: list) -> None:
+        asked.append(sorted(extras))
+        if "mrml" in extras:
+            raise launcher.Failure("pip could not install slicer-core.")
+
+    monkeypatch.setattr(launcher, "install", install)
+    python = launcher.ensure_for_tests(tmp_path, {})
+    assert python == launcher.environment_python(tmp_path) and asked == [["mrml", "test"], ["test"]]
+    assert "slicer-core" in capsys.readouterr().err
+
+
 def test_commands_go_to_the_core_unchanged(launcher, installs: list, tmp_path: Path, monkeypatch) -> None:
     started: list[list[str]] = []
     monkeypatch.setattr(launcher, "run_core", lambda python, arguments: started.append([str(python), *arguments]) or 7)
@@ -220,8 +236,10 @@ def test_commands_go_to_the_core_unchanged(launcher, installs: list, tmp_path: P
 @pytest.mark.parametrize(("lint", "tests", "expected"), [(0, 0, 0), (1, 0, 1), (0, 5, 5), (1, 2, 2)])
 def test_tests_run_ruff_and_pytest_in_the_checkout(launcher, monkeypatch, lint: int, tests: int, expected: int) -> None:
     calls: list[tuple] = []
+    monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
 
-    def call(command: list, cwd: str) -> int:
+    def call(command: list, cwd: str, env: dict | None = None) -> int:
+        assert command[2] == "ruff" or env["QT_QPA_PLATFORM"] == "offscreen"
         calls.append((command[2], command[3:], cwd))
         return lint if command[2] == "ruff" else tests
 
