@@ -71,12 +71,13 @@ def startScene():
     remote, data = slicer.vtkMRMLRemoteIOLogic(), slicer.vtkDataIOManagerLogic()
     remote.SetMRMLApplicationLogic(logic)
     remote.SetMRMLScene(scene)
-    remote.GetCacheManager().SetRemoteCacheDirectory(tempfile.mkdtemp(prefix="cache"))
+    cache = tempfile.TemporaryDirectory(prefix="promise-scene")
+    remote.GetCacheManager().SetRemoteCacheDirectory(cache.name)
     data.SetMRMLApplicationLogic(logic)
     data.SetAndObserveDataIOManager(remote.GetDataIOManager())
     remote.AddDataIOToScene()
     slicer.app = App(logic)
-    slicer.app.keep = (remote, data)
+    slicer.app.keep = (remote, data, cache)  # the folder goes with the scene
     return scene
 
 
