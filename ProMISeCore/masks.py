@@ -54,3 +54,19 @@ def largest_piece(mask: np.ndarray, keep: np.ndarray | None = None) -> np.ndarra
         kept[np.unique(pieces[keep & mask])] = True
     kept[0] = False
     return kept[pieces]
+
+
+def prompted_pieces(
+    mask: np.ndarray, points_rc: np.ndarray, labels: np.ndarray, given: np.ndarray | None = None
+) -> np.ndarray:
+    """The pieces of (H, W) that hold a positive point or meet the `given` mask; without any, the largest piece.
+
+    points_rc (N, 2) as (row, column), labels (N,) 1 or 0. For single organs: nobody has asked for the other pieces.
+    """
+    asked = np.zeros_like(mask) if given is None else np.asarray(given, bool).copy()
+    inside = np.rint(points_rc[labels == 1]).astype(int).reshape(-1, 2)
+    rows, columns = inside[((inside >= 0) & (inside < mask.shape)).all(axis=1)].T
+    asked[rows, columns] = True
+    pieces, _ = ndimage.label(mask)
+    wanted = np.unique(pieces[asked & mask])
+    return np.isin(pieces, wanted) if len(wanted) else largest_piece(mask)

@@ -151,7 +151,11 @@ class Segmenter:
         if target is not None and target not in self.targets:
             raise InputError(f"the pack has no target {target!r}; it has {', '.join(self.targets)}")
         if prompts:
-            result = self._prompted(n, target or self.targets[0], prompts)
+            target = target or self.targets[0]
+            result = self._prompted(n, target, prompts)
+            if self.model.manifest.largest_component:
+                points, signs = result.points_rc.get(target, np.zeros((0, 2))), result.labels.get(target, np.zeros(0))
+                result.masks[target] = masks.prompted_pieces(result.masks[target], points, signs, mask)
             self._record(result, "user")
             return result
         released = self.targets if target is None else (target,)

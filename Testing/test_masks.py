@@ -65,3 +65,17 @@ def test_largest_piece_keeps_what_the_user_touched() -> None:
 
 def test_one_of_two_equal_pieces_stays() -> None:
     assert masks.largest_piece(np.array([True, False, True])).tolist() == [True, False, False]
+
+
+def test_prompted_pieces_are_those_that_were_asked_for() -> None:
+    mask = np.zeros((6, 9), bool)
+    mask[0:2, 0:2] = mask[0:4, 4:6] = mask[5, 8] = True
+    points, labels = np.array([[0.6, 1.2], [2.0, 5.0], [99.0, 0.0]]), np.array([1, 0, 1])
+    only = masks.prompted_pieces(mask, points, labels)
+    assert only[:2, :2].all() and only.sum() == 4
+    given = np.zeros((6, 9), bool)
+    given[5, 7:] = True
+    both = masks.prompted_pieces(mask, points, labels, given)
+    assert both[5, 8] and both.sum() == 5 and given.sum() == 2
+    nothing = masks.prompted_pieces(mask, np.zeros((0, 2)), np.zeros(0, int))
+    np.testing.assert_array_equal(nothing, masks.largest_piece(mask))

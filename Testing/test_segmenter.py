@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ProMISeCore import embedder as embedder_module
+from ProMISeCore import masks
 from ProMISeCore.cache import Cache
 from ProMISeCore.errors import InputError, PromiseError, WeightsError
 from ProMISeCore.segmenter import Segmenter
@@ -312,6 +313,21 @@ def test_largest_component_leaves_one_piece(tiny_model) -> None:
     kept = run(Segmenter(balanced(tiny_model, volume(), largest_component=True), volume(), "cpu")).masks()["a"]
     assert ndimage.label(plain)[1] > 1 and ndimage.label(kept)[1] == 1
     assert not (kept & ~plain).any()
+
+
+def test_prompted_organs_have_no_pieces_that_nobody_asked_for(tiny_model) -> None:
+    def prompted(**changes) -> np.ndarray:
+        model = balanced(tiny_model, volume(), **changes)
+        return Segmenter(model, volume(), "cpu").segment_slice(2, "a", point, [1]).masks["a"]
+
+    point = [[10, 12]]
+    plain = prompted()
+    inside = np.argwhere(plain)
+    point = [inside[len(inside) // 2].tolist()]
+    plain, single = prompted(), prompted(largest_component=True)
+    expected = masks.prompted_pieces(plain, np.array(point), np.array([1]))
+    np.testing.assert_array_equal(single, expected)
+    assert single.sum() < plain.sum(), "the random net gives several pieces"
 
 
 def test_threshold_is_a_probability(tiny_model) -> None:
