@@ -24,7 +24,12 @@ class SliceResult:
 
 
 class Engine(Protocol):
-    """A session calls `open` first, and all but `check` from one thread. Results may be the core's SliceResult too."""
+    """A session calls `open` first, and all but `check` from one thread. Results may be the core's SliceResult too.
+
+    notices: what the user should know, as that the cache cannot be written; the session takes them out.
+    """
+
+    notices: list[str]
 
     def check(self) -> None:
         """Raise an error that teaches if something is missing; quick, loads nothing."""

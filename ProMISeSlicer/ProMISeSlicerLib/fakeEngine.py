@@ -21,7 +21,7 @@ class FakeEngine:
     """
 
     def __init__(self, delay: float = 0.0) -> None:
-        self.delay, self.calls = delay, []
+        self.delay, self.calls, self.notices = delay, [], []
         self._stack = self._slices = None
         self._targets: list[str] = []
 

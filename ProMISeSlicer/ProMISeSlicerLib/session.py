@@ -417,6 +417,8 @@ class Session:
             for target, results in automatic.items():
                 self._targets[target].placeAutomatic(results)
         self._save()
+        while self.engine.notices:
+            self.hint = self.engine.notices.pop(0)
         if failures:
             raise SessionError(explained(failures[0])) from failures[0]
 

@@ -166,6 +166,17 @@ def test_released_points_look_automatic_and_the_next_pass_replaces_them(desk) ->
     assert abs(nrc[1:] - (8, 9)).max() > 1
 
 
+def test_what_the_engine_notices_reaches_the_user_once(desk) -> None:
+    d = desk()
+    d.engine.notices.append("the cache cannot be written")
+    d.move(4, 8, 9)
+    d.settle()
+    assert d.session.hint == "the cache cannot be written" and not d.engine.notices
+    d.move(4, 9, 9)
+    d.settle()
+    assert d.session.hint == ""
+
+
 def test_the_scene_records_pack_and_settings(desk) -> None:
     import json
 
