@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
@@ -19,6 +20,12 @@ _COARSE = 1.5  # slices this much thicker than pixels were acquired in their own
 def name(manifest) -> str:
     """A pack in a list."""
     return manifest.title or manifest.name
+
+
+def inOrder(packs: Sequence) -> list:
+    """Folder by folder, the user's own first as they come; by title in each."""
+    folders = list(dict.fromkeys(pack.path.parent for pack in packs))
+    return sorted(packs, key=lambda pack: (folders.index(pack.path.parent), name(pack.manifest).casefold()))
 
 
 def dice(manifest, target: str) -> float | None:
@@ -128,7 +135,11 @@ def misfit(manifest, volumeNode, orientation: str = "") -> str:
     found = modalityOf(volumeNode)
     if manifest.modality == "RGB" and found != "RGB":
         return _("This pack is made for colour images, and the volume has no colour. Results may be poor.")
-    if found and manifest.modality and found.casefold() != manifest.modality.casefold():
+    slices = volumeNode.GetImageData().GetDimensions()[2]
+    if manifest.orientation == "image" and slices > 1 and found != "RGB":
+        return _("This pack is made for single pictures, and the volume has {slices} slices.").format(slices=slices)
+    isStoredInColour = manifest.orientation == "image" and found == "RGB"  # as X-rays and ultrasound in PNG files are
+    if found and manifest.modality and found.casefold() != manifest.modality.casefold() and not isStoredInColour:
         return _("This pack is made for {expected}, and the volume looks like {found}. Results may be poor.").format(
             expected=manifest.modality, found=found
         )

@@ -43,7 +43,7 @@ class PackSection:
     def fill(self) -> None:
         """List what is installed now."""
         with self.host.reporting(_("The packs could not be listed")):
-            self.packs = self.host.logic.packs()
+            self.packs = catalogue.inOrder(self.host.logic.packs())
         tree = self.ui.packTree
         tree.blockSignals(True)
         tree.clear()
@@ -75,10 +75,15 @@ class PackSection:
         return self.host.parameterNode.inputVolume if self.host.parameterNode else None
 
     def chosen(self):
-        """The wanted pack; the first one that suits the volume if any will do; None where it is not installed."""
+        """The wanted pack; if any will do, the first that suits the volume, best one made for just its kind of image.
+
+        None where the wanted pack is not installed.
+        """
         if self.wanted:
             return next((pack for pack in self.packs if pack.path.stem == self.wanted), None)
         fitting = [pack for pack in self.packs if not self.misfit(pack)]
+        kind = catalogue.modalityOf(self.volume) if self.volume else ""
+        fitting.sort(key=lambda pack: pack.manifest.modality != kind)
         return next(iter(fitting or self.packs), None)
 
     def misfit(self, pack) -> str:

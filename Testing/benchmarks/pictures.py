@@ -130,7 +130,7 @@ def panel(out: Path) -> None:
         widget = module.ProMISeSlicerWidget(parent)
         widget.setup()
         widget.enter()
-        parent.resize(440, 960)
+        parent.resize(440, 900)
         parent.show()
         _run(slicer, widget, lambda: widget.ui.segmentButton.click())
         session = widget.session
@@ -139,9 +139,6 @@ def panel(out: Path) -> None:
         session.lock(6)
         widget.review.goTo(4)
         widget.review.refresh()
-        _run(slicer, widget, lambda: None)
-        parent.adjustSize()
-        parent.resize(440, parent.size.height())
         _run(slicer, widget, lambda: None)
         parent.grab().save(str(out / "panel.png"))
         widget.cleanup()

@@ -37,7 +37,9 @@ def test_packs_are_listed_with_targets_dice_image_and_licence(panel) -> None:
     item = tree.topLevelItem(names.index("fake"))
     assert [item.text(column) for column in range(4)] == ["Title of fake", "–", "MR, axial", "CC-BY-4.0"]
     assert [(item.child(n).text(0), item.child(n).text(1)) for n in range(2)] == [("disc", "0.91"), ("ring", "–")]
-    assert {"fake", "lung", "heart", "hippocampus", "polyp"} == set(names)
+    assert {"fake", "lung", "heart", "hippocampus", "polyp"} < set(names)
+    titles = [tree.topLevelItem(row).text(0) for row in range(len(names))]
+    assert names[:2] == ["fake", "lung"] and titles[2:] == sorted(titles[2:], key=str.casefold)
     heart = tree.topLevelItem(names.index("heart"))
     assert heart.childCount() == 3 and 0.5 < float(heart.text(1)) < 1 and heart.text(3).startswith("CC-BY-NC")
 
@@ -87,11 +89,33 @@ def test_colour_volumes_can_be_chosen_and_are_told_from_grey_ones(panel, volume)
     )
     panel.ui.inputVolumeSelector.setCurrentNode(colour)
     assert panel.widget.parameterNode.inputVolume is colour
-    assert panel.widget.choice.chosen().path.stem == "polyp" and panel.ui.packWarningLabel.text == ""
+    assert panel.widget.choice.chosen().manifest.modality == "RGB" and panel.ui.packWarningLabel.text == ""
     panel.choose("fake")
     assert "looks like RGB" in panel.ui.packWarningLabel.text
     rgb = replace(panel.widget.choice.chosen().manifest, modality="RGB")
     assert catalogue.misfit(rgb, colour) == "" and "no colour" in catalogue.misfit(rgb, volume)
+
+
+def test_packs_for_pictures_do_not_suit_volumes_but_pictures_in_colour(panel, volume) -> None:
+    import slicer
+    from ProMISeSlicerLib import catalogue
+
+    xray = replace(panel.widget.choice.chosen().manifest, modality="CR", orientation="image")
+    assert "single pictures, and the volume has 12 slices" in catalogue.misfit(xray, volume)
+    picture = slicer.util.addVolumeFromArray(
+        np.zeros((1, 8, 9, 3), np.uint8), name="xray.png", nodeClassName="vtkMRMLVectorVolumeNode"
+    )
+    assert (
+        catalogue.misfit(xray, picture) == "" == catalogue.misfit(xray, slicer.util.addVolumeFromArray(np.eye(8)[None]))
+    )
+
+
+def test_the_phantom_gets_the_heart_pack(module, opened) -> None:
+    module.ProMISeSlicerLogic().addPhantom()
+    panel = opened(volume=False)
+    embedded = [pack for pack in panel.widget.choice.packs if pack.path.stem not in ("fake", "lung")]
+    panel.widget.choice.packs = embedded
+    assert panel.widget.choice.chosen().path.stem == "heart"
 
 
 def test_a_pack_for_another_modality_says_so(panel) -> None:

@@ -149,7 +149,8 @@ def test_colour_pictures_are_segmented(module, opened) -> None:
     picture[0, 5:15, 6:18] = 100
     slicer.util.addVolumeFromArray(picture, name="picture", nodeClassName="vtkMRMLVectorVolumeNode")
     panel = opened(volume=False)
-    assert panel.widget.choice.chosen().path.stem == "polyp"
+    assert panel.widget.choice.chosen().manifest.modality == "RGB"
+    panel.choose("polyp")
     panel.click("segmentButton")
     panel.settle()
     assert panel.status.startswith("Done.") and panel.ui.sliceStrip.columnCount == 1
