@@ -42,7 +42,7 @@ RECIPES = {
     "hippocampus": {
         "images": ["volumes/hippocampus/{split}"],
         "targets": ["anterior hippocampus=1", "posterior hippocampus=2"],
-        "options": ["--orientation", "sagittal", "--modality", "MR", "--slices", "5", "--views", "2", "--steps", "300"],
+        "options": ["--orientation", "sagittal", "--modality", "MR", "--slices", "5", "--views", "2", "--steps", "480"],
         "shifts": "hippocampus",
         "card": {
             "title": "Hippocampus, T1 MRI",
