@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ProMISeCore import volumes
+from ProMISeCore import encoder, volumes
 from ProMISeCore.augment import Augment
 from ProMISeCore.errors import InputError
 from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD, Frame
@@ -130,6 +130,7 @@ class Encoder:
     def __init__(self, sam: Sam, blocks: Sequence[int], augment: Augment, folder: Path, batch: int = 8) -> None:
         self.sam, self.blocks, self.augment, self.batch = sam, tuple(blocks), augment, batch
         self.root = folder
+        self._encode = encoder.Encoder(sam)
 
     def views(self, chosen: Plan, progress: Callable[[Iterator[None], int], Iterator[None]]) -> Views:
         """The plan's views, encoded now where they are not on disk yet."""
@@ -195,10 +196,7 @@ class Encoder:
         self, arrays: dict[str, np.ndarray], rows: slice, images: Tensor, labels: Tensor, values: list[int]
     ) -> None:
         device = next(self.sam.parameters()).device
-        if self.blocks:
-            embedding, features = self.sam.encode_with_features(images.to(device), self.blocks)
-        else:
-            embedding, features = self.sam.encode(images.to(device)), []
+        embedding, features = self._encode(images.to(device), self.blocks)
         arrays["embedding"][rows] = embedding.cpu().half().numpy()
         for block, feature in zip(self.blocks, features, strict=True):
             arrays[f"block{block}"][rows] = feature.cpu().half().numpy()

@@ -43,8 +43,8 @@ def cpu_has_bfloat16() -> bool:
 def encoder_dtype(device: torch.device, architecture: str) -> torch.dtype:
     """Precision of the encoder's matrix products; everything after the encoder is float32.
 
-    On a CPU with bfloat16, ViT and TinyViT take half the time and masks keep a Dice above 0.99 to those of float32
-    (random weights); `tiny` would gain a third and stays exact.
+    On a CPU with bfloat16, ViT and TinyViT take about half the time of float32 (docs/performance.md); `tiny` would gain
+    a third and stays in float32.
     """
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
         return torch.bfloat16
@@ -53,9 +53,15 @@ def encoder_dtype(device: torch.device, architecture: str) -> torch.dtype:
     return torch.float32
 
 
-def first_batch(device: torch.device) -> int:
-    """Slices encoded at once, before anything is known about memory. A CPU gains nothing from more than one."""
-    return 1 if device.type == "cpu" else 2 if device.type == "mps" else 8
+def first_batch(device: torch.device, architecture: str, side: int) -> int:
+    """Slices encoded at once: on CUDA what fits in three quarters of its free memory, 64 at most.
+
+    A CPU gains nothing from more than one; MPS does not tell what is free.
+    """
+    if device.type != "cuda":
+        return 2 if device.type == "mps" else 1
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(max(1, min(64, 0.75 * free // working_bytes(architecture, side))))
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ProMISeCore import devices
 from ProMISeCore.cache import Cache, key
+from ProMISeCore.encoder import Encoder
 from ProMISeCore.errors import PromiseError, WeightsError
 from ProMISeCore.promise import Encoded, Promise
 
@@ -32,7 +32,7 @@ class Embedder:
     """The encoder of a model on a device. The model is moved there.
 
     cache: None keeps the embeddings seen last in memory only; batch: images at once, else sized to the device's memory;
-    say: called with what the user should know.
+    exact: no quicker way than segment_anything's own in float32; say: called with what the user should know.
     """
 
     def __init__(
@@ -41,9 +41,11 @@ class Embedder:
         device: str = "auto",
         cache: Cache | None = None,
         batch: int | None = None,
+        exact: bool = False,
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self.model, self.cache, self._say = model, cache, say
+        self.model, self.cache, self._exact, self._say = model, cache, exact, say
+        model.sam.exact = exact
         self.count = 0  # of images that the encoder has seen
         self._recent = _Recent(RECENT_BYTES)
         self._fixed_batch = batch
@@ -52,7 +54,7 @@ class Embedder:
     @property
     def precision(self) -> str:
         """Of the encoder: "float32" or "bfloat16"."""
-        return str(self._dtype).removeprefix("torch.")
+        return self._encoder.precision
 
     def knows(self, n: int, image: Tensor) -> bool:
         """Whether image n, (3, S, S) normalised, needs no encoding."""
@@ -96,9 +98,9 @@ class Embedder:
 
     def _use(self, device: torch.device) -> None:
         self.device = device
-        self._dtype = devices.encoder_dtype(device, self.model.sam.architecture)
-        self.batch = self._fixed_batch or devices.first_batch(device)
         self.model.to(device)
+        self._encoder = Encoder(self.model.sam, self._exact, self._say)
+        self.batch = self._fixed_batch or devices.first_batch(device, self.model.sam.architecture, self.model.sam.side)
 
     def _back_off(self) -> None:
         devices.release(self.device)
@@ -117,16 +119,14 @@ class Embedder:
 
     def _key(self, image: Tensor) -> str:
         pixels = memoryview(image.numpy()).cast("B")
-        return key(pixels, self.model.sam.fingerprint(), self.precision, self.model.blocks)
+        return key(pixels, self.model.sam.fingerprint(), self._encoder.way, self.model.blocks)
 
     @torch.inference_mode()
     def _encode(self, images: list[Tensor]) -> list[Arrays]:
-        exact = self._dtype == torch.float32
-        with nullcontext() if exact else torch.autocast(self.device.type, self._dtype):
-            encoded = self.model.encode(torch.stack(images).to(self.device))
+        embedding, features = self._encoder(torch.stack(images).to(self.device), self.model.blocks)
         self.count += len(images)
         names = ["embedding", *[f"block{block}" for block in self.model.blocks]]
-        halves = [_half(tensor) for tensor in (encoded.embedding, *encoded.features)]
+        halves = [_half(tensor) for tensor in (embedding, *features)]
         return [{name: half[i] for name, half in zip(names, halves, strict=True)} for i in range(len(images))]
 
 

@@ -113,7 +113,7 @@ def _segment(pair: Pair, model, values: Mapping[str, int], arguments: argparse.N
 
     volume, label = volumes.read_pair(pair.image, pair.label)
     cache = None if arguments.no_cache else Cache(notice=tell)
-    segmenter = Segmenter(model, volume, arguments.device, arguments.axis, cache, notice=tell)
+    segmenter = Segmenter(model, volume, arguments.device, arguments.axis, cache, notice=tell, exact=arguments.exact)
     for _ in segmenter.segment_volume():
         pass
     return _truth(label.voxels, values, arguments.values), segmenter.masks(), volume, str(segmenter.device)

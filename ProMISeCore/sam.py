@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ProMISeCore import backbones, checkpoint
 from ProMISeCore.errors import InputError, WeightsError
+from ProMISeCore.fast_decoder import FastDecoder
 from ProMISeCore.segment_anything_parts import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
 from ProMISeCore.tiny import TinyEncoder
 from ProMISeCore.tiny_vit import TinyViT
@@ -70,6 +71,7 @@ class Sam(nn.Module):
 
     name: of the backbone ("sam_vit_b", "tiny", …); a file that is in no table has its architecture's.
     architecture: "vit_b" | "vit_l" | "vit_h" | "mobile_sam" | "tiny".
+    exact: masks are decoded by segment_anything's own modules as they are, not by `fast_decoder`'s same sums.
     side, grid: S and G = S/16. depth, embed_width: number and width of blocks whose features can be asked for, or 0.
     """
 
@@ -91,20 +93,33 @@ class Sam(nn.Module):
             iou_head_depth=3,
             iou_head_hidden_dim=256,
         )
-        self.frozen = False
+        self.frozen = self.exact = False
         self._unresampled: dict[str, Tensor] = {}  # as in the file, where another frame side changed them
         self._fingerprint: str | None = None
-        self._position: tuple[object, Tensor] | None = None
+        self._decoder: tuple[object, FastDecoder] | None = None
 
     def encode(self, images: Tensor) -> Tensor:
         """Normalised frames (B, 3, S, S) to embedding (B, 256, G, G)."""
-        return self.image_encoder(self._checked_images(images))
+        return self.image_encoder(self.checked_images(images))
 
     def encode_with_features(self, images: Tensor, blocks: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
         """The embedding, and the outputs (B, E, G, G) of those ViT blocks, counted from 1, in the order asked for.
 
         Raises WeightsError for blocks that the encoder does not have; the compact encoders have none.
         """
+        self.check_blocks(blocks)
+        if not blocks:
+            return self.encode(images), []
+        encoder, wanted = self.image_encoder, {}
+        x = encoder.patch_embed(self.checked_images(images)) + encoder.pos_embed  # (B, G, G, E)
+        for number, block in enumerate(encoder.blocks, start=1):
+            x = block(x)
+            if number in blocks:
+                wanted[number] = x.permute(0, 3, 1, 2)
+        return encoder.neck(x.permute(0, 3, 1, 2)), [wanted[number] for number in blocks]
+
+    def check_blocks(self, blocks: Sequence[int]) -> None:
+        """Raise WeightsError where the encoder does not have those blocks, counted from 1."""
         absent = [block for block in blocks if not 1 <= block <= self.depth]
         if absent:
             has = f"1 to {self.depth}" if self.depth else "none"
@@ -112,15 +127,6 @@ class Sam(nn.Module):
                 f"features of encoder blocks {absent} were asked for, but the backbone {self.name} has {has}; "
                 "use the backbone that the pack or APM was made for"
             )
-        if not blocks:
-            return self.encode(images), []
-        encoder, wanted = self.image_encoder, {}
-        x = encoder.patch_embed(self._checked_images(images)) + encoder.pos_embed  # (B, G, G, E)
-        for number, block in enumerate(encoder.blocks, start=1):
-            x = block(x)
-            if number in blocks:
-                wanted[number] = x.permute(0, 3, 1, 2)
-        return encoder.neck(x.permute(0, 3, 1, 2)), [wanted[number] for number in blocks]
 
     def decode(
         self,
@@ -154,33 +160,34 @@ class Sam(nn.Module):
         decoder = self.mask_decoder
         with _full_precision(decoder.iou_token.weight.device):
             sparse, dense = self._embed_prompts(points, labels, box, mask)
-            position = self._dense_position()
         embedding = self._checked_embedding(embedding)
         tokens = decoder.mask_tokens.weight.unsqueeze(0)  # (1, 4, 256)
         if shift is not None:
             tokens = tokens + self._placed(shift)
         batch = _common_batch(embedding=embedding, prompts=sparse, shift=tokens)
         queries = [decoder.iou_token.weight.expand(batch, -1, -1), *(_repeat(x, batch) for x in (tokens, sparse))]
-        source = _repeat(_pixels_first(embedding + dense), batch)
-        hidden, source = decoder.transformer(source, _repeat(position, batch), torch.cat(queries, dim=1))
-        return self._read_out(hidden, source)
+        source = _repeat(embedding + dense, batch)
+        solve = self._plain_decoder if self.exact else self._fast_decoder()
+        logits, iou = solve(source, torch.cat(queries, dim=1))
+        return logits.float(), iou.float()
 
-    def _read_out(self, hidden: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-        """The decoder's outputs from the transformer's tokens (B, 5 + n, 256) and pixels (B, G·G, 256).
-
-        The transposed convolutions of `output_upscaling` are 2×2 with stride 2 and do not overlap, so each cell of the
-        grid makes its own 4×4 logits: the same sums as segment_anything's, as matrix products that move no pixels.
-        """
-        decoder, batch = self.mask_decoder, hidden.shape[0]
-        first, norm, activation, second, _ = decoder.output_upscaling
-        fine = _cells(source, first)  # (B, G·G, 4, 64)
-        fine = activation(F.layer_norm(fine, norm.weight.shape, norm.weight, norm.bias, norm.eps))
-        finer = activation(_cells(fine, second)).flatten(1, -2)  # (B, G·G·16, 32): cell, quarter, quarter of a quarter
+    def _plain_decoder(self, source: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """As segment_anything's `MaskDecoder.predict_masks`, for tokens that may have been shifted."""
+        decoder, position = self.mask_decoder, self.prompt_encoder.get_dense_pe()
+        hidden, pixels = decoder.transformer(source, _repeat(position, len(source)), queries)
+        upscaled = decoder.output_upscaling(pixels.transpose(1, 2).reshape(source.shape))
         networks = decoder.output_hypernetworks_mlps
-        kernels = torch.stack([network(hidden[:, 1 + i]) for i, network in enumerate(networks)], dim=2)  # (B, 32, 4)
-        logits = (finer @ kernels).view(batch, self.grid, self.grid, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
-        logits = logits.reshape(batch, -1, 4 * self.grid, 4 * self.grid)
-        return logits.float(), decoder.iou_prediction_head(hidden[:, 0]).float()
+        kernels = torch.stack([network(hidden[:, 1 + i]) for i, network in enumerate(networks)], dim=1)
+        logits = torch.einsum("bkc,bchw->bkhw", kernels, upscaled)
+        return logits, decoder.iou_prediction_head(hidden[:, 0])
+
+    def _fast_decoder(self) -> FastDecoder:
+        """What depends on nothing but weights is kept between calls once these are frozen."""
+        key = (self.grid, self.mask_decoder.iou_token.weight.device)
+        if not self.frozen or self._decoder is None or self._decoder[0] != key:
+            with torch.inference_mode(False), torch.set_grad_enabled(not self.frozen and torch.is_grad_enabled()):
+                self._decoder = (key, FastDecoder(self.mask_decoder, self.prompt_encoder.get_dense_pe()))
+        return self._decoder[1]
 
     def _embed_prompts(
         self, points: Tensor | None, labels: Tensor | None, box: Tensor | None, mask: Tensor | None
@@ -206,22 +213,13 @@ class Sam(nn.Module):
         points, labels, box, mask = (None if x is None else _repeat(x, batch) for x in given.values())
         return self.prompt_encoder(None if points is None else (points, labels), box, mask)
 
-    def _dense_position(self) -> Tensor:
-        """The position code of the grid (1, 256, G, G); kept between calls once the weights are frozen."""
-        if not self.frozen:
-            return _pixels_first(self.prompt_encoder.get_dense_pe())
-        key = (self.grid, self.mask_decoder.iou_token.weight.device)
-        if self._position is None or self._position[0] != key:
-            with torch.inference_mode(False), torch.no_grad():
-                self._position = (key, _pixels_first(self.prompt_encoder.get_dense_pe()))
-        return self._position[1]
-
     def _placed(self, x: Tensor) -> Tensor:
         """The tensor with the parameters' device and precision."""
         weight = self.mask_decoder.iou_token.weight
         return torch.as_tensor(x).to(weight.device, weight.dtype)
 
-    def _checked_images(self, images: Tensor) -> Tensor:
+    def checked_images(self, images: Tensor) -> Tensor:
+        """Frames with the parameters' device and precision. Raises InputError for shapes other than (B, 3, S, S)."""
         if images.ndim != 4 or images.shape[1:] != (3, self.side, self.side):
             raise InputError(f"images are {tuple(images.shape)}; {self.name} expects (B, 3, {self.side}, {self.side})")
         return self._placed(images)
@@ -242,7 +240,7 @@ class Sam(nn.Module):
         return super().train(mode and not self.frozen)
 
     def load_state_dict(self, *arguments, **options):
-        self._fingerprint, self._position, self._unresampled = None, None, {}
+        self._fingerprint, self._decoder, self._unresampled = None, None, {}
         return super().load_state_dict(*arguments, **options)
 
     def fingerprint(self) -> str:
@@ -393,17 +391,6 @@ def _common_batch(**tensors: Tensor) -> int:
 
 def _repeat(x: Tensor, batch: int) -> Tensor:
     return x if x.shape[0] == batch else x.expand(batch, *x.shape[1:])
-
-
-def _pixels_first(x: Tensor) -> Tensor:
-    """The same (B, C, H, W), laid out as (B, H·W, C) in memory, which is how the decoder's transformer reads it."""
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def _cells(x: Tensor, convolution: nn.ConvTranspose2d) -> Tensor:
-    """A transposed 2×2 convolution with stride 2 of cells (…, C): the four quarters (…, 4, C') of each, row by row."""
-    weight = convolution.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (4·C', C)
-    return F.linear(x, weight, convolution.bias.repeat(4)).unflatten(-1, (4, -1))
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager:

@@ -34,6 +34,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", metavar="NAME", help="backbone's name or file (default: the pack's own)")
     parser.add_argument("--axis", choices=volumes.AXES, help="orientation of the slices (default: the pack's own)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument("--exact", action="store_true", help="float32 and SAM's own order of operations; slower")
     parser.add_argument("--no-cache", action="store_true", help="neither read nor write embeddings on disk")
 
 
@@ -113,7 +114,7 @@ def prepare(volume: volumes.Volume, arguments: argparse.Namespace) -> Segmenter:
 
     model = ProMISeCore.load(pack=arguments.pack, backbone=arguments.backbone, device="cpu")
     cache = None if arguments.no_cache else Cache(notice=say)
-    return Segmenter(model, volume, arguments.device, arguments.axis, cache, notice=say)
+    return Segmenter(model, volume, arguments.device, arguments.axis, cache, notice=say, exact=arguments.exact)
 
 
 def go(segmenter: Segmenter, first: int | None = None) -> float:

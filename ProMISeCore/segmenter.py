@@ -56,7 +56,8 @@ class Segmenter:
 
     device: "auto", "cpu", "cuda", "mps"; axis: the slices' orientation, the manifest's unless given; cache: embeddings
     on disk (None keeps the recent ones in memory only); batch: slices encoded at once, sized to the memory unless
-    given; notice: called with each thing the user should know, once (also in `notices`).
+    given; notice: called with each thing the user should know, once (also in `notices`); exact: float32 and
+    segment_anything's own order of operations throughout, slower.
     Raises InputError for a volume without slices that can be segmented.
     """
 
@@ -69,6 +70,7 @@ class Segmenter:
         cache: Cache | None = None,
         batch: int | None = None,
         notice: Callable[[str], None] | None = None,
+        exact: bool = False,
     ) -> None:
         self.model, self.volume = model.eval(), volume
         self.notices: list[str] = []
@@ -85,7 +87,7 @@ class Segmenter:
         self._masks: dict[str, np.ndarray] = {}
         self._points: dict[tuple[str, int], tuple[np.ndarray, np.ndarray, str]] = {}
         self._touched: dict[tuple[str, int], None] = {}  # (target, slice) prompted by the user, in that order
-        self._embedder = Embedder(model, device, cache, batch, self._say)
+        self._embedder = Embedder(model, device, cache, batch, exact, self._say)
 
     def __len__(self) -> int:
         return self.stack.shape[0]

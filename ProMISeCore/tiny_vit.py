@@ -40,6 +40,8 @@ class _PatchEmbed(nn.Module):
 class _MBConv(nn.Module):
     """Expand ×4, filter depthwise 3×3, project; the input is added before the last activation."""
 
+    merges = False
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv1 = _ConvNorm(width, 4 * width)
@@ -52,6 +54,8 @@ class _MBConv(nn.Module):
 
 class _PatchMerging(nn.Module):
     """(B, C, H, W) to the next stage's width, and half the size where the stride is 2."""
+
+    merges = True
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -77,10 +81,10 @@ class _WindowAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, n, c = x.shape
         q, k, v = self.qkv(self.norm(x)).view(b, n, self.heads, 3, -1).permute(3, 0, 2, 1, 4).unbind(0)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias().to(q.dtype))
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.spread_biases().to(q.dtype))
         return self.proj(x.transpose(1, 2).reshape(b, n, c))
 
-    def _bias(self) -> Tensor:
+    def spread_biases(self) -> Tensor:
         """The biases spread over all pairs of a window's tokens, (1, heads, w·w, w·w)."""
         place = torch.arange(self.window, device=self.attention_biases.device)
         distance = (place[:, None] - place).abs()  # (w, w)

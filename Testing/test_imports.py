@@ -18,8 +18,8 @@ TIERS = {
     + ["cache", "corpus", "exports", "phantom", "markups", "contact_sheet", "bitmap_font", "nrrd", "terminology"]
     + ["whole_file", "pairs", "palette", "terminal"],
     1: ["segment_anything_parts", "checkpoint", "frame", "sam", "tiny_vit", "tiny", "apm", "ips", "presence", "scores"]
-    + ["devices", "masks", "simulate", "augment"],
-    2: ["promise", "reference"],
+    + ["devices", "masks", "simulate", "augment", "fast_decoder", "fast_vit", "fast_tiny_vit"],
+    2: ["promise", "reference", "encoder"],
     3: ["embedder", "segmenter", "dataset", "train", "training", "pretrain"],
     4: ["__main__", "segment", "evaluate", "inventory", "bench"],
 }
