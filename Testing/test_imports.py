@@ -20,7 +20,8 @@ TIERS = {
     1: ["segment_anything_parts", "checkpoint", "frame", "sam", "tiny_vit", "tiny", "apm", "ips", "presence", "scores"]
     + ["devices", "masks", "simulate", "augment", "fast_decoder", "fast_vit", "fast_tiny_vit"],
     2: ["promise", "reference", "encoder"],
-    3: ["embedder", "segmenter", "dataset", "train", "training", "pretrain"] + ["measures", "ratios", "cost_curves"],
+    3: ["embedder", "answers", "segmenter", "dataset", "train", "training", "pretrain", "measures", "ratios"]
+    + ["cost_curves"],
     4: ["__main__", "segment", "evaluate", "inventory", "bench"],
 }
 TIER = {name: tier for tier, names in TIERS.items() for name in names}
