@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ProMISeCore import backbones, dataset, devices, packs, sam, start, versions
+from ProMISeCore.allocator import keep_freed_memory
 from ProMISeCore.augment import Augment
 from ProMISeCore.commands import Commands
 from ProMISeCore.dataset import Encoder, LabelledStack, Plan, Task, Views
@@ -49,7 +50,7 @@ class Plea:
 
 
 class Teaching:
-    """One teaching. tell(event, …) is called with all that docs/teach.md lists; `commands` is asked before each step."""
+    """One teaching. tell(event, …) is called with all of docs/teach.md; `commands` is asked before each step."""
 
     def __init__(self, survey: Survey, plea: Plea, tell: Tell, commands: Commands) -> None:
         self.survey, self.plea, self._tell, self._commands = survey, plea, tell, commands
@@ -66,6 +67,7 @@ class Teaching:
         with alone(self.plea.workspace, "give another --workspace"):
             check_folder(packs.folder(), "another PROMISE_HOME")
             self._say_left_out()
+            keep_freed_memory()
             model = self._model()
             before = self._contents()
             learn, held, spent = self._encode(model)
@@ -168,7 +170,7 @@ class Teaching:
         return dataset.joined(learn), dataset.joined(held) if held else None, time.monotonic() - started
 
     def _plan(self, model: Promise, case: Case, learn: bool) -> Plan:
-        """Rows of a case. Their random changes follow from the case itself: a new case leaves the others' as they are."""
+        """Rows of a case. Their random changes follow from the case itself, so a new case leaves the others alone."""
         survey, task = self.survey, self._task(model.manifest)
         seed = survey.wish.seed + int(dataset.content(case.pair.label)[:6], 16)
         views, most = (survey.views, survey.slices) if learn else (1, 2 * survey.slices)
