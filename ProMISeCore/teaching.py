@@ -47,6 +47,7 @@ class Plea:
     base: Path | None = None
     starts: Sequence[packs.Pack] = ()
     command: str = "promise teach"
+    clock: Callable[[], float] = time.monotonic
 
 
 class Teaching:
@@ -148,12 +149,12 @@ class Teaching:
                  for case in cases]  # fmt: skip
         count = len(survey.learn)
         kept = [number for number, plan in enumerate(plans) if plan.rows]
-        total, done, started = sum(len(plan.rows) for plan in plans), 0, time.monotonic()
+        total, done, started = sum(len(plan.rows) for plan in plans), 0, self.plea.clock()
 
         def watched(steps: Iterator[None], batches: int) -> Iterator[None]:
             for _ in steps:
                 yield
-                left = (time.monotonic() - started) * (total - done) / max(1, done)
+                left = (self.plea.clock() - started) * (total - done) / max(1, done)
                 self._tell("encoding", done=min(total, done), total=total, seconds_left=round(left, 1))
                 if self._commands.stop():
                     self._ended_while_encoding()
@@ -167,7 +168,7 @@ class Teaching:
         self._held_cases = [survey.held[number - count] for number in kept if number >= count]
         learn, held = views[: len(self._cases)], views[len(self._cases) :]
         self._used = {view.key for view in views}
-        return dataset.joined(learn), dataset.joined(held) if held else None, time.monotonic() - started
+        return dataset.joined(learn), dataset.joined(held) if held else None, self.plea.clock() - started
 
     def _plan(self, model: Promise, case: Case, learn: bool) -> Plan:
         """Rows of a case. Their random changes follow from the case itself, so a new case leaves the others alone."""
@@ -200,7 +201,9 @@ class Teaching:
         resumed = checkpoint.exists()
         if self.plea.settings.minutes is not None:  # however slow the encoder was, half of the time is for learning
             spent = min(spent, 30 * self.plea.settings.minutes)
-        training = Training(model, Material(learn, labels), held, self.plea.settings, checkpoint, spent)
+        training = Training(
+            model, Material(learn, labels), held, self.plea.settings, checkpoint, spent, self.plea.clock
+        )
         if resumed:
             step = training.progress.step
             self._tell("notice", message=f"going on from step {step} of a training that was interrupted")
