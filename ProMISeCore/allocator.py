@@ -15,7 +15,7 @@ import sys
 _SETTINGS = {-3: 1 << 30, -1: (1 << 31) - 1}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 
 
-def keep_memory() -> bool:
+def keep_freed_memory() -> bool:
     """Tell the allocator; True where that was glibc's and it agreed. Other systems' allocators need no telling."""
     if sys.platform != "linux":
         return False

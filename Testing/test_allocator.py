@@ -11,9 +11,9 @@ import pytest
 _FAULTS = """
 import resource, sys
 import torch
-from ProMISeCore.allocator import keep_memory
+from ProMISeCore.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
-    assert keep_memory()
+    assert keep_freed_memory()
 for _ in range(16):  # the heap finds its shape
     torch.ones(2**24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
