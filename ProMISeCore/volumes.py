@@ -66,12 +66,19 @@ def read_label(path) -> Volume:
 def read_pair(image, label) -> tuple[Volume, Volume]:
     """Read an image and its label map. Raises InputError where they do not lie on the same grid in space."""
     volume, labels = read(image), read_label(label)
+    check_grid(volume, labels, label)
+    return volume, labels
+
+
+def check_grid(volume: Volume, labels: Volume, path) -> None:
+    """Raise InputError where a label map, read from `path`, does not lie on its image's grid in space."""
     if labels.voxels.shape != volume.voxels.shape[:3]:
-        shapes = f"{label} has shape {labels.voxels.shape}, {image} {volume.voxels.shape[:3]} (K, J, I)"
+        shapes = (
+            f"{path} has shape {labels.voxels.shape}, its image {volume.name!r} {volume.voxels.shape[:3]} (K, J, I)"
+        )
         raise InputError(f"{shapes}; a label map must lie on its image's grid")
     if not volume.picture and not np.allclose(labels.affine, volume.affine, atol=1e-2):
-        raise InputError(f"{label} lies elsewhere than {image} in space; resample it to the image's grid")
-    return volume, labels
+        raise InputError(f"{path} lies elsewhere than its image {volume.name!r}; resample it to the image's grid")
 
 
 def _keep_best(candidates: list, values: list[float]) -> list:
@@ -131,6 +138,11 @@ class Stack:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def slice_axis(self) -> int:
+        """The axis of (K, J, I) along which the slices follow each other."""
+        return self._numpy_axes[0]
 
     def canonical(self, array: np.ndarray) -> np.ndarray:
         """View an array (K, J, I[, C]) on the volume's grid as canonical slices (n, H, W[, C])."""
