@@ -18,6 +18,7 @@ from ProMISeCore.reading import read_layers
 from ProMISeCore.volumes import Volume
 
 UNKNOWN = 255  # in label maps as in the arrays of this file
+NOBODY = "ProMISe unknown"  # name of a segment whose voxels are unknown for all targets; with a target's name, for that
 RULES = ("auto", "background", "unknown")
 _SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
 _ON_GRID = 0.01  # voxels by which a segmentation's grid may be beside the image's
@@ -34,7 +35,7 @@ def contents(path: Path) -> dict[str, int | None]:
     255 counts as unknown, unless it is the only value there is, as in masks of 0 and 255.
     """
     if is_segmentation(path):
-        return dict.fromkeys(_segments(read_layers(path)[2], path))
+        return {name: None for name in _segments(read_layers(path)[2], path) if not name.startswith(NOBODY)}
     values = [int(value) for value in np.unique(volumes.read_label(path).voxels) if value]
     return {f"label {value}": value for value in values if value != UNKNOWN or values == [UNKNOWN]}
 
@@ -55,7 +56,8 @@ def read(
         truth = _of_label_map(labels.voxels, targets)
     if not volume.picture:
         for one in truth:
-            _leave_out(one, rule, axis)
+            if not (is_segmentation(path) and (one == UNKNOWN).any()):  # else it says itself what is unknown
+                _leave_out(one, rule, axis)
     return truth
 
 
@@ -72,13 +74,19 @@ def _of_segmentation(volume: Volume, path: Path, targets: Mapping[str, int | Non
     segments = _segments(header, path)
     truth = np.full((len(targets), *volume.voxels.shape[:3]), UNKNOWN, np.uint8)
     into, out_of = _overlap(volume, affine, layers.shape[1:], path)
+
+    def voxels(name: str) -> np.ndarray:
+        layer, value = segments[name]
+        if layer >= len(layers):
+            raise InputError(f"{path} has no layer {layer} for the segment {name!r}; save it again from 3D Slicer")
+        return layers[layer][out_of] == value
+
     for number, name in enumerate(targets):
         if name in segments:
-            layer, value = segments[name]
-            if layer >= len(layers):
-                raise InputError(f"{path} has no layer {layer} for the segment {name!r}; save it again from 3D Slicer")
             truth[number] = 0
-            truth[number][into] = layers[layer][out_of] == value
+            truth[number][into] = voxels(name)
+            for nobody in {NOBODY, f"{NOBODY} {name}"} & segments.keys():
+                truth[number][into][voxels(nobody)] = UNKNOWN
     return truth
 
 

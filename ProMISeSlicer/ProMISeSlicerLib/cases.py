@@ -15,7 +15,7 @@ from .state import SceneState, sessionNodes
 from .target import USER
 
 AS_SEGMENTED, MINE = "segmented", "mine"  # which slices count: all, or those that a session knows for the user's
-UNKNOWN = "ProMISe unknown"  # name of the segment that holds what nobody has looked at (docs/teach.md)
+UNKNOWN = "ProMISe unknown"  # begins the names of segments that hold what nobody has looked at, as core's truth.NOBODY
 
 
 @dataclass

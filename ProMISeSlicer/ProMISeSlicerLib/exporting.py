@@ -18,7 +18,7 @@ _MARK = ".written"  # beside a file: what it was made from
 
 
 class Exported(NamedTuple):
-    """A case as files. name: neutral, as in the file's name; shown: the volume's; problem: why there are none, or ""."""
+    """A case as files. name: neutral, as the files' is; shown: the volume's; problem: why there are none, or ""."""
 
     name: str
     shown: str

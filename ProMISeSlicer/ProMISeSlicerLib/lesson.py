@@ -14,7 +14,7 @@ FORMAT = 1
 
 @dataclass
 class Lesson:
-    """name: of the pack. targets: names, or NAME=VALUE for label maps; none: all that is found. files: images and labels.
+    """name: of the pack. targets: names, or NAME=VALUE for label maps; none: all there are. files: images and labels.
 
     folders: of the user's own pairs; shown: case in the files → volume's name; base: pack to go on from, or "".
     heldOut: case that is not learned from, "" for the proposed ones; state: running, stopped or done.
@@ -77,14 +77,13 @@ def workspace(name: str) -> Path:
 
 
 def nameProblem(name: str) -> str:
-    """Why a pack cannot be called so, or ""; letters of any script, digits, spaces and . _ - can be used."""
+    """Why a pack cannot be called so, or ""."""
     if not name.strip():
         return "give the pack a name first"
-    wrong = sorted({sign for sign in name if not (sign.isalnum() or sign in " ._-")})
-    if wrong:
-        return f"a pack's name cannot hold {' '.join(wrong)}; use letters, digits, spaces and . _ -"
-    if name != name.strip() or name.startswith((".", "-")):
-        return "a pack's name begins with a letter or a digit, and does not end in a space"
+    try:
+        environment.core("versions").checked_name(name.strip())
+    except environment.core("errors").InputError as error:
+        return str(error)
     return ""
 
 

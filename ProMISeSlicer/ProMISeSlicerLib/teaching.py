@@ -307,6 +307,7 @@ class TeachSection:
 
     def _welcome(self, name: str) -> None:
         """The new pack is in the list, and chosen where no session would end by it."""
+        folders.publish(name)
         self.host.choice.fill()
         self.host.keeping.fill(name)
         if self.host.session is None and self.host.parameterNode is not None:

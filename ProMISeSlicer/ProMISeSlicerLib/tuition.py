@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 
 import qt
@@ -25,7 +26,12 @@ class Tuition:
     """
 
     def __init__(
-        self, lesson: Lesson, onChanged: Callable[[], None], onEnd: Callable[[], None], check: bool = False, command=None
+        self,
+        lesson: Lesson,
+        onChanged: Callable[[], None],
+        onEnd: Callable[[], None],
+        check: bool = False,
+        command=None,
     ) -> None:
         self.lesson, self.check, self.course = lesson, check, Course()
         self.exported: list[Exported] = []
@@ -92,9 +98,9 @@ class Tuition:
             self._timer.stop()
             self.isWriting = False
             self._written()
-        except Exception as error:
+        except Exception as error:  # a full disk, or what nobody has thought of: it is told, and nothing began
+            logging.exception("ProMISe: a case could not be written")
             self._finish(str(error))
-            raise
 
     def _written(self) -> None:
         fine = [each for each in self.exported if not each.problem]

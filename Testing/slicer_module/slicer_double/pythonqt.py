@@ -212,8 +212,15 @@ def install() -> types.ModuleType:
     for module in _MODULES[:3]:
         vars(qt).update({name: value for name, value in vars(module).items() if not name.startswith("_")})
     qt.QUiLoader = UiLoader
+    for name in ("getOpenFileName", "getSaveFileName"):
+        setattr(qt.QFileDialog, name, staticmethod(_only_the_name(getattr(qt.QFileDialog, name))))
     sys.modules["qt"] = qt
     return qt
+
+
+def _only_the_name(ask):
+    """PythonQt gives the file's name, PySide6 also the chosen filter."""
+    return lambda *arguments: ask(*arguments)[0]
 
 
 def _classes() -> Iterator[type]:
