@@ -204,6 +204,8 @@ def install() -> types.ModuleType:
         for index in range(meta.propertyOffset(), meta.propertyCount()):
             setattr(cls, meta.property(index).name(), _Property(meta.property(index).name()))
         cls.__setattr__ = _strict_setattr
+        if cls is QtCore.QProcess:  # has one of its own, as classes with a second base do
+            cls.__getattribute__ = _strict_getattribute
     QObject.name = _Property("objectName")
     QObject.className = lambda self: self.metaObject().className()
     QObject.__getattribute__ = _strict_getattribute
