@@ -48,15 +48,16 @@ def read(
     targets: name → value in label maps (None: only found by name, in segmentations); rule: one of RULES, for slices
     without the target; axis of (K, J, I) along which the rule "unknown" takes slices. InputError for another grid.
     """
+    told = [False] * len(targets)  # whether the file says itself what is unknown
     if is_segmentation(path):
-        truth = _of_segmentation(volume, path, targets)
+        truth, told = _of_segmentation(volume, path, targets)
     else:
         labels = volumes.read_label(path)
         volumes.check_grid(volume, labels, path)
         truth = _of_label_map(labels.voxels, targets)
     if not volume.picture:
-        for one in truth:
-            if not (is_segmentation(path) and (one == UNKNOWN).any()):  # else it says itself what is unknown
+        for one, explicit in zip(truth, told, strict=True):
+            if not explicit:
                 _leave_out(one, rule, axis)
     return truth
 
@@ -69,7 +70,8 @@ def _of_label_map(labels: np.ndarray, targets: Mapping[str, int | None]) -> np.n
     return truth
 
 
-def _of_segmentation(volume: Volume, path: Path, targets: Mapping[str, int | None]) -> np.ndarray:
+def _of_segmentation(volume: Volume, path: Path, targets: Mapping[str, int | None]) -> tuple[np.ndarray, list[bool]]:
+    """The truth, and for which targets it has segments that tell what is unknown."""
     layers, affine, header = read_layers(path)
     segments = _segments(header, path)
     truth = np.full((len(targets), *volume.voxels.shape[:3]), UNKNOWN, np.uint8)
@@ -81,13 +83,14 @@ def _of_segmentation(volume: Volume, path: Path, targets: Mapping[str, int | Non
             raise InputError(f"{path} has no layer {layer} for the segment {name!r}; save it again from 3D Slicer")
         return layers[layer][out_of] == value
 
+    telling = [{NOBODY, f"{NOBODY} {name}"} & segments.keys() for name in targets]
     for number, name in enumerate(targets):
         if name in segments:
             truth[number] = 0
             truth[number][into] = voxels(name)
-            for nobody in {NOBODY, f"{NOBODY} {name}"} & segments.keys():
+            for nobody in telling[number]:
                 truth[number][into][voxels(nobody)] = UNKNOWN
-    return truth
+    return truth, [bool(those) for those in telling]
 
 
 def _segments(header: Mapping[str, str], path: Path) -> dict[str, tuple[int, int]]:

@@ -140,3 +140,5 @@ def test_what_a_segmentation_calls_unknown_is_unknown_and_the_rest_is_known(tmp_
     assert [set(np.unique(part).tolist()) for part in x] == [{U}, {0, 1}, {U}, {U}, {0}]
     assert [set(np.unique(part).tolist()) for part in y] == [{0}, {0, 1}, {U}, {U}, {0}]
     assert np.array_equal(x == 1, masks["x"]) and np.array_equal(y == 1, masks["y"])
+    path = segmentation(tmp_path / "b.seg.nrrd", {"x": masks["x"], "ProMISe unknown": box(slice(0, 0))})
+    assert np.array_equal(truth.read(VOLUME, path, {"x": None}, rule)[0], masks["x"])

@@ -117,10 +117,14 @@ def masks(case: Case, targets: list[str], volume) -> dict[str, np.ndarray]:
     """
     segments = case.segments()
     found = {name: _union(case, segments[name]) for name in targets if name in segments}
-    unknown = unknownVoxels(case, found, volume) if case.slices == MINE else {}
+    if not found or case.session() is None:
+        return found
+    if case.slices == AS_SEGMENTED:  # the user has looked at all of them: nothing is, and nothing is to be guessed
+        return found | {UNKNOWN: np.zeros(volume.voxels.shape[:3], bool)}
+    unknown = unknownVoxels(case, found, volume)
     for name, where in unknown.items():
         found[name] = found[name] & ~where
-    return found | {f"{UNKNOWN} {name}": where for name, where in unknown.items() if where.any()}
+    return found | {f"{UNKNOWN} {name}": where for name, where in unknown.items()}
 
 
 def _union(case: Case, segmentIds: list[str]) -> np.ndarray:

@@ -71,7 +71,7 @@ class Exporter:
 
         path = self.folder / (name + (".png" if volume.picture else ".nrrd"))
         if not path.is_file():
-            image = environment.core("exports").on_grid(_writable(volume.voxels), volume, flat=volume.picture)
+            image = _picture(volume) if volume.picture else environment.core("exports").on_grid(volume.voxels, volume)
             with environment.core("whole_file").replacing(path) as part:
                 sitk.WriteImage(image, str(part))
         return path
@@ -93,7 +93,12 @@ class Exporter:
 
 
 def _upright(volume):
-    """Under a shearing transform the axes are not perpendicular, which files cannot say: the nearest that are."""
+    """Under a shearing transform the axes are not perpendicular, which files cannot say: the nearest that are.
+
+    A picture file says nothing of its place; its labels lie where such files are read to.
+    """
+    if volume.picture:
+        return replace(volume, affine=np.diag([-1.0, -1.0, 1.0, 1.0]))
     spacing = volume.spacing
     left, _, right = np.linalg.svd(volume.affine[:3, :3] / spacing)
     if np.allclose(left @ right, volume.affine[:3, :3] / spacing, atol=1e-6):
@@ -103,9 +108,11 @@ def _upright(volume):
     return replace(volume, affine=affine)
 
 
-def _writable(voxels: np.ndarray) -> np.ndarray:
-    """As SimpleITK takes it: no bool, and for a colour picture bytes."""
-    return np.ascontiguousarray(voxels.astype(np.uint8) if voxels.dtype == bool else voxels)
+def _picture(volume):
+    """A colour picture as SimpleITK has it, in bytes."""
+    import SimpleITK as sitk
+
+    return sitk.GetImageFromArray(volume.voxels[0].astype(np.uint8), isVector=True)
 
 
 def _digest(masks: dict[str, np.ndarray]) -> str:

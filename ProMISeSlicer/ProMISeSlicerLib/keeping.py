@@ -118,7 +118,7 @@ class KeepingSection:
         with self.host.reporting(_("The pack could not be deleted")):
             if self.host.teach.isRunning and self.host.teach.tuition.lesson.name == name:
                 raise RuntimeError(_("it is being taught; stop that first"))
-            environment.core("inventory").remove_pack(name)
+            environment.core("versions").remove(name)
             folders.publish(name)
             shutil.rmtree(lesson.workspace(name), ignore_errors=True)
             self.host.say(_("Deleted {name}.").format(name=name))

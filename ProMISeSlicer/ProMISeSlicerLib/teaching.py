@@ -237,8 +237,6 @@ class TeachSection:
                 return
             self.view.forget()
             tuition = Tuition(self.wanted(), self.onNews, self.onEnd, check, self.command)
-            if not check:
-                tuition.lesson.eventsFile.unlink(missing_ok=True)
             self.tuition = tuition
             tuition.begin(self.table.used, [target.partition("=")[0] for target in tuition.lesson.targets])
             self.host.say(_("Checking the cases…") if check else _("Teaching {name}…").format(name=self.name))

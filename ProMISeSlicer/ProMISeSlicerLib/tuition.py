@@ -90,17 +90,20 @@ class Tuition:
         self._child.letGo()
 
     def _write(self) -> None:
-        """One case."""
+        """One case, or after the last one the child's start."""
         try:
-            self.exported.append(next(self._steps))
-            self._onChanged()
-        except StopIteration:
-            self._timer.stop()
-            self.isWriting = False
-            self._written()
+            exported = next(self._steps, None)
+            if exported is None:
+                self._timer.stop()
+                self.isWriting = False
+                self._written()
+                return
+            self.exported.append(exported)
         except Exception as error:  # a full disk, or what nobody has thought of: it is told, and nothing began
             logging.exception("ProMISe: a case could not be written")
             self._finish(str(error))
+            return
+        self._onChanged()
 
     def _written(self) -> None:
         fine = [each for each in self.exported if not each.problem]
@@ -111,8 +114,10 @@ class Tuition:
         if not lesson.files and not lesson.folders:
             problems = "; ".join(each.problem for each in self.leftOut)
             self._finish(problems or _("there is nothing to learn from: tick a volume and its segmentation"))
-        else:
-            self._launch()
+            return
+        if not self.check:
+            lesson.eventsFile.unlink(missing_ok=True)  # of a teaching before
+        self._launch()
 
     def _launch(self) -> None:
         if not self.check:

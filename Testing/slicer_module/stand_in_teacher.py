@@ -2,8 +2,8 @@
 
     python stand_in_teacher.py FAULT teach|rank …
 
-FAULT: none, crash (ends without a word after two looks), nan (figures that are none), refuse (says `failed`), deaf (obeys
-no command), chatter (prints what is no event), slow (a look every tenth of a second, until stopped).
+FAULT: none, crash (ends without a word after two looks), nan (figures that are none), refuse (says `failed`), deaf
+(obeys no command), chatter (prints what is no event), slow (a look every tenth of a second, until stopped).
 """
 
 from __future__ import annotations

@@ -208,6 +208,19 @@ def test_a_crash_is_told_and_the_teaching_goes_on_after_a_restart(school, opened
     assert again.ui.teachUnfinishedComboBox.count == 0
 
 
+def test_what_was_cut_off_can_be_discarded(school, home, monkeypatch) -> None:
+    import slicer
+
+    panel = school("crash")
+    panel.click("teachButton")
+    settle(panel)
+    for agreed in (False, True):
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_, agreed=agreed: agreed)
+        panel.click("teachDiscardButton")
+        assert (home / "teach" / "Große Läsion").exists() != agreed
+    assert panel.ui.teachUnfinishedComboBox.count == 0
+
+
 def test_figures_that_are_no_numbers_do_no_harm(school) -> None:
     panel = school("nan")
     panel.click("teachButton")
@@ -358,10 +371,12 @@ def test_continue_teaching_makes_the_next_version_and_one_can_go_back(school, ho
 
 def test_export_delete_and_import_keep_the_pack(school, home, tmp_path, monkeypatch) -> None:
     import qt
+    import slicer
 
     panel = school()
     panel.click("teachButton")
     settle(panel)
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
     place = tmp_path / "Große Läsion.safetensors"
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", staticmethod(lambda *_: str(place)))
     monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", staticmethod(lambda *_: str(place)))
