@@ -16,12 +16,14 @@ CORE = ROOT / "ProMISeCore"
 TIERS = {
     0: ["__init__", "errors", "volumes", "reading", "damage", "dicom", "packs", "manifest", "backbones", "downloading"]
     + ["cache", "corpus", "exports", "phantom", "markups", "contact_sheet", "bitmap_font", "nrrd", "terminology"]
-    + ["whole_file", "pairs", "palette", "terminal", "lock", "versions", "truth"],
+    + ["whole_file", "pairs", "palette", "terminal", "lock", "versions", "truth", "survey", "commands", "windows"],
     1: ["segment_anything_parts", "checkpoint", "frame", "sam", "tiny_vit", "tiny", "apm", "ips", "presence", "scores"]
     + ["devices", "masks", "simulate", "augment", "fast_decoder", "fast_vit", "fast_tiny_vit"],
     2: ["promise", "reference", "encoder"],
-    3: ["embedder", "segmenter", "dataset", "train", "training", "pretrain"] + ["measures", "ratios", "cost_curves"],
-    4: ["__main__", "segment", "evaluate", "inventory", "bench"],
+    3: ["embedder", "segmenter", "dataset", "train", "training", "pretrain"]
+    + ["measures", "ratios", "cost_curves"]
+    + ["start", "snapshot", "teaching"],
+    4: ["__main__", "segment", "evaluate", "inventory", "bench", "teach"],
 }
 TIER = {name: tier for tier, names in TIERS.items() for name in names}
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
