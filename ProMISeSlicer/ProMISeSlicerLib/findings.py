@@ -139,6 +139,6 @@ def _suspicious(lesson: Lesson, each: Mapping[str, Any]) -> str:
 def news(lesson: Lesson, course: Course) -> str:
     """One sentence for the end."""
     stopped = bool((course.result or {}).get("stopped"))
-    how = _("Stopped; the best so far is") if stopped else _("Done.")
-    text = _("{how} the pack {name}, version {version}: select it above and press Segment on the next volume.")
+    how = _("Stopped; the best so far is") if stopped else _("Done:")
+    text = _("{how} the pack {name}, version {version}. Select it above and press Segment on the next volume.")
     return text.format(how=how, name=lesson.name, version=course.result.get("version"))

@@ -24,6 +24,7 @@ class CaseTable:
         self.folders: list[str] = []
         self._found: Mapping[str, str] = {}
         table.setColumnCount(4)
+        table.textElideMode = qt.Qt.ElideMiddle
         table.setHorizontalHeaderLabels([_("Volume"), _("Segmentation"), _("Slices"), _("Found")])
         table.verticalHeader().hide()
         table.verticalHeader().defaultSectionSize = _ROW
@@ -66,6 +67,12 @@ class CaseTable:
         if gone:
             self.show()
         return gone
+
+    def forgetAbsent(self) -> None:
+        """What has left the scene with it."""
+        self.cases = [
+            case for case in self.cases if None not in (case.volumeNode.GetScene(), case.segmentationNode.GetScene())
+        ]
 
     def tell(self, found: Mapping[str, str]) -> None:
         """found: volume's shown name → what was found in it."""

@@ -31,6 +31,7 @@ class TeachSection:
         self.fillBackbones()
         self._connect()
         self.refresh()
+        self.restore()
 
     def _connect(self) -> None:
         ui = self.ui
@@ -189,15 +190,26 @@ class TeachSection:
         self.table.forgetNode(node)
 
     def restore(self) -> None:
-        """Show what the scene was saved with, or that it holds nothing."""
-        self.table.cases, settings = lessonNode.read()
-        self.table.folders = list(settings.get("folders", []))
-        self._unticked = set(settings.get("unticked", []))
-        self.ui.teachNameEdit.text = settings.get("name", "")
-        self.ui.teachMinutesSpinBox.value = int(settings.get("minutes", self.ui.teachMinutesSpinBox.value))
+        """Show what the scene was saved with; without that, no more than is still in the scene."""
+        found, settings = lessonNode.read()
+        if settings:
+            self.table.cases, self.table.folders = found, list(settings["folders"])
+            self._unticked = set(settings["unticked"])
+            self._set(settings["name"], settings["minutes"])
+        else:
+            self.table.forgetAbsent()
         self.table.show(changed=False)
         self.fillTargets()
         self.updateButtons()
+
+    def _set(self, name: str, minutes: int) -> None:
+        """Without the scene being written meanwhile."""
+        for widget in (self.ui.teachNameEdit, self.ui.teachMinutesSpinBox):
+            widget.blockSignals(True)
+        self.ui.teachNameEdit.text = name
+        self.ui.teachMinutesSpinBox.value = minutes
+        for widget in (self.ui.teachNameEdit, self.ui.teachMinutesSpinBox):
+            widget.blockSignals(False)
 
     def onChanged(self) -> None:
         """Cases were added, removed or ticked."""
