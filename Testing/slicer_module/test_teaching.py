@@ -445,6 +445,28 @@ def test_the_window_stays_alive_while_a_child_is_deaf(school) -> None:
     settle(panel)
 
 
+def test_the_real_core_teaches_what_the_panel_gives_it(school, weights) -> None:
+    """No stand-in: `python -m ProMISeCore teach` on two small volumes and a tiny backbone, two steps."""
+    from ProMISeSlicerLib.tuition import Tuition
+
+    panel = school()
+    teach, ended = panel.widget.teach, []
+    wanted = teach.wanted()
+    wanted.steps, wanted.backbone = 2, weights()[3]
+    tuition = Tuition(wanted, lambda: None, lambda: ended.append(True))
+    tuition.begin(teach.table.used, ["disc", "ring"])
+    panel.settle(lambda: bool(ended), 300)
+    print(wanted.backbone, tuition.course.report, tuition.course.encoded, tuition.course.result)
+    assert tuition.problem == "" and tuition.lesson.state == "done"
+    assert {case["use"] for case in tuition.course.report["cases"]} == {"learn", "held-out"}
+    assert [entry["target"] for entry in tuition.course.result["table"]] == ["disc", "ring"]
+    assert tuition.course.looks and tuition.course.looks[-1].step == 2 and Path(tuition.course.picture).is_file()
+    panel.widget.choice.fill()
+    (made,) = [pack for pack in panel.widget.choice.packs if pack.path.stem == "Große Läsion"]
+    assert [target.name for target in made.manifest.targets] == ["disc", "ring"]
+    assert "Müller" not in json.dumps(made.manifest.entries(), ensure_ascii=False)
+
+
 def test_arguments_of_a_lesson(module) -> None:
     from ProMISeSlicerLib.lesson import Lesson
 
