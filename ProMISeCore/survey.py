@@ -170,7 +170,8 @@ class Survey:
         for name, one in zip(self.targets, found, strict=True):
             case.states[name] = _state(stack, volume, one)
         if not any(state.state == "labelled" for state in case.states.values()) and not self.picture:
-            self._leave_out(case, "it holds none of the targets")
+            asked, there = ", ".join(self.targets), ", ".join(self._all_targets()) or "nothing"
+            self._leave_out(case, f"it holds none of the targets ({asked}); the cases hold: {there}")
 
     def _leave_out(self, case: Case, why: str) -> bool:
         case.use, case.why = "left out", why
@@ -185,7 +186,8 @@ class Survey:
 
     def _complain_about_targets(self) -> None:
         if not self.usable:
-            self._error(f"none of {len(self.cases)} labelled cases can be used; see each case's problem")
+            first = f", {self.cases[0].pair.name}: {self.cases[0].why}" if self.cases else ""
+            self._error(f"none of {len(self.cases)} labelled cases can be used{first}")
             return
         for name in self.targets:
             labelled = [case for case in self.usable if case.states[name].state == "labelled"]

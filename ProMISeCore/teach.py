@@ -97,7 +97,7 @@ def _wish(arguments: argparse.Namespace) -> Wish:
             raise InputError(f"--{name} is {value}; expected 1 or more")
     if not 0 < arguments.minutes < 10_000 or not 0 < arguments.rate < 1:
         raise InputError(
-            f"--minutes is {arguments.minutes:g}, --rate {arguments.rate:g}; expected 0 < minutes, rate < 1"
+            f"--minutes is {arguments.minutes:g}, --rate {arguments.rate:g}; expected more than 0 minutes, 0 < rate < 1"
         )
     return Wish(
         versions.checked_name(arguments.name),

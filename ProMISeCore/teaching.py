@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ProMISeCore import backbones, dataset, devices, packs, sam, start, versions
+from ProMISeCore.allocator import keep_freed_memory
 from ProMISeCore.augment import Augment
 from ProMISeCore.commands import Commands
 from ProMISeCore.dataset import Encoder, LabelledStack, Plan, Task, Views
@@ -46,10 +47,11 @@ class Plea:
     base: Path | None = None
     starts: Sequence[packs.Pack] = ()
     command: str = "promise teach"
+    clock: Callable[[], float] = time.monotonic
 
 
 class Teaching:
-    """One teaching. tell(event, …) is called with all that docs/teach.md lists; `commands` is asked before each step."""
+    """One teaching. tell(event, …) is called with all of docs/teach.md; `commands` is asked before each step."""
 
     def __init__(self, survey: Survey, plea: Plea, tell: Tell, commands: Commands) -> None:
         self.survey, self.plea, self._tell, self._commands = survey, plea, tell, commands
@@ -66,6 +68,7 @@ class Teaching:
         with alone(self.plea.workspace, "give another --workspace"):
             check_folder(packs.folder(), "another PROMISE_HOME")
             self._say_left_out()
+            keep_freed_memory()
             model = self._model()
             before = self._contents()
             learn, held, spent = self._encode(model)
@@ -146,12 +149,12 @@ class Teaching:
                  for case in cases]  # fmt: skip
         count = len(survey.learn)
         kept = [number for number, plan in enumerate(plans) if plan.rows]
-        total, done, started = sum(len(plan.rows) for plan in plans), 0, time.monotonic()
+        total, done, started = sum(len(plan.rows) for plan in plans), 0, self.plea.clock()
 
         def watched(steps: Iterator[None], batches: int) -> Iterator[None]:
             for _ in steps:
                 yield
-                left = (time.monotonic() - started) * (total - done) / max(1, done)
+                left = (self.plea.clock() - started) * (total - done) / max(1, done)
                 self._tell("encoding", done=min(total, done), total=total, seconds_left=round(left, 1))
                 if self._commands.stop():
                     self._ended_while_encoding()
@@ -165,10 +168,10 @@ class Teaching:
         self._held_cases = [survey.held[number - count] for number in kept if number >= count]
         learn, held = views[: len(self._cases)], views[len(self._cases) :]
         self._used = {view.key for view in views}
-        return dataset.joined(learn), dataset.joined(held) if held else None, time.monotonic() - started
+        return dataset.joined(learn), dataset.joined(held) if held else None, self.plea.clock() - started
 
     def _plan(self, model: Promise, case: Case, learn: bool) -> Plan:
-        """Rows of a case. Their random changes follow from the case itself: a new case leaves the others' as they are."""
+        """Rows of a case. Their random changes follow from the case itself, so a new case leaves the others alone."""
         survey, task = self.survey, self._task(model.manifest)
         seed = survey.wish.seed + int(dataset.content(case.pair.label)[:6], 16)
         views, most = (survey.views, survey.slices) if learn else (1, 2 * survey.slices)
@@ -198,7 +201,9 @@ class Teaching:
         resumed = checkpoint.exists()
         if self.plea.settings.minutes is not None:  # however slow the encoder was, half of the time is for learning
             spent = min(spent, 30 * self.plea.settings.minutes)
-        training = Training(model, Material(learn, labels), held, self.plea.settings, checkpoint, spent)
+        training = Training(
+            model, Material(learn, labels), held, self.plea.settings, checkpoint, spent, self.plea.clock
+        )
         if resumed:
             step = training.progress.step
             self._tell("notice", message=f"going on from step {step} of a training that was interrupted")
