@@ -17,15 +17,15 @@ class Lesson:
     """name: of the pack. targets: names, or NAME=VALUE for label maps; none: all there are. files: images and labels.
 
     folders: of the user's own pairs; shown: case in the files → volume's name; base: pack to go on from, or "".
-    heldOut: case that is not learned from, "" for the proposed ones; state: running, stopped or done. steps: instead of
-    minutes where not 0, for scripts that want the same pack again.
+    heldOut: case that is not learned from, "" for the proposed ones; state: running, stopped or done. more: further
+    options of `promise teach`, for scripts.
     """
 
     name: str
     targets: list[str] = field(default_factory=list)
     backbone: str = "tiny"
     minutes: float = 10.0
-    steps: int = 0
+    more: list[str] = field(default_factory=list)
     heldOut: str = ""
     base: str = ""
     device: str = "auto"
@@ -52,12 +52,11 @@ class Lesson:
     def arguments(self, check: bool = False) -> list[str]:
         """Of `promise`, see docs/teach.md."""
         made = ["teach", "--events", "--name", self.name, "--workspace", str(self.workspace), "--device", self.device]
-        made += ["--images", *self.files, *self.folders, "--backbone", self.backbone]
-        made += ["--steps", str(self.steps)] if self.steps else ["--minutes", f"{self.minutes:g}"]
+        made += ["--images", *self.files, *self.folders, "--backbone", self.backbone, "--minutes", f"{self.minutes:g}"]
         made += ["--targets", *self.targets] if self.targets else []
         made += ["--held-out", self.heldOut] if self.heldOut else []
         made += ["--base", self.base] if self.base else []
-        return made + ["--check"] * check
+        return [*made, *self.more, *["--check"] * check]
 
     def caseName(self, name: str) -> str:
         """A case as the user knows it."""

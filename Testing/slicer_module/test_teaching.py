@@ -452,11 +452,11 @@ def test_the_real_core_teaches_what_the_panel_gives_it(school, weights) -> None:
     panel = school()
     teach, ended = panel.widget.teach, []
     wanted = teach.wanted()
-    wanted.steps, wanted.backbone = 2, weights()[3]
+    wanted.backbone = weights()[3]
+    wanted.more = ["--steps", "2", "--every", "1", "--side", "64", "--views", "2", "--start", "none"]
     tuition = Tuition(wanted, lambda: None, lambda: ended.append(True))
     tuition.begin(teach.table.used, ["disc", "ring"])
     panel.settle(lambda: bool(ended), 300)
-    print(wanted.backbone, tuition.course.report, tuition.course.encoded, tuition.course.result)
     assert tuition.problem == "" and tuition.lesson.state == "done"
     assert {case["use"] for case in tuition.course.report["cases"]} == {"learn", "held-out"}
     assert [entry["target"] for entry in tuition.course.result["table"]] == ["disc", "ring"]
