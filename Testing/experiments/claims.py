@@ -1,0 +1,138 @@
+"""The paper's claims on a frozen backbone, on polyps and skin lesions: every variant, several seeds, table and plot.
+
+    python Testing/experiments/claims.py --data ../shared/data --workspace DIR [--subjects polyp skin] [--seeds 3]
+    python Testing/experiments/claims.py --workspace DIR --report docs/results.md --plot docs/pictures/claims.svg
+
+One JSON file per cell of the grid in DIR/cells; what is there is not computed again, so the command can be stopped and
+started at will. The second form only writes the section of the report, from the cells that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cells import Cells
+from evaluation import pooled_dice
+from learners import AUTO, NONE, TRUTH, Design, Learner, Lesson, right_points, solve
+from learning import Budget, Recipe, fit
+from subjects import Material, encode, subject
+
+from ProMISeCore import sam
+from ProMISeCore.sam import Sam
+
+COUNTS = (1, 2, 4, 8, 16)
+COUNT = 8  # where the number of points is not what is asked
+#: The `val` set that is scored, of those that a subject has: Kvasir-SEG's, as in the paper.
+SCORED = {"polyp": "kvasir", "skin": "isic"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of the paper, or beside it: its title, its design but for the number of points, and those numbers."""
+
+    title: str
+    design: Design
+    counts: tuple[int, ...] = (COUNT,)
+
+
+VARIANTS = {
+    "sam-truth": Variant("SAM, ground-truth points, nothing trained", Design(TRUTH, ips=None), COUNTS),
+    "apm": Variant("APM only", Design(AUTO, ips=None), COUNTS),
+    "ips-truth": Variant("IPS, ground-truth points", Design(TRUTH)),
+    "apm-ips": Variant("APM + IPS", Design(AUTO), COUNTS),
+    "apm-static": Variant("APM + IPS without PaE", Design(AUTO, ips="static")),
+    "apm-ips-unguided": Variant("APM + IPS, points not guided", Design(AUTO, guide=0.0)),
+    "apm-decoder": Variant("APM + decoder fine-tuned instead of IPS", Design(AUTO, ips=None, decoder=True)),
+    "decoder": Variant("decoder fine-tuned, no points", Design(NONE, ips=None, decoder=True)),
+}
+
+
+def grid(subjects: list[str], seeds: int) -> Iterator[tuple[str, str, str, Design, int]]:
+    """Key, subject, variant, design and seed of every cell, all of one seed before the next."""
+    for seed in range(seeds):
+        for about in subjects:
+            for name, variant in VARIANTS.items():
+                for count in variant.counts:
+                    design = Design(**vars(variant.design) | {"count": count})
+                    yield f"{about}.{name}.n{count}.seed{seed}", about, name, design, seed
+
+
+def measure(backbone: Sam, material: Material, design: Design, seed: int, steps: int) -> dict[str, Any]:
+    """Train one variant, and score it on the cases that nothing was chosen by."""
+    torch.manual_seed(seed)
+    learner, held = Learner(backbone, design), material.held
+    result: dict[str, Any] = {"parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad)}
+    if learner.learns:
+        lesson = Lesson(learner, material.learn)
+        found = lambda: solve(learner, held, design.points).logits > 0  # noqa: E731
+        fitted = fit(
+            learner,
+            lesson.loss,
+            lambda: pooled_dice(found(), held.masks, held.case),
+            Recipe(Budget(steps=steps), seed=seed),
+        )
+        result |= {"held_out": fitted.best, "steps": fitted.steps, "looks": fitted.looks}
+    result |= score(learner, material, design, design.points, seed)
+    if design.points == AUTO:
+        result["with_truth"] = score(learner, material, design, TRUTH, seed)
+    return result | {"summary": f"Dice {np.mean(result['dice']):.3f}"}
+
+
+def score(learner: Learner, material: Material, design: Design, points: str, seed: int) -> dict[str, Any]:
+    """Dice of every case, the same after one corrective click, and shares of points on the right side."""
+    solved = solve(learner, material.val, points, seed, correct=points != NONE)
+    result = {"dice": _rounded(material.truth.dice(solved.logits)[:, 0])}
+    if solved.points is not None:
+        result["corrected"] = _rounded(material.truth.dice(solved.corrected[:, None])[:, 0])
+        shares = right_points(solved.points[:, 0], design.labels, material.val.masks[:, 0])
+        result["points_right"] = [None if np.isnan(share) else round(share, 4) for share in shares]
+    return result
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [round(float(value), 4) for value in values]
+
+
+def compute(arguments: argparse.Namespace) -> None:
+    """All cells that are not there yet."""
+    backbone = sam.load(arguments.backbone, "cpu", arguments.side)
+    cells = Cells(arguments.workspace / "cells", settings(arguments, backbone))
+    for name in arguments.subjects:
+        about = subject(name, arguments.data, "squeeze", arguments.most, SCORED[name])
+        material = encode(about, backbone, arguments.workspace / name, arguments.views, 4)
+        for key, _, _, design, seed in grid([name], arguments.seeds):
+            cells.run(key, lambda d=design, s=seed, m=material: measure(backbone, m, d, s, arguments.steps))
+
+
+def settings(arguments: argparse.Namespace, backbone: Sam) -> dict[str, Any]:
+    """What all cells of a workspace share, and what a reader has to know of them."""
+    named = {key: getattr(arguments, key) for key in ("steps", "views", "most", "side")}
+    return named | {"backbone": backbone.name, "fingerprint": backbone.fingerprint(), "torch": torch.__version__}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="the shared data; without it nothing is computed")
+    parser.add_argument("--subjects", nargs="+", choices=sorted(SCORED), default=list(SCORED))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--backbone", default="tiny")
+    parser.add_argument(
+        "--side", type=int, default=256, help="frame side; the shipped packs use 512, four times slower"
+    )
+    parser.add_argument("--most", type=int, default=600, help="training cases of a subject at most")
+    parser.add_argument("--views", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=200)
+    arguments = parser.parse_args()
+    if arguments.data:
+        compute(arguments)
+
+
+if __name__ == "__main__":
+    main()
