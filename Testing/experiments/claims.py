@@ -10,47 +10,26 @@ started at will. The second form only writes the section of the report, from the
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sections
 import torch
 from cells import Cells
+from claims_page import draw, report
 from evaluation import pooled_dice
 from learners import AUTO, NONE, TRUTH, Design, Learner, Lesson, right_points, solve
 from learning import Budget, Recipe, fit
 from subjects import Material, encode, subject
+from variants import SCORED, VARIANTS
 
 from ProMISeCore import sam
+from ProMISeCore.errors import InputError
 from ProMISeCore.sam import Sam
-
-COUNTS = (1, 2, 4, 8, 16)
-COUNT = 8  # where the number of points is not what is asked
-#: The `val` set that is scored, of those that a subject has: Kvasir-SEG's, as in the paper.
-SCORED = {"polyp": "kvasir", "skin": "isic"}
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way of the paper, or beside it: its title, its design but for the number of points, and those numbers."""
-
-    title: str
-    design: Design
-    counts: tuple[int, ...] = (COUNT,)
-
-
-VARIANTS = {
-    "sam-truth": Variant("SAM, ground-truth points, nothing trained", Design(TRUTH, ips=None), COUNTS),
-    "apm": Variant("APM only", Design(AUTO, ips=None), COUNTS),
-    "ips-truth": Variant("IPS, ground-truth points", Design(TRUTH)),
-    "apm-ips": Variant("APM + IPS", Design(AUTO), COUNTS),
-    "apm-static": Variant("APM + IPS without PaE", Design(AUTO, ips="static")),
-    "apm-ips-unguided": Variant("APM + IPS, points not guided", Design(AUTO, guide=0.0)),
-    "apm-decoder": Variant("APM + decoder fine-tuned instead of IPS", Design(AUTO, ips=None, decoder=True)),
-    "decoder": Variant("decoder fine-tuned, no points", Design(NONE, ips=None, decoder=True)),
-}
 
 
 def grid(subjects: list[str], seeds: int) -> Iterator[tuple[str, str, str, Design, int]]:
@@ -116,6 +95,22 @@ def settings(arguments: argparse.Namespace, backbone: Sam) -> dict[str, Any]:
     return named | {"backbone": backbone.name, "fingerprint": backbone.fingerprint(), "torch": torch.__version__}
 
 
+def collect(workspace: Path) -> tuple[dict[str, Any], dict[str, dict[str, dict[int, list[dict[str, Any]]]]]]:
+    """Settings, and by subject, variant and number of points the results of all seeds. Raises InputError for none."""
+    found: dict[str, dict[str, dict[int, list[dict[str, Any]]]]] = {}
+    shared: dict[str, Any] | None = None
+    for path in sorted((workspace / "cells").glob("*.json")):
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        about, variant, count, _ = cell["key"].split(".")
+        if shared not in (None, cell["settings"]):
+            raise InputError(f"{path} has other settings than the cells before; keep one experiment in a workspace")
+        shared = cell["settings"]
+        found.setdefault(about, {}).setdefault(variant, {}).setdefault(int(count[1:]), []).append(cell["result"])
+    if shared is None:
+        raise InputError(f"there are no cells in {workspace}; compute them with --data")
+    return shared, found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, required=True)
@@ -124,14 +119,25 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--backbone", default="tiny")
     parser.add_argument(
-        "--side", type=int, default=256, help="frame side; the shipped packs use 512, four times slower"
+        "--side", type=int, default=256, help="frame side; the shipped packs use 512, three times slower"
     )
     parser.add_argument("--most", type=int, default=600, help="training cases of a subject at most")
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--report", type=Path, help="page whose section `claims` is written")
+    parser.add_argument("--plot", type=Path, help="picture to draw (.svg or .png)")
     arguments = parser.parse_args()
     if arguments.data:
         compute(arguments)
+    shared, found = collect(arguments.workspace)
+    if arguments.plot:
+        draw(arguments.plot, found)
+    picture = arguments.plot and arguments.report and relpath(arguments.plot, arguments.report.parent)
+    text = report(shared, found, picture)
+    if arguments.report:
+        sections.write(arguments.report, "claims", text)
+    else:
+        print(text)
 
 
 if __name__ == "__main__":
