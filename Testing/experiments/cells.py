@@ -52,5 +52,15 @@ class Cells:
         say(f"{key}: {result.get('summary', 'done')} in {cost['seconds']:.0f} s")
         return result
 
+    @staticmethod
+    def all(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Settings and results by key of a folder. Raises InputError where there are none, or of other settings."""
+        keys = sorted(path.stem for path in folder.glob("*.json"))
+        if not keys:
+            raise InputError(f"there are no cells in {folder}; compute them with --data")
+        settings = json.loads((folder / f"{keys[0]}.json").read_text(encoding="utf-8"))["settings"]
+        cells = Cells(folder, settings)
+        return settings, {key: cells.get(key) for key in keys}
+
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.json"

@@ -10,7 +10,6 @@ started at will. The second form only writes the section of the report, from the
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from os.path import relpath
 from pathlib import Path
@@ -21,14 +20,13 @@ import sections
 import torch
 from cells import Cells
 from claims_page import draw, report
-from evaluation import pooled_dice
-from learners import AUTO, NONE, TRUTH, Design, Learner, Lesson, right_points, solve
-from learning import Budget, Recipe, fit
+from learners import AUTO, NONE, TRUTH, Design, Learner, right_points, solve, teach
+from learning import Budget, Recipe
 from subjects import Material, encode, subject
 from variants import SCORED, VARIANTS
+from verdicts import Results
 
 from ProMISeCore import sam
-from ProMISeCore.errors import InputError
 from ProMISeCore.sam import Sam
 
 
@@ -42,20 +40,13 @@ def grid(subjects: list[str], seeds: int) -> Iterator[tuple[str, str, str, Desig
                     yield f"{about}.{name}.n{count}.seed{seed}", about, name, design, seed
 
 
-def measure(backbone: Sam, material: Material, design: Design, seed: int, steps: int) -> dict[str, Any]:
+def measure(backbone: Sam, material: Material, design: Design, seed: int, lead: int, steps: int) -> dict[str, Any]:
     """Train one variant, and score it on the cases that nothing was chosen by."""
     torch.manual_seed(seed)
-    learner, held = Learner(backbone, design), material.held
+    learner = Learner(backbone, design)
     result: dict[str, Any] = {"parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad)}
     if learner.learns:
-        lesson = Lesson(learner, material.learn)
-        found = lambda: solve(learner, held, design.points).logits > 0  # noqa: E731
-        fitted = fit(
-            learner,
-            lesson.loss,
-            lambda: pooled_dice(found(), held.masks, held.case),
-            Recipe(Budget(steps=steps), seed=seed),
-        )
+        fitted = teach(learner, material, Recipe(Budget(steps=steps), seed=seed), lead)
         result |= {"held_out": fitted.best, "steps": fitted.steps, "looks": fitted.looks}
     result |= score(learner, material, design, design.points, seed)
     if design.points == AUTO:
@@ -82,32 +73,27 @@ def compute(arguments: argparse.Namespace) -> None:
     """All cells that are not there yet."""
     backbone = sam.load(arguments.backbone, "cpu", arguments.side)
     cells = Cells(arguments.workspace / "cells", settings(arguments, backbone))
+    effort = arguments.lead, arguments.steps
     for name in arguments.subjects:
         about = subject(name, arguments.data, "squeeze", arguments.most, SCORED[name])
         material = encode(about, backbone, arguments.workspace / name, arguments.views, 4)
         for key, _, _, design, seed in grid([name], arguments.seeds):
-            cells.run(key, lambda d=design, s=seed, m=material: measure(backbone, m, d, s, arguments.steps))
+            cells.run(key, lambda d=design, s=seed, m=material: measure(backbone, m, d, s, *effort))
 
 
 def settings(arguments: argparse.Namespace, backbone: Sam) -> dict[str, Any]:
     """What all cells of a workspace share, and what a reader has to know of them."""
-    named = {key: getattr(arguments, key) for key in ("steps", "views", "most", "side")}
+    named = {key: getattr(arguments, key) for key in ("lead", "steps", "views", "most", "side")}
     return named | {"backbone": backbone.name, "fingerprint": backbone.fingerprint(), "torch": torch.__version__}
 
 
-def collect(workspace: Path) -> tuple[dict[str, Any], dict[str, dict[str, dict[int, list[dict[str, Any]]]]]]:
-    """Settings, and by subject, variant and number of points the results of all seeds. Raises InputError for none."""
+def collect(workspace: Path) -> tuple[dict[str, Any], dict[str, Results]]:
+    """Settings, and every subject's results of all seeds. Raises InputError for none."""
+    shared, cells = Cells.all(workspace / "cells")
     found: dict[str, dict[str, dict[int, list[dict[str, Any]]]]] = {}
-    shared: dict[str, Any] | None = None
-    for path in sorted((workspace / "cells").glob("*.json")):
-        cell = json.loads(path.read_text(encoding="utf-8"))
-        about, variant, count, _ = cell["key"].split(".")
-        if shared not in (None, cell["settings"]):
-            raise InputError(f"{path} has other settings than the cells before; keep one experiment in a workspace")
-        shared = cell["settings"]
-        found.setdefault(about, {}).setdefault(variant, {}).setdefault(int(count[1:]), []).append(cell["result"])
-    if shared is None:
-        raise InputError(f"there are no cells in {workspace}; compute them with --data")
+    for key, result in cells.items():
+        about, variant, count, _ = key.split(".")
+        found.setdefault(about, {}).setdefault(variant, {}).setdefault(int(count[1:]), []).append(result)
     return shared, found
 
 
@@ -123,7 +109,8 @@ def main() -> None:
     )
     parser.add_argument("--most", type=int, default=600, help="training cases of a subject at most")
     parser.add_argument("--views", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--lead", type=int, default=300, help="steps in which the points learn their places alone")
+    parser.add_argument("--steps", type=int, default=100, help="steps of everything, through the decoder")
     parser.add_argument("--report", type=Path, help="page whose section `claims` is written")
     parser.add_argument("--plot", type=Path, help="picture to draw (.svg or .png)")
     arguments = parser.parse_args()

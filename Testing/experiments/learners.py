@@ -5,11 +5,15 @@ One class for all of the paper's variants, so that they differ in nothing but wh
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from evaluation import pooled_dice
+from learning import Budget, Fitted, Recipe, fit
+from subjects import Material
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,6 +28,7 @@ from ProMISeCore.promise import Target
 from ProMISeCore.sam import Sam
 
 AUTO, TRUTH, NONE = "automatic", "ground truth", "none"  # where points come from
+_LEAD_RATE = 3e-3
 _EMPTY_SHARE, _EMPTY_WEIGHT, _PRESENCE_WEIGHT = 0.2, 0.3, 0.2  # as `promise train`
 
 
@@ -165,32 +170,51 @@ class Lesson:
         self.learner, self.views, self.batch = learner, views, batch
         filled = views.masks.any((1, 2, 3))
         self.filled, self.empty = np.flatnonzero(filled), np.flatnonzero(~filled)
-        self.guided = learner.design.points == AUTO and learner.design.guide > 0
+        self.places: Tensor | None = None  # (M, T, N, 2) good places in units of the side
+        if learner.design.points == AUTO and learner.design.guide > 0:
+            self.places = torch.stack([_places(row, learner.design.labels) for row in views.masks])
 
     def loss(self, generator: torch.Generator) -> Tensor:
         """The loss of a random batch, a fifth of it without any target where there are such slices."""
         rows = self._rows(generator)
         embedding, features, masks = self.views.take(rows)
         answer = self.learner(embedding, features, masks, self.learner.design.points, generator)
-        return torch.stack([self._target(t, answer, masks[:, t]) for t in range(masks.shape[1])]).mean()
+        guides = [0.0] * masks.shape[1] if self.places is None else self._guides(rows, masks, answer.points)
+        return torch.stack([self._target(t, answer, masks[:, t]) + guide for t, guide in enumerate(guides)]).mean()
+
+    def guide(self, generator: torch.Generator) -> Tensor:
+        """The pull of the points alone: nothing is decoded, so a step takes a tenth of the time."""
+        rows = self._rows(generator)
+        embedding, features, masks = self.views.take(rows)
+        side = self.learner.sam.side
+        points = torch.stack([target.apm(embedding, features) * side for target in self.learner.targets], 1)
+        return torch.stack(self._guides(rows, masks, points)).mean()
 
     def _rows(self, generator: torch.Generator) -> np.ndarray:
         count = round(_EMPTY_SHARE * self.batch) if len(self.empty) else 0
         draws = ((self.filled, self.batch - count), (self.empty, count))
         return np.concatenate([p[torch.randint(len(p), (n,), generator=generator).numpy()] for p, n in draws if n])
 
+    def _guides(self, rows: np.ndarray, masks: Tensor, points: Tensor) -> list[Tensor]:
+        """Per target, of the slices that hold it."""
+        there, good, given = masks.flatten(2).any(2), self.places[rows], points / self.learner.sam.side
+        pulls = F.smooth_l1_loss(given, torch.where(there[..., None, None], good, given), beta=0.02, reduction="none")
+        counts = there.sum(0).clamp(min=1) * good.shape[2] * 2
+        return [self.learner.design.guide * pulls[:, t].sum() / counts[t] for t in range(masks.shape[1])]
+
     def _target(self, t: int, answer: Answer, masks: Tensor) -> Tensor:
         there = masks.flatten(1).any(1)
         weight = torch.where(there, 1.0, _EMPTY_WEIGHT)
         loss = (mask_loss(answer.logits[:, t, None], masks[:, None])[:, 0] * weight).mean()
-        if self.guided and there.any():
-            good = torch.stack([simulate.places(mask, self.learner.design.labels) for mask in masks[there]])
-            given = answer.points[there, t] / self.learner.sam.side
-            loss = loss + self.learner.design.guide * F.smooth_l1_loss(given, good, beta=0.02)
         if answer.presence is not None:
             presence = answer.presence[:, t].float().clamp(1e-6, 1 - 1e-6)
             loss = loss + _PRESENCE_WEIGHT * F.binary_cross_entropy(presence, there.float())
         return loss
+
+
+def _places(masks: np.ndarray, labels: Sequence[int]) -> Tensor:
+    """Good places (T, N, 2) for the points of masks (T, s, s); NaN where a mask is empty."""
+    return torch.stack([simulate.places(torch.from_numpy(mask), labels) for mask in masks])
 
 
 @dataclass(frozen=True)
@@ -229,3 +253,20 @@ def right_points(points: np.ndarray, labels: Sequence[int], masks: np.ndarray) -
     inside = masks[there][np.arange(there.sum())[:, None], cells[..., 1], cells[..., 0]]
     shares = inside[:, signs], ~inside[:, ~signs]
     return tuple(float(share.mean()) if share.size else float("nan") for share in shares)
+
+
+def teach(learner: Learner, material: Material, recipe: Recipe, lead: int = 0, spent_seconds: float = 0.0) -> Fitted:
+    """Train a learner on a subject's views; it stays as it was best by pooled Dice on the cases held out.
+
+    lead: steps in which automatic points learn good places alone, before the decoder joins. The published method has
+    none; without it points need many times the steps until they lie on the right side of the border.
+    """
+    lesson, held, began = Lesson(learner, material.learn), material.held, time.process_time()
+    if lead and lesson.places is not None:
+        alone = replace(recipe, budget=Budget(steps=lead), rate=_LEAD_RATE, looks=1)
+        fit(nn.ModuleList(target.apm for target in learner.targets), lesson.guide, lambda: 0.0, alone)
+
+    def look() -> float:
+        return pooled_dice(solve(learner, held, learner.design.points).logits > 0, held.masks, held.case)
+
+    return fit(learner, lesson.loss, look, recipe, spent_seconds + time.process_time() - began)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ProMISeCore.errors import InputError
 from ProMISeCore.frame import Frame
 from ProMISeCore.pairs import Pair
 from ProMISeCore.sam import Sam
-from ProMISeCore.terminal import say
+from ProMISeCore.whole_file import replacing
 
 
 @dataclass(frozen=True)
@@ -93,30 +94,36 @@ def every_slice(cases: Sequence[Pair], task: Task, side: int) -> Plan:
 
 @dataclass(frozen=True)
 class Material:
-    """Encoded views to learn from, of the cases held out, and of the cases that are scored, with their truth."""
+    """Encoded views to learn from, of the cases held out, and of the cases that are scored, with their truth.
+
+    encode_seconds: processor time that the first two took when they were encoded.
+    """
 
     learn: Views
     held: Views
     val: Views
     truth: Truth
+    encode_seconds: float
 
 
 def encode(about: Subject, sam: Sam, folder: Path, views: int, slices: int, seed: int = 0) -> Material:
     """Encode a subject once; what is on disk in `folder` is used again."""
-    blocks = blocks_of(sam)
-    encoder = Encoder(sam, blocks, about.augment, folder)
+    encoder = Encoder(sam, blocks_of(sam), about.augment, folder)
+    learn, learn_seconds = _encoded(encoder, plan(about.learn, about.task, sam.side, views, slices, seed))
+    held, held_seconds = _encoded(encoder, plan(about.held, about.task, sam.side, 1, slices, seed))
+    val, _ = _encoded(encoder, every_slice(about.val, about.task, sam.side))
+    return Material(learn, held, val, Truth.of(about.val, about.task, sam.side), learn_seconds + held_seconds)
 
-    def watched(steps: Iterator[None], total: int) -> Iterator[None]:
-        if total:
-            say(f"{about.name}: encoding, {total} batches")
-        return steps
 
-    learn = plan(about.learn, about.task, sam.side, views, slices, seed)
-    held = plan(about.held, about.task, sam.side, 1, slices, seed)
-    val = every_slice(about.val, about.task, sam.side)
-    return Material(
-        *(encoder.views(each, watched) for each in (learn, held, val)), Truth.of(about.val, about.task, sam.side)
-    )
+def _encoded(encoder: Encoder, chosen: Plan) -> tuple[Views, float]:
+    """A plan's views, and the processor time that they took when they were encoded, which is kept beside them."""
+    began = time.process_time()
+    views = encoder.views(chosen, lambda steps, total: steps)
+    note = encoder.root / f"views-{views.key}" / "cpu_seconds.txt"
+    if not note.exists():
+        with replacing(note) as part:
+            part.write_text(f"{time.process_time() - began:.2f}\n", encoding="utf-8")
+    return views, float(note.read_text(encoding="utf-8"))
 
 
 def blocks_of(sam: Sam) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from learners import AUTO, NONE, TRUTH, Design
+from learners import AUTO, TRUTH, Design
 
 COUNTS = (1, 2, 4, 8, 16)
 COUNT = 8  # where the number of points is not what is asked
@@ -27,7 +27,5 @@ VARIANTS = {
     "ips-truth": Variant("IPS, ground-truth points", Design(TRUTH)),
     "apm-ips": Variant("APM + IPS", Design(AUTO), COUNTS),
     "apm-static": Variant("APM + IPS without PaE", Design(AUTO, ips="static")),
-    "apm-ips-unguided": Variant("APM + IPS, points not guided", Design(AUTO, guide=0.0)),
     "apm-decoder": Variant("APM + decoder fine-tuned instead of IPS", Design(AUTO, ips=None, decoder=True)),
-    "decoder": Variant("decoder fine-tuned, no points", Design(NONE, ips=None, decoder=True)),
 }
