@@ -21,7 +21,7 @@ from ProMISeCore.dataset import LabelledStack, Plan
 from ProMISeCore.errors import InputError
 from ProMISeCore.pretrain import mask_loss
 
-FEATURES = (32, 32, 64, 128, 256, 32)  # BasicUNet's own default: 2.6 M weights in 2D
+FEATURES = (32, 32, 64, 128, 256, 32)  # BasicUNet's own default: 2.0 M weights in 2D
 
 
 @dataclass(frozen=True)
