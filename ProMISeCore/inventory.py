@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from ProMISeCore import backbones, packs
+from ProMISeCore import backbones, cards, packs
 from ProMISeCore.cache import Cache
-from ProMISeCore.errors import WeightsError
+from ProMISeCore.errors import InputError, WeightsError
 from ProMISeCore.terminal import amount, say, table
 from ProMISeCore.whole_file import replacing
 
@@ -19,16 +21,31 @@ def add_packs_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `promise packs`."""
     parser.add_argument("--install", type=Path, metavar="FILE", help="check a pack and copy it to the others")
     parser.add_argument("--remove", metavar="NAME", help="remove an installed pack")
+    parser.add_argument("--card", metavar="NAME", help="print a pack's model card, Markdown")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="of promise evaluate --json: where the pack fails")
 
 
 def run_packs(arguments: argparse.Namespace) -> None:
-    """Install, remove, or list."""
-    if arguments.install is not None:
+    """Install, remove, describe, or list."""
+    if arguments.card is not None:
+        print(cards.card(packs.read(packs.find(arguments.card)), read_report(arguments.report)), end="")
+    elif arguments.install is not None:
         print(f"installed {install_pack(arguments.install)}")
     elif arguments.remove is not None:
         print(f"removed {remove_pack(arguments.remove)}")
     else:
         print(_packs_table())
+
+
+def read_report(file: Path | None) -> dict[str, Any] | None:
+    """What `promise evaluate --json` wrote; None for none. Raises InputError."""
+    if file is None:
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as JSON ({error}); give what promise evaluate --json wrote") from error
+    return found
 
 
 def install_pack(file: Path) -> Path:

@@ -16,7 +16,7 @@ CORE = ROOT / "ProMISeCore"
 TIERS = {
     0: ["__init__", "errors", "volumes", "reading", "damage", "dicom", "packs", "manifest", "backbones", "downloading"]
     + ["cache", "corpus", "exports", "phantom", "markups", "contact_sheet", "bitmap_font", "nrrd", "terminology"]
-    + ["whole_file", "pairs", "palette", "terminal"],
+    + ["whole_file", "pairs", "palette", "terminal", "failures", "cards"],
     1: ["segment_anything_parts", "checkpoint", "frame", "sam", "tiny_vit", "tiny", "apm", "ips", "presence", "scores"]
     + ["devices", "masks", "simulate", "augment", "fast_decoder", "fast_vit", "fast_tiny_vit"],
     2: ["promise", "reference", "encoder"],
