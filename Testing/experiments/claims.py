@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from os.path import relpath
 from pathlib import Path
 from typing import Any
@@ -23,21 +24,23 @@ from claims_page import draw, report
 from learners import AUTO, NONE, TRUTH, Design, Learner, right_points, solve, teach
 from learning import Budget, Recipe
 from subjects import Material, encode, subject
-from variants import SCORED, VARIANTS
+from variants import COUNT, COUNTS, SCORED, VARIANTS
 from verdicts import Results
 
 from ProMISeCore import sam
 from ProMISeCore.sam import Sam
 
 
-def grid(subjects: list[str], seeds: int) -> Iterator[tuple[str, str, str, Design, int]]:
-    """Key, subject, variant, design and seed of every cell, all of one seed before the next."""
-    for seed in range(seeds):
-        for about in subjects:
+def grid(about: str, seeds: int) -> Iterator[tuple[str, Design, int]]:
+    """Key, design and seed of every cell of a subject: what all variants share comes first, then the fewest and the
+    most points, so that a run that is cut short answers most claims."""
+    counts = sorted(COUNTS, key=lambda count: (count != COUNT, count not in (min(COUNTS), max(COUNTS))))
+    for count in counts:
+        for seed in range(seeds):
             for name, variant in VARIANTS.items():
-                for count in variant.counts:
-                    design = Design(**vars(variant.design) | {"count": count})
-                    yield f"{about}.{name}.n{count}.seed{seed}", about, name, design, seed
+                if count in variant.counts:
+                    design = replace(variant.design, count=count)
+                    yield f"{about}.{name}.n{count}.seed{seed}", design, seed
 
 
 def measure(backbone: Sam, material: Material, design: Design, seed: int, lead: int, steps: int) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def compute(arguments: argparse.Namespace) -> None:
     for name in arguments.subjects:
         about = subject(name, arguments.data, "squeeze", arguments.most, SCORED[name])
         material = encode(about, backbone, arguments.workspace / name, arguments.views, 4)
-        for key, _, _, design, seed in grid([name], arguments.seeds):
+        for key, design, seed in grid(name, arguments.seeds):
             cells.run(key, lambda d=design, s=seed, m=material: measure(backbone, m, d, s, *effort))
 
 
