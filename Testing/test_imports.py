@@ -16,14 +16,14 @@ CORE = ROOT / "ProMISeCore"
 TIERS = {
     number: names.split()
     for number, names in enumerate([
-        """__init__ errors volumes reading damage dicom packs manifest backbones downloading cache corpus exports phantom
-        markups contact_sheet bitmap_font nrrd terminology whole_file pairs palette terminal allocator lock versions
-        truth survey commands windows""",
+        """__init__ errors volumes reading damage dicom packs manifest backbones downloading cache corpus exports
+        phantom markups contact_sheet bitmap_font nrrd terminology whole_file pairs palette terminal allocator lock
+        versions truth survey commands windows failures cards""",
         """segment_anything_parts checkpoint frame sam tiny_vit tiny apm ips presence scores devices masks simulate
         augment fast_decoder fast_vit fast_tiny_vit""",
         "promise reference encoder",
-        """embedder answers segmenter dataset train training pretrain measures ratios cost_curves start snapshot teaching
-        unet""",
+        """embedder answers segmenter dataset train training pretrain measures ratios cost_curves start snapshot
+        teaching unet""",
         "__main__ segment evaluate inventory bench teach rank bench_teach",
     ])
 }  # fmt: skip
