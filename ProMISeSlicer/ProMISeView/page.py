@@ -74,8 +74,7 @@ def _button(text: str, action: str, tip: str, key: str = "", **more) -> None:
 
 
 def _section(title: str):
-    section = html.Div(raw_attrs=[f'role="group" aria-label="{title}"'], classes="promise-section",
-                       style="padding:10px 14px;border-bottom:1px solid rgba(128,128,128,.25)")  # fmt: skip
+    section = html.Div(raw_attrs=[f'role="group" aria-label="{title}"'], classes="promise-section")
     with section:
         html.H2(title)
     return section
@@ -141,7 +140,8 @@ def _correct() -> None:
     with _section("Correct"):
         with html.Div(classes="promise-row", v_if="targets.length > 1"):
             v3.VBtn("{{ name }}", v_for="name in targets", key="name", click=_do("target", "name"), size="small",
-                    variant=("target === name ? 'flat' : 'outlined'",), raw_attrs=[':aria-pressed="target === name"'],
+                    variant=("target === name ? 'flat' : 'outlined'",),
+                    color=("target === name ? 'primary' : undefined",), raw_attrs=[':aria-pressed="target === name"'],
                     prepend_icon=("target === name ? 'mdi-check' : undefined",))  # fmt: skip
         with html.Div(classes="promise-row mt-2"):
             for tool, text, tip, key in (
@@ -154,7 +154,8 @@ def _correct() -> None:
                 needs = "false" if tool in ("move", "window") else "!hasSession"
                 attributes = [f'title="{tip} (key {key})"', f'data-key="{key}"', f":aria-pressed=\"tool === '{tool}'\""]
                 v3.VBtn(text, click=_do("tool", f"'{tool}'"), size="small", id=f"tool-{tool}", disabled=(needs,),
-                        variant=(f"tool === '{tool}' ? 'flat' : 'outlined'",), raw_attrs=attributes)  # fmt: skip
+                        variant=(f"tool === '{tool}' ? 'flat' : 'outlined'",),
+                        color=(f"tool === '{tool}' ? 'primary' : undefined",), raw_attrs=attributes)  # fmt: skip
         with html.Div(classes="promise-row mt-2"):
             _button("Undo", _do("undo"), "Take back the last change of prompts", "U", disabled=("!canUndo",), id="undo")
             _button("Redo", _do("redo"), "Do it again", "Shift+U", disabled=("!canRedo",), id="redo")
@@ -164,10 +165,9 @@ def _correct() -> None:
             _button("Propagate", _do("propagate", "propagateCount", "propagateWay"),
                     "Take this slice to its neighbours", "G", disabled=("!hasSession || busy",), id="propagate")  # fmt: skip
             html.Input(type="number", min="0", max="999", v_model_number="propagateCount", id="propagate-count",
-                       title="Slices to a side; 0: until unsure", style="width:4.2em;border:1px solid;padding:1px 4px",
+                       title="Slices to a side; 0: until unsure", style="width:4.2em",
                        aria_label="Slices to a side, 0 until unsure")  # fmt: skip
-            with html.Select(v_model_number="propagateWay", style="border:1px solid;padding:1px 4px",
-                             aria_label="Direction", id="propagate-way"):  # fmt: skip
+            with html.Select(v_model_number="propagateWay", aria_label="Direction", id="propagate-way"):  # fmt: skip
                 html.Option("both sides", value="0")
                 html.Option("next", value="1")
                 html.Option("previous", value="-1")
@@ -231,10 +231,10 @@ def _view(app, name: str) -> None:
             else:
                 html.Span(style="flex:1")
             html.Button("Fit", click=_do("fit", f"'{name}'"), title="Show all of it")
-            html.Button(f"{{{{ large === '{name}' ? '◱' : '⛶' }}}}", title="Large, or back to four views",
-                        aria_label="Large, or back to four views",
-                        click=f"large = large === '{name}' ? '' : '{name}'")  # fmt: skip
-        placing = f"['promise-area', {'tool' if isSlice else 'null'} === 'positive' || tool === 'negative' ? 'placing' : '']"
+            with html.Button(click=f"large = large === '{name}' ? '' : '{name}'", title="Large, or back to four views",
+                             aria_label="Large, or back to four views"):  # fmt: skip
+                v3.VIcon((f"large === '{name}' ? 'mdi-fullscreen-exit' : 'mdi-fullscreen'",), size="18")
+        placing = "['promise-area', ['positive', 'negative', 'box'].includes(tool) ? 'placing' : '']"
         with html.Div(classes=(placing,), raw_attrs=[f'data-view="{name}"' if isSlice else ""]):
             area = rca.RemoteControlledArea(name=name, display="image", send_mouse_move=True, event_throttle_ms=12,
                                             style="position:relative;width:100%;height:100%")  # fmt: skip
