@@ -8,14 +8,15 @@ import os
 import time
 from collections.abc import Callable
 
-from ProMISeCore import packs, phantom
-from ProMISeCore.errors import InputError, PromiseError
-from ProMISeCore.terminal import say
 from ProMISeSlicerLib import catalogue, progress
 from ProMISeSlicerLib.engine import CoreEngine
 from ProMISeSlicerLib.failing import SessionError
 from trame.app import TrameApp
 from trame.decorators import controller, trigger
+
+from ProMISeCore import packs, phantom
+from ProMISeCore.errors import InputError, PromiseError
+from ProMISeCore.terminal import say
 
 from . import describing, page, samples
 from .files import Files

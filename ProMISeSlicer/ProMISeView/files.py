@@ -9,8 +9,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from aiohttp import web
-from ProMISeCore.errors import InputError
 from ProMISeSlicerLib.failing import SessionError
+
+from ProMISeCore.errors import InputError
 
 from . import loading, saving
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import slicer
+
 from ProMISeCore import volumes
 from ProMISeCore.errors import InputError
 

@@ -187,7 +187,7 @@ def _review() -> None:
 def _segments() -> None:
     with _section("Segments"):
         html.Div("None yet.", v_if="!segments.length", style="font-size:.85rem")
-        with html.Div(v_for="s in segments", key="s.id", classes="promise-segment mt-1", raw_attrs=['data-segment']):
+        with html.Div(v_for="s in segments", key="s.id", classes="promise-segment mt-1", raw_attrs=["data-segment"]):
             html.Input(type="checkbox", checked=("s.shown",), change=_do("showSegment", "s.id", "$event.target.checked"),
                        raw_attrs=[':aria-label="`Show ${s.name}`" title="Show or hide"'])  # fmt: skip
             html.Input(type="color", value=("s.colour",), change=_do("colour", "s.id", "$event.target.value"),
@@ -227,7 +227,9 @@ def _view(app, name: str) -> None:
                 html.Input(type="range", min=(f"{state}.first",), max=(f"{state}.last",), step=(f"{state}.step",),
                            value=(f"{state}.offset",), input=_do("place", f"'{name}'", "Number($event.target.value)"),
                            raw_attrs=[f':aria-label="`Slice of the ${{{state}.title}} view`"'])  # fmt: skip
-                html.Span(f"{{{{ {state}.number }}}} / {{{{ {state}.count }}}}", style="min-width:5.5em;text-align:right")
+                html.Span(
+                    f"{{{{ {state}.number }}}} / {{{{ {state}.count }}}}", style="min-width:5.5em;text-align:right"
+                )
             else:
                 html.Span(style="flex:1")
             html.Button("Fit", click=_do("fit", f"'{name}'"), title="Show all of it")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from ProMISeSlicerLib.samples import HEAD_SHA256, HEAD_URL
+
 from ProMISeCore import downloading, volumes
 from ProMISeCore.errors import InputError
-from ProMISeSlicerLib.samples import HEAD_SHA256, HEAD_URL
 
 WHAT = "MRHead, T1 MRI of a head from Slicer's testing data (4 MB)"
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import slicer
+
 from ProMISeCore import exports, markups
 from ProMISeCore.errors import InputError
 

@@ -1,6 +1,6 @@
 """`promise view` with a window into it for tests: GET /facts tells what the scene holds. Started in a process of its own.
 
-    python served.py PORT [VOLUME]
+python served.py PORT [VOLUME]
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ TARGET = "left ventricle"
 def begin(desk: Desk) -> dict:
     """The phantom, segmented, slice 6 on screen and the left ventricle chosen."""
     found = desk.open().example().segment()
-    desk.page.click(f"text={TARGET} >> nth=0")
+    desk.page.click(f"button:has-text('{TARGET}')")
     return desk.settle() if found else found
 
 
@@ -37,7 +37,8 @@ def test_drag_a_point_and_only_its_slice_follows(desk: Desk) -> None:
     desk.drag(start, end)
     after = desk.until(lambda found: differing(before, found)[TARGET], "the mask did not change")
     after = desk.settle()
-    assert differing(before, after) == {"right ventricle": [], "myocardium": [], TARGET: [before["slice"]]}
+    changed = differing(before, after)  # the other targets give way there, as the pack asks
+    assert changed[TARGET] == [before["slice"]] and set().union(*changed.values()) == {before["slice"]}
     assert (np.abs(desk.pixels() - seen).max(axis=2) > 25).sum() > 100, "the overlay has changed on screen"
     moved = next(point for point in after["points"][TARGET] if point[1])
     assert np.abs(np.subtract(desk.place(moved[2:5]), end)).max() <= 0.5, "it lies where the mouse let go"
@@ -76,7 +77,10 @@ def test_negative_point_delete_undo_redo(desk: Desk) -> None:
     after = desk.until(lambda found: differing(before, found)[TARGET], "the negative point did nothing")
     desk.page.keyboard.press("Escape")
     after = desk.settle()
-    assert differing(before, after)[TARGET] == [before["slice"]] and [p[:2] for p in after["points"][TARGET]].count([False, True]) == 1
+    assert (
+        differing(before, after)[TARGET] == [before["slice"]]
+        and [p[:2] for p in after["points"][TARGET]].count([False, True]) == 1
+    )
     desk.page.click("#delete")
     gone = desk.until(lambda found: [False, True] not in [p[:2] for p in found["points"][TARGET]], "it is still there")
     desk.page.click("#undo")
@@ -166,7 +170,7 @@ def test_save_and_go_on_in_a_fresh_process(desk: Desk, chrome, tmp_path) -> None
         after = other.until(lambda found: found["masks"], "the scene was not opened")
         assert after["masks"] == before["masks"]
         assert sorted(map(str, after["points"][TARGET])) == sorted(map(str, before["points"][TARGET]))
-        other.page.click(f"text={TARGET} >> nth=0")
+        other.page.click(f"button:has-text('{TARGET}')")
         point = pointOn(other.settle())
         x, y = other.place(point[2:5])
         other.drag((x, y), (x + 25, y + 5))
@@ -212,3 +216,47 @@ def test_what_cannot_be_opened_is_explained(desk: Desk, tmp_path) -> None:
     desk.page.set_input_files("#promise-file", str(tmp_path / "large.nrrd"))
     desk.page.wait_for_function("document.querySelector('#message').innerText.includes('more than 50 MB')")
     assert desk.page.is_visible("#empty")
+
+
+class Monkey:
+    """Random clicks, drags and keys; always the same for a seed."""
+
+    KEYS = ("p", "n", "b", "m", "x", "d", "u", "Shift+U", "l", "Shift+L", "g", "w", "Escape", "Delete", "ArrowUp", "?")
+
+    def __init__(self, desk: Desk, seed: int) -> None:
+        self.desk, self.random = desk, np.random.default_rng(seed)
+
+    def act(self) -> None:
+        page, area = self.desk.page, self.desk.page.locator("[data-view='Red']").bounding_box()
+        x, y = (area[at] + self.random.uniform(0.3, 0.7) * area[size] for at, size in (("x", "width"), ("y", "height")))
+        choice = self.random.random()
+        if choice < 0.45:
+            page.keyboard.press(str(self.random.choice(self.KEYS)))
+            if page.locator("[role=dialog]").count():
+                page.keyboard.press("Escape")
+        elif choice < 0.7:
+            page.mouse.click(x, y)
+        elif choice < 0.9:
+            self.desk.drag((x, y), (x + self.random.uniform(-40, 40), y + self.random.uniform(-40, 40)), steps=3)
+        else:
+            page.mouse.move(x, y)
+            page.mouse.wheel(0, float(self.random.choice([-100, 100])))
+        page.wait_for_timeout(25)
+
+
+def test_200_random_actions_leave_nothing_behind_and_undo_leads_back(desk: Desk) -> None:
+    before = begin(desk)
+    monkey = Monkey(desk, 11)
+    for _ in range(200):
+        monkey.act()
+    desk.page.keyboard.press("Escape")
+    desk.page.click("#tool-move")
+    last = desk.settle()
+    assert (last["nodes"], last["observers"]) == (before["nodes"], before["observers"])
+    assert differing(before, last)[TARGET], "it did something"
+    for _ in range(150):
+        if not desk.settle()["undo"]:
+            break
+        desk.page.keyboard.press("u")
+        desk.page.wait_for_timeout(40)
+    assert desk.settle()["masks"] == before["masks"]
