@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class App(TrameApp):
-    """folder: a private one for files on their way; volume: to begin with, or None; makeEngine: None for ProMISeCore."""
+    """folder: a private one for files on their way; volume: to begin with; makeEngine: None for ProMISeCore."""
 
     def __init__(self, folder: str, arguments, volume=None, token: str = "", makeEngine: Callable | None = None):
         os.environ.setdefault("TRAME_ARGS", "--server")  # else trame reads our own command line
