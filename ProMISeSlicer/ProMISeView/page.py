@@ -97,7 +97,7 @@ def _study() -> None:
         html.Div("No volume is open.", v_if="!volume", style="font-size:.85rem")
         with html.Div(classes="promise-row mt-2"):
             v3.VBtn("Open a file…", size="small", variant="tonal", id="open", raw_attrs=['data-open="1"',
-                    'title="Volume, DICOM in a zip, picture; scene, segmentation or prompts saved before"'])  # fmt: skip
+                    'title="Volume, DICOM in a zip, picture; what was saved before"'])  # fmt: skip
             _button("Example", _do("phantom"), "Open the generated heart phantom", id="example")
         v3.VProgressLinear(v_if="uploading >= 0", model_value=("uploading",), height=6, classes="mt-2")
 
@@ -163,7 +163,8 @@ def _correct() -> None:
                     disabled=("!hasSession",), id="delete")  # fmt: skip
         with html.Div(classes="promise-row mt-2"):
             _button("Propagate", _do("propagate", "propagateCount", "propagateWay"),
-                    "Take this slice to its neighbours", "G", disabled=("!hasSession || busy",), id="propagate")  # fmt: skip
+                    "Take this slice to its neighbours", "G", id="propagate",
+                    disabled=("!hasSession || busy",))  # fmt: skip
             html.Input(type="number", min="0", max="999", v_model_number="propagateCount", id="propagate-count",
                        title="Slices to a side; 0: until unsure", style="width:4.2em",
                        aria_label="Slices to a side, 0 until unsure")  # fmt: skip
@@ -188,8 +189,8 @@ def _segments() -> None:
     with _section("Segments"):
         html.Div("None yet.", v_if="!segments.length", style="font-size:.85rem")
         with html.Div(v_for="s in segments", key="s.id", classes="promise-segment mt-1", raw_attrs=["data-segment"]):
-            html.Input(type="checkbox", checked=("s.shown",), change=_do("showSegment", "s.id", "$event.target.checked"),
-                       raw_attrs=[':aria-label="`Show ${s.name}`" title="Show or hide"'])  # fmt: skip
+            html.Input(type="checkbox", checked=("s.shown",),
+                       change=_do("showSegment", "s.id", "$event.target.checked"), raw_attrs=[':aria-label="`Show ${s.name}`" title="Show or hide"'])  # fmt: skip
             html.Input(type="color", value=("s.colour",), change=_do("colour", "s.id", "$event.target.value"),
                        style="width:24px;height:20px", raw_attrs=[':aria-label="`Colour of ${s.name}`"'])  # fmt: skip
             html.Span("{{ s.name }}")
@@ -248,7 +249,7 @@ def _view(app, name: str) -> None:
 def _strip() -> None:
     with html.Div(classes="promise-strip", v_if="strip.length", id="strip"):
         html.Div(
-            "Slices of {{ target }}: height = confidence, striped = low · U yours · P propagated · L locked · · not done",
+            "{{ target }}: height = confidence, striped = low · U yours · P propagated · L locked · · not done",
             style="font-size:.75rem",
         )
         with (
@@ -280,7 +281,7 @@ def _empty() -> None:
                     raw_attrs=['title="A generated heart; needs no download"'])  # fmt: skip
             v3.VBtn("Real MRI (downloads 4 MB)", click=_do("sample"), variant="text",
                     raw_attrs=['title="MRHead from Slicer\'s testing data, from github.com"'])  # fmt: skip
-        html.P("Then: Segment. Scroll through the slices, drag a point that lies wrong or add one, and the slice follows.",
+        html.P("Then: Segment. Scroll, drag a point that lies wrong or add one, and the slice follows.",
                classes="my-4")  # fmt: skip
         html.P("{{ message.kind === 'error' ? '⚠ ' + message.text : '' }}", raw_attrs=['role="alert"'])
 

@@ -169,8 +169,8 @@ class Desk:
 
 def differing(before: dict, after: dict) -> dict[str, list[int]]:
     """Target → slices whose masks differ."""
-    return {name: [n for n, (a, b) in enumerate(zip(before["masks"][name], after["masks"][name], strict=True)) if a != b]
-            for name in before["masks"]}  # fmt: skip
+    pairs = {name: zip(masks, after["masks"][name], strict=True) for name, masks in before["masks"].items()}
+    return {name: [n for n, (was, now) in enumerate(pair) if was != now] for name, pair in pairs.items()}
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`promise view` with a window into it for tests: GET /facts tells what the scene holds. Started in a process of its own.
+"""`promise view` with a window into it for tests, in a process of its own: GET /facts tells what the scene holds.
 
 python served.py PORT [VOLUME]
 """

@@ -209,8 +209,8 @@ def test_what_cannot_be_opened_is_explained(desk: Desk, tmp_path) -> None:
     ):
         (tmp_path / name).write_bytes(content)
         desk.page.set_input_files("#promise-file", str(tmp_path / name))
-        desk.page.wait_for_function("(words) => document.querySelector('#message').innerText.includes(words)", arg=words,
-                                    timeout=15_000)  # fmt: skip
+        said = "(words) => document.querySelector('#message').innerText.includes(words)"
+        desk.page.wait_for_function(said, arg=words, timeout=15_000)
         assert str(tmp_path) not in desk.message
     (tmp_path / "large.nrrd").write_bytes(bytes(51_000_000))
     desk.page.set_input_files("#promise-file", str(tmp_path / "large.nrrd"))
