@@ -190,7 +190,8 @@ def _segments() -> None:
         html.Div("None yet.", v_if="!segments.length", style="font-size:.85rem")
         with html.Div(v_for="s in segments", key="s.id", classes="promise-segment mt-1", raw_attrs=["data-segment"]):
             html.Input(type="checkbox", checked=("s.shown",),
-                       change=_do("showSegment", "s.id", "$event.target.checked"), raw_attrs=[':aria-label="`Show ${s.name}`" title="Show or hide"'])  # fmt: skip
+                       change=_do("showSegment", "s.id", "$event.target.checked"),
+                       raw_attrs=[':aria-label="`Show ${s.name}`" title="Show or hide"'])  # fmt: skip
             html.Input(type="color", value=("s.colour",), change=_do("colour", "s.id", "$event.target.value"),
                        style="width:24px;height:20px", raw_attrs=[':aria-label="`Colour of ${s.name}`"'])  # fmt: skip
             html.Span("{{ s.name }}")
