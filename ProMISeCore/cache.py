@@ -1,4 +1,6 @@
-"""Embeddings and answers on disk, content-addressed: one file of each per slice, written whole or not at all, evicted when unused longest.
+"""Embeddings and answers on disk, content-addressed: a file of each per slice, written whole or not at all.
+
+What was unused longest goes first when the cap is reached.
 
 A file is: magic (8 bytes), SHA-256 of all that follows (32), length of the header (4, little-endian), the header
 (JSON: `[[name, shape], …]`), then the arrays' float16 bytes (little-endian, C order). Nothing is ever unpickled.
