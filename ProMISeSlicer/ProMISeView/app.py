@@ -237,8 +237,7 @@ class App(TrameApp):
         describing.opacity(self.study.needed(), segmentId, float(value))
 
     def _show3D(self, shown: bool) -> None:
-        describing.show3D(self.study.needed(), shown)
-        self.study.volume.fit()
+        self.study.show3D(shown)
 
     ACTIONS = {
         "phantom": _tryPhantom,

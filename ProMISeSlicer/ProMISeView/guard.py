@@ -54,6 +54,7 @@ class Guard:
         app.middlewares.append(self._middleware())
         app.router.add_get("/alive", self._alive)
         app.router.add_post("/takeover", self._takeOver)
+        app.on_shutdown.append(self._letGo)
 
     def _middleware(self):
         @web.middleware
@@ -145,11 +146,15 @@ class Guard:
         """The browser that asks gets the page; the one that had it is told."""
         self._page, self._owner = "", self._browser(request)
         self._reserved = time.monotonic() + _RESERVED_SECONDS
-        for other in list(self._open.values()):
-            if other.transport is not None:
-                other.transport.close()
-        self._open.clear()
+        await self._letGo()
         raise web.HTTPSeeOther("/index.html")
+
+    async def _letGo(self, app: web.Application | None = None) -> None:
+        """Close what lasts as long as a page; the server would wait for it at its end."""
+        for request in list(self._open.values()):
+            if request.transport is not None:
+                request.transport.close()
+        self._open.clear()
 
 
 def _page(name: str, status: int, text: str = "") -> web.Response:

@@ -247,6 +247,20 @@ class Study:
         """The slice on screen to `count` neighbours (0: until unsure) per direction: 1, −1, or 0 for both."""
         self.needed().propagate(self.target, self.sliceOnScreen(), count or None, direction)
 
+    def show3D(self, shown: bool) -> None:
+        """Surfaces in place of the slices, on demand: a changed slice drops them, they are slow to keep up to date."""
+        node = self.needed().segmentationNode
+        for window in self.slices.values():
+            window.node.SetSliceVisible(not shown)
+        if shown:
+            node.CreateClosedSurfaceRepresentation()
+            bounds = [0.0] * 6
+            node.GetRASBounds(bounds)
+            self.volume.fit(bounds if bounds[0] <= bounds[1] else None)
+        else:
+            node.RemoveClosedSurfaceRepresentation()
+            self.volume.fit()
+
     def lock(self) -> None:
         self.needed().lock(self.sliceOnScreen(), self.target)
         self.onNews()
