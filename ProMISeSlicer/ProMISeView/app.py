@@ -41,7 +41,6 @@ class App(TrameApp):
         self.guard = Guard(token, ("127.0.0.1", "localhost", "::1") if isLoopback(arguments.host) else ())
         self.files = Files(folder, int(arguments.max_upload * 1e6), self)
         self._news, self._listsAt, self._wasBusy = asyncio.Event(), 0.0, False
-        self._pumping: asyncio.Task | None = None
         self.state.update(describing.BEGINNING)
         self.state.trame__title = "ProMISe"
         self.state.packs = [describing.pack(name, pack) for name, pack in self.study.packs.items()]
@@ -75,6 +74,7 @@ class App(TrameApp):
 
     @controller.add("on_server_ready")
     def _ready(self, **_) -> None:
+        asyncio.get_running_loop().set_exception_handler(_unlessGone)
         self._tasks = [asyncio.ensure_future(stream.run()) for stream in self.streams.values()]
         self._tasks.append(asyncio.ensure_future(self._attend()))
 
@@ -265,3 +265,9 @@ class App(TrameApp):
         "opacity": _opacity,
         "show3D": _show3D,
     }
+
+
+def _unlessGone(loop: asyncio.AbstractEventLoop, context: dict) -> None:
+    """A page that is closed while something is sent to it is no fault; anything else is logged as usual."""
+    if not isinstance(context.get("exception"), ConnectionError):
+        loop.default_exception_handler(context)
