@@ -105,7 +105,7 @@ class App(TrameApp):
     def _showProgress(self, session) -> None:
         self._news.clear()
         done, total, left = session.progress
-        isPass = done < total
+        isPass = self.study.isInPass
         self.state.busy = isPass
         if isPass:
             self.state.progress = {"done": done, "total": total}
@@ -124,7 +124,7 @@ class App(TrameApp):
             elif session.hint:
                 self.say(progress.sentence(session.hint))
             session.hint = ""
-        self.state.busy, self._wasBusy = False, False
+        self.study.isInPass = self.state.busy = self._wasBusy = False
         self.showAll()
 
     # What the page shows
@@ -212,16 +212,6 @@ class App(TrameApp):
             self.say(f"{samples.WHAT} is open.")
         self._news.set()
 
-    def _cancel(self) -> None:
-        if self.study.session is not None:
-            self.study.session.cancel()
-
-    def _undo(self) -> None:
-        self.study.needed().undo()
-
-    def _redo(self) -> None:
-        self.study.needed().redo()
-
     def _deletePointed(self, name: str) -> None:
         """The control point under the mouse, as the Delete key does in Slicer."""
         if name in self.study.slices:
@@ -245,11 +235,11 @@ class App(TrameApp):
         "close": lambda self: self.study.clear(),
         "pack": lambda self, name: self.study.choose(str(name)),
         "segment": lambda self: self.study.segment(),
-        "cancel": _cancel,
+        "cancel": lambda self: self.study.cancel(),
         "target": lambda self, name: self.study.aim(str(name)),
         "tool": lambda self, name: self.study.use(str(name)),
-        "undo": _undo,
-        "redo": _redo,
+        "undo": lambda self: self.study.undo(),
+        "redo": lambda self: self.study.redo(),
         "deleteLast": lambda self: self.study.deleteLast(),
         "deletePointed": _deletePointed,
         "lock": lambda self: self.study.lock(),
