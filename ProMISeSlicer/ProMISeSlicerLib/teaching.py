@@ -81,7 +81,7 @@ class TeachSection:
         return Lesson(
             name=self.name,
             targets=self.chosenTargets(),
-            backbone=_backbonePlace(self.ui.teachBackboneComboBox.currentText),
+            backbone=folders.backbonePlace(self.ui.teachBackboneComboBox.currentText),
             minutes=float(self.ui.teachMinutesSpinBox.value),
             heldOut=held.currentText if held.currentIndex > _PROPOSED else "",
             base=self.base,
@@ -349,9 +349,3 @@ def _fill(combo, texts: list[str]) -> None:
 def _isInstalled(name: str) -> bool:
     path = folders.backboneFile(name)
     return path is not None and path.is_file()
-
-
-def _backbonePlace(name: str) -> str:
-    """The core knows its own folder by name; a file of a folder that the user has chosen is named whole."""
-    known = environment.core("backbones").location(environment.core("backbones").TABLE[name])
-    return name if known == folders.backboneFile(name) else str(folders.backboneFile(name))
