@@ -307,7 +307,7 @@ class TeachSection:
     def _tell(self, tuition: Tuition) -> None:
         course, lesson_ = tuition.course, tuition.lesson
         if course.report is not None:
-            self.table.tell(findings.ofCases(lesson_, course.report, tuition.leftOut))
+            self.table.tell(findings.ofCases(lesson_, course, tuition.leftOut))
             self._targets = {_target(each): each.get("cases", 0) for each in course.report.get("targets", ())}
             self.fillTargets()
         if tuition.problem:

@@ -107,6 +107,8 @@ def test_teach_makes_a_pack_that_can_be_used_at_once(school, home) -> None:
     assert panel.widget.choice.chosen().path == home / "packs" / "Große Läsion.safetensors"
     assert "0.100" in panel.ui.teachResultLabel.text and "0.900" in panel.ui.teachResultLabel.text
     assert "Müller, Jörg" in panel.ui.teachResultLabel.text and "looks wrong" in panel.ui.teachResultLabel.text
+    found = [panel.ui.teachCaseTable.item(row, 3).text() for row in range(2)]
+    assert sorted(found) == ["3 slices", "3 slices, ⚠ looks wrong"]
     assert len(panel.widget.teach.tuition.course.looks) == 4
     assert panel.ui.teachCurveLabel.visible is False or not panel.ui.teachCurveLabel.pixmap.isNull()
     assert [version.number for version in panel.widget.keeping._versions] == [1]
