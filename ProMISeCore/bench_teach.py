@@ -139,7 +139,7 @@ def _teach(cell: _Cell, chosen: list[Pair]):
     from ProMISeCore.commands import Commands
     from ProMISeCore.segmenter import Segmenter
     from ProMISeCore.survey import Survey, Wish
-    from ProMISeCore.teaching import Plea, Teaching
+    from ProMISeCore.teaching import Order, Teaching
     from ProMISeCore.training import Settings
 
     kind, told = SETS[cell.data], {}
@@ -152,9 +152,9 @@ def _teach(cell: _Cell, chosen: list[Pair]):
         home, os.environ["PROMISE_HOME"] = os.environ.get("PROMISE_HOME"), folder
         try:
             settings = Settings(minutes=cell.minutes, batch=12, patience=None, seed=cell.seed)
-            plea = Plea(Path(folder) / "work", settings, "cpu", None, starts, clock=_two_cores)
+            order = Order(Path(folder) / "work", settings, "cpu", None, starts, clock=_two_cores)
             survey = Survey([str(pair.image) for pair in chosen], labels, wish)
-            Teaching(survey, plea, lambda event, **values: told.update({event: values}), Commands(None)).run()
+            Teaching(survey, order, lambda event, **values: told.update({event: values}), Commands(None)).run()
             model = ProMISeCore.load(told["done"]["pack"])
         finally:
             os.environ.pop("PROMISE_HOME")

@@ -11,7 +11,7 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from ProMISeCore.dataset import LabelledStack, Views
-from ProMISeCore.promise import Promise
+from ProMISeCore.promise import Encoded, Promise
 from ProMISeCore.whole_file import replacing
 
 _WHITE = (245, 245, 245)
@@ -44,8 +44,6 @@ class Snapshot:
     @torch.inference_mode()
     def _found(self, model: Promise) -> list[np.ndarray]:
         """Logits (S, S) of every target; where it is said to be absent, none is positive."""
-        from ProMISeCore.promise import Encoded
-
         device = next(model.sam.parameters()).device
         embedding, features, _ = self.views.take([self.row])
         encoded = Encoded(embedding.to(device), [feature.to(device) for feature in features])
