@@ -9,6 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from . import environment, findings, folders, installing, lesson, lessonNode, preferences
+from .cases import shownNames
 from .courseView import CourseView
 from .gathering import CaseTable
 from .lesson import Lesson
@@ -19,7 +20,7 @@ _NEW, _PROPOSED = 0, 0  # first entries of the combo boxes
 
 class TeachSection:
     """host: the module's widget, of which `choice`, `keeping`, `session`, `parameterNode`, `resourcePath`, `say` and
-    `reporting` are used. command: of the child process, see Child; tests put another one here.
+    `reporting` are used. command: of the child process, see Child; tests put another one here. Nothing is polled.
     """
 
     command = None
@@ -142,12 +143,7 @@ class TeachSection:
             item.setToolTip(_("in {count} cases").format(count=count))
             names.addItem(item)
         names.blockSignals(False)
-        _fill(self.ui.teachHeldOutComboBox, [_("as proposed"), *self._names()])
-
-    def _names(self) -> list[str]:
-        from .cases import shownNames
-
-        return shownNames(self.table.used)
+        _fill(self.ui.teachHeldOutComboBox, [_("as proposed"), *shownNames(self.table.used)])
 
     def updateButtons(self) -> None:
         ui, reason, running = self.ui, self.whyNot(), self.isRunning
