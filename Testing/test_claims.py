@@ -12,9 +12,10 @@ import SimpleITK as sitk
 import torch
 from cells import Cells
 from claims_page import report
+from evaluation import Truth
 from learners import AUTO, NONE, TRUTH, Design, Learner, right_points, solve, teach, truth_points
 from learning import Budget, Recipe
-from subjects import Subject, Truth, encode, patient, subject
+from subjects import Subject, encode, patient, subject
 from variants import COUNTS, VARIANTS
 from verdicts import HOLDS, OPEN, REVERSED, Claim, judge
 
