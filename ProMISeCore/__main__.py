@@ -19,6 +19,8 @@ COMMANDS = {
     "demo": ("segment", "add_demo_arguments", "run_demo", "segment a generated phantom, no data needed"),
     "packs": ("inventory", "add_packs_arguments", "run_packs", "list packs; install and remove them"),
     "backbones": ("inventory", "add_backbones_arguments", "run_backbones", "list backbones; download and remove them"),
+    "teach": ("teach", "add_arguments", "run", "teach a pack from a few segmented cases, in minutes"),
+    "rank": ("rank", "add_arguments", "run", "sort unsegmented cases, the least sure first"),
     "train": ("train", "add_arguments", "run", "train a pack on your own images and labels"),
     "evaluate": ("evaluate", "add_arguments", "run", "score a pack on labelled images"),
     "import": ("inventory", "add_import_arguments", "run_import", "turn the authors' checkpoint into a pack"),
