@@ -155,7 +155,11 @@ def test_a_verdict_follows_the_rule(points, least, answer):
 
 def _cells(scores):
     """Results of all variants; `scores`: variant → Dice of every seed."""
-    cell = {"parameters": 10, "points_right": [0.9, None]}
+
+    def cell(dice: float) -> dict:
+        plain = {"parameters": 10, "points_right": [0.9, None], "corrected": [dice]}
+        return plain | {"dice": [dice], "with_truth": plain | {"dice": [dice - 0.1]}}
+
     return {
         name: {n: {f"seed{seed}": cell(dice) for seed, dice in enumerate(of)} for n in VARIANTS[name].counts}
         for name, of in scores.items()
