@@ -194,7 +194,7 @@ def run_import(arguments: argparse.Namespace) -> None:
 
 def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `promise cache`."""
-    parser.add_argument("--clear", action="store_true", help="remove every cached embedding")
+    parser.add_argument("--clear", action="store_true", help="remove every cached embedding and answer")
 
 
 def run_cache(arguments: argparse.Namespace) -> None:
@@ -202,6 +202,6 @@ def run_cache(arguments: argparse.Namespace) -> None:
     cache = Cache()
     size, count = cache.size()
     if arguments.clear:
-        print(f"removed {cache.clear()} slices, {amount(size)}, from {cache.folder}")
+        print(f"removed {cache.clear()} files, {amount(size)}, from {cache.folder}")
     else:
-        print(f"{cache.folder}: {count} slices, {amount(size)} of at most {amount(cache.cap_bytes)}")
+        print(f"{cache.folder}: {count} files, {amount(size)} of at most {amount(cache.cap_bytes)}")
