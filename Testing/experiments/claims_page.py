@@ -33,8 +33,8 @@ def report(shared: Mapping[str, Any], found: Mapping[str, Results], plot: str | 
         f"Rule: a difference is taken seed by seed. A claim holds where it is positive in every seed and at least "
         f"{LEAST} points on average ({FAR:g} for *far above*), is *the reverse* where it is negative in every seed and "
         f"at most −{LEAST}, and is *open* otherwise. Numbers: mean ± standard deviation in points of Dice.",
-        "Two claims are not differences of Dice. *Prompts stay interpretable*: *points right* are the shares of positive "
-        "points inside the target and of negative ones outside. *Nothing of SAM is touched*: "
+        "Two claims are not differences of Dice. *Prompts stay interpretable*: *points right* are the shares of "
+        "positive points inside the target and of negative ones outside. *Nothing of SAM is touched*: "
         "`Testing/test_claims.py` and `Testing/test_training.py` check that not one bit of the backbone changes.",
     ]
     return "\n\n".join([*text, *([f"![Dice and number of points]({plot})"] if plot else [])])
