@@ -10,11 +10,13 @@ import pytest
 import sections
 import SimpleITK as sitk
 import torch
+import verdicts
 from cells import Cells
 from claims_page import report
+from evaluation import Truth
 from learners import AUTO, NONE, TRUTH, Design, Learner, right_points, solve, teach, truth_points
 from learning import Budget, Recipe
-from subjects import Subject, Truth, encode, patient, subject
+from subjects import Subject, encode, patient, subject
 from variants import COUNTS, VARIANTS
 from verdicts import HOLDS, OPEN, REVERSED, Claim, judge
 
@@ -148,20 +150,18 @@ def test_a_rerun_computes_only_what_is_missing_and_other_settings_are_refused(tm
     ],
 )
 def test_a_verdict_follows_the_rule(points, least, answer):
-    assert judge(Claim("x", lambda results: np.array(points), least), {}).answer == answer
+    assert judge(Claim("x", lambda results: dict(enumerate(points)), least), {}).answer == answer
 
 
 def _cells(scores):
     """Results of all variants; `scores`: variant → Dice of every seed."""
-    cell = {"parameters": 10, "points_right": [0.9, None]}
+
+    def cell(dice: float) -> dict:
+        plain = {"parameters": 10, "points_right": [0.9, None], "corrected": [dice]}
+        return plain | {"dice": [dice], "with_truth": plain | {"dice": [dice - 0.1]}}
+
     return {
-        name: {
-            n: [
-                cell | {"dice": [d], "corrected": [d], "with_truth": cell | {"dice": [d - 0.1], "corrected": [d]}}
-                for d in of
-            ]
-            for n in VARIANTS[name].counts
-        }
+        name: {n: {f"seed{seed}": cell(dice) for seed, dice in enumerate(of)} for n in VARIANTS[name].counts}
         for name, of in scores.items()
     }
 
@@ -175,7 +175,14 @@ def test_the_page_tells_which_claims_hold_and_what_is_not_measured():
     assert (
         "| APM + IPS better with its own points than evaluated with ground-truth points | holds: +10.0 ± 0.0 |" in text
     )
-    assert "| APM + IPS | 8 | 0.00 M | 80.0 ± 1.0 | 80.0 ± 1.0 | 90 % / – |" in text
+    assert "| APM + IPS | 8 | 10 | 80.0 ± 1.0 | 80.0 ± 1.0 | 90 % / – |" in text
+
+
+def test_a_seed_that_only_one_of_two_variants_has_does_not_count():
+    results = _cells({name: [0.5, 0.5, 0.5] for name in VARIANTS} | {"apm-ips": [0.9, 0.6, 0.6, 0.6]})
+    del results["apm"][8]["seed0"]
+    verdict = judge(verdicts.claims(8, COUNTS)[0], results)
+    assert (verdict.seeds, round(verdict.mean, 6)) == (2, 10)  # of seeds 1 and 2
 
 
 def test_a_section_is_replaced_and_the_rest_stays(tmp_path):

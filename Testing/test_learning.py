@@ -49,7 +49,7 @@ def test_the_best_look_is_what_stays_and_what_is_frozen_is_untouched():
         return [0.1, 0.7, 0.3][len(seen) - 1]
 
     fitted = fit(line, line.loss, look, Recipe(Budget(steps=30), rate=0.1, looks=3))
-    assert fitted.best == 0.7 and float(line.weight) == seen[1] != seen[2]
+    assert fitted.best == 0.7 and line.weight.item() == seen[1] != seen[2]
     assert float(line.frozen) == 1 and not line.training
 
 

@@ -24,9 +24,10 @@ import sections
 import torch
 from cells import Cells
 from default_packs import RECIPES
+from evaluation import Truth
 from learners import AUTO, NONE, Design, Learner, solve, teach
 from learning import Budget, Fitted, Recipe
-from subjects import Subject, Truth, encode, every_slice, subject
+from subjects import Subject, encode, every_slice, subject
 from unet import Frames, predict, train
 
 from ProMISeCore import sam
@@ -91,7 +92,7 @@ def _unet(about: Subject, way: str, backbone: Sam, recipe: Recipe, arguments: ar
         for cases in (about.learn, about.held)
     ]
     net, fitted = train(*parts, about.augment, recipe)
-    logits = predict(net, Frames.of(every_slice(about.val, about.task, side), side))
+    logits = predict(net, Frames.of(every_slice(about.val, about.task), side))
     return logits, Truth.of(about.val, about.task, side), fitted, sum(p.numel() for p in net.parameters())
 
 

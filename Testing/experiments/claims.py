@@ -21,7 +21,7 @@ import sections
 import torch
 from cells import Cells
 from claims_page import draw, report
-from learners import AUTO, NONE, TRUTH, Design, Learner, right_points, solve, teach
+from learners import AUTO, TRUTH, Design, Learner, right_points, solve, teach
 from learning import Budget, Recipe
 from subjects import Material, encode, subject
 from variants import COUNT, COUNTS, SCORED, VARIANTS
@@ -59,13 +59,13 @@ def measure(backbone: Sam, material: Material, design: Design, seed: int, lead: 
 
 def score(learner: Learner, material: Material, design: Design, points: str, seed: int) -> dict[str, Any]:
     """Dice of every case, the same after one corrective click, and shares of points on the right side."""
-    solved = solve(learner, material.val, points, seed, correct=points != NONE)
-    result = {"dice": _rounded(material.truth.dice(solved.logits)[:, 0])}
-    if solved.points is not None:
-        result["corrected"] = _rounded(material.truth.dice(solved.corrected[:, None])[:, 0])
-        shares = right_points(solved.points[:, 0], design.labels, material.val.masks[:, 0])
-        result["points_right"] = [None if np.isnan(share) else round(share, 4) for share in shares]
-    return result
+    solved = solve(learner, material.val, points, seed, correct=True)
+    shares = right_points(solved.points[:, 0], design.labels, material.val.masks[:, 0])
+    return {
+        "dice": _rounded(material.truth.dice(solved.logits)[:, 0]),
+        "corrected": _rounded(material.truth.dice(solved.corrected[:, None])[:, 0]),
+        "points_right": [None if np.isnan(share) else round(share, 4) for share in shares],
+    }
 
 
 def _rounded(values: np.ndarray) -> list[float]:
@@ -93,10 +93,10 @@ def settings(arguments: argparse.Namespace, backbone: Sam) -> dict[str, Any]:
 def collect(workspace: Path) -> tuple[dict[str, Any], dict[str, Results]]:
     """Settings, and every subject's results of all seeds. Raises InputError for none."""
     shared, cells = Cells.all(workspace / "cells")
-    found: dict[str, dict[str, dict[int, list[dict[str, Any]]]]] = {}
+    found: dict[str, dict[str, dict[int, dict[str, dict[str, Any]]]]] = {}
     for key, result in cells.items():
-        about, variant, count, _ = key.split(".")
-        found.setdefault(about, {}).setdefault(variant, {}).setdefault(int(count[1:]), []).append(result)
+        about, variant, count, seed = key.split(".")
+        found.setdefault(about, {}).setdefault(variant, {}).setdefault(int(count[1:]), {})[seed] = result
     return shared, found
 
 

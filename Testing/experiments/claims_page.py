@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plots
 import sections
-from learners import AUTO, NONE
+from learners import AUTO
 from variants import COUNT, COUNTS, SCORED, VARIANTS
 from verdicts import FAR, LEAST, Results, claims, judge, points_of
 
@@ -33,15 +33,20 @@ def report(shared: Mapping[str, Any], found: Mapping[str, Results], plot: str | 
         f"Rule: a difference is taken seed by seed. A claim holds where it is positive in every seed and at least "
         f"{LEAST} points on average ({FAR:g} for *far above*), is *the reverse* where it is negative in every seed and "
         f"at most −{LEAST}, and is *open* otherwise. Numbers: mean ± standard deviation in points of Dice.",
+        "Two claims are not differences of Dice. *Prompts stay interpretable*: *points right* are the shares of "
+        "positive points inside the target and of negative ones outside. *Nothing of SAM is touched*: "
+        "`Testing/test_claims.py` and `Testing/test_training.py` check that not one bit of the backbone changes.",
     ]
     return "\n\n".join([*text, *([f"![Dice and number of points]({plot})"] if plot else [])])
 
 
 def _names(found: Mapping[str, Results]) -> str:
-    sizes = {
-        about: len(next(iter(next(iter(results.values())).values()))[0]["dice"]) for about, results in found.items()
-    }
+    sizes = {about: len(next(_cells(results))["dice"]) for about, results in found.items()}
     return ", ".join(f"{SCORED[about]} `val` ({size} pictures)" for about, size in sizes.items())
+
+
+def _cells(results: Results) -> Iterator[Mapping[str, Any]]:
+    return (cell for counts in results.values() for seeds in counts.values() for cell in seeds.values())
 
 
 def _rows(found: Mapping[str, Results]) -> list[list[str]]:
@@ -51,23 +56,22 @@ def _rows(found: Mapping[str, Results]) -> list[list[str]]:
     rows = [[*head, *(f"{about}{what}" for about in found for what in ("", ": + 1 click", ": points right"))]]
     for name, variant in VARIANTS.items():
         for count in variant.counts:
-            cells = [results.get(name, {}).get(count) for results in found.values()]
-            if not any(cells):
+            seeds = [list(results.get(name, {}).get(count, {}).values()) for results in found.values()]
+            if not any(seeds):
                 continue
-            trained = next(cell for cell in cells if cell)[0]["parameters"]
-            points = "–" if variant.design.points == NONE else str(count)
-            rows.append([variant.title, points, f"{trained / 1e6:.2f} M", *_scores(cells, None)])
+            trained = next(cells for cells in seeds if cells)[0]["parameters"]
+            rows.append([variant.title, str(count), f"{trained:,}", *_scores(seeds, None)])
             if variant.design.points == AUTO and count == COUNT:
-                rows.append(["⤷ evaluated with ground-truth points", points, "", *_scores(cells, "with_truth")])
+                rows.append(["⤷ evaluated with ground-truth points", str(count), "", *_scores(seeds, "with_truth")])
     return rows
 
 
-def _scores(cells: Sequence[Sequence[Mapping[str, Any]] | None], part: str | None) -> list[str]:
+def _scores(seeds: Sequence[Sequence[Mapping[str, Any]]], part: str | None) -> list[str]:
     found = []
-    for seeds in cells:
-        chosen = [cell if part is None else cell[part] for cell in seeds or ()]
-        found += [_spread([100 * np.mean(c[key]) for c in chosen if key in c]) for key in ("dice", "corrected")]
-        found.append(_right([c["points_right"] for c in chosen if "points_right" in c]))
+    for cells in seeds:
+        chosen = [cell if part is None else cell[part] for cell in cells]
+        found += [_spread([100 * np.mean(cell[key]) for cell in chosen]) for key in ("dice", "corrected")]
+        found.append(_right([cell["points_right"] for cell in chosen]))
     return found
 
 
@@ -101,7 +105,7 @@ def draw(path: Path, found: Mapping[str, Results]) -> None:
     shown = ("sam-truth", "apm", "apm-ips")
     panels = {
         about: {
-            VARIANTS[name].title: {n: points_of(results, name, n) for n in results[name]}
+            VARIANTS[name].title: {n: list(points_of(results, name, n).values()) for n in results[name]}
             for name in shown if name in results
         }
         for about, results in found.items()

@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from default_packs import RECIPES, places
+from evaluation import Truth, masks_of
 
-from ProMISeCore import masks, pairs, scores
+from ProMISeCore import pairs
 from ProMISeCore.apm import feature_blocks
 from ProMISeCore.augment import Augment
-from ProMISeCore.dataset import Encoder, LabelledStack, Plan, Task, Views, plan
+from ProMISeCore.dataset import Encoder, Plan, Task, Views, plan
 from ProMISeCore.errors import InputError
-from ProMISeCore.frame import Frame
 from ProMISeCore.pairs import Pair
 from ProMISeCore.sam import Sam
 from ProMISeCore.whole_file import replacing
@@ -84,12 +83,10 @@ def _augment(recipe: dict) -> Augment:
     return Augment(mirror=0.0) if "--upright" in recipe["options"] else Augment(upset=0.5)
 
 
-def every_slice(cases: Sequence[Pair], task: Task, side: int) -> Plan:
+def every_slice(cases: Sequence[Pair], task: Task) -> Plan:
     """All slices of the cases as they are, empty ones too."""
-    rows = [
-        (number, n, 0) for number, pair in enumerate(cases) for n in range(len(LabelledStack(pair, task, side).label))
-    ]
-    return Plan(cases, task, rows, 0)
+    counts = [len(masks_of(pair, task)[1]) for pair in cases]
+    return Plan(cases, task, [(number, n, 0) for number, count in enumerate(counts) for n in range(count)], 0)
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ def encode(about: Subject, sam: Sam, folder: Path, views: int, slices: int, seed
     encoder = Encoder(sam, blocks_of(sam), about.augment, folder)
     learn, learn_seconds = _encoded(encoder, plan(about.learn, about.task, sam.side, views, slices, seed))
     held, held_seconds = _encoded(encoder, plan(about.held, about.task, sam.side, 1, slices, seed))
-    val, _ = _encoded(encoder, every_slice(about.val, about.task, sam.side))
+    val, _ = _encoded(encoder, every_slice(about.val, about.task))
     return Material(learn, held, val, Truth.of(about.val, about.task, sam.side), learn_seconds + held_seconds)
 
 
@@ -129,36 +126,3 @@ def _encoded(encoder: Encoder, chosen: Plan) -> tuple[Views, float]:
 def blocks_of(sam: Sam) -> tuple[int, ...]:
     """The blocks that the paper's APM reads; none of a backbone that has none."""
     return feature_blocks(sam.depth) if sam.depth else ()
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The labels of cases on their own grid: per case its frame and masks (n, T, H, W) bool."""
-
-    frames: Sequence[Frame]
-    masks: Sequence[np.ndarray]
-
-    @classmethod
-    def of(cls, cases: Sequence[Pair], task: Task, side: int) -> Truth:
-        stacks = [LabelledStack(pair, task, side) for pair in cases]
-        values = np.array(list(task.values.values()))[None, :, None, None]
-        return cls([stack.frame for stack in stacks], [stack.label[:, None] == values for stack in stacks])
-
-    def dice(self, logits: np.ndarray) -> np.ndarray:
-        """Dice (cases, T) of logits (M, T, s, s) over whole frames, the rows of all cases one after the other.
-
-        Scored on the cases' own grid, over all slices together; of several targets the strongest takes a pixel.
-        """
-        found, first = [], 0
-        for frame, truth in zip(self.frames, self.masks, strict=True):
-            rows = torch.from_numpy(np.asarray(logits[first : first + len(truth)], np.float32))
-            first += len(truth)
-            mask = exclusive(frame.logits(rows).numpy())
-            found.append([scores.dice(mask[:, t], truth[:, t]) for t in range(truth.shape[1])])
-        return np.array(found)
-
-
-def exclusive(logits: np.ndarray) -> np.ndarray:
-    """Masks (n, T, H, W) of logits (n, T, H, W), each pixel given to the strongest target where that exceeds 0."""
-    parts = [masks.exclusive(dict(enumerate(one)), 0.0) for one in logits]
-    return np.stack([np.stack(list(part.values())) for part in parts])

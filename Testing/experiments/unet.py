@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from evaluation import pooled_dice
+from evaluation import masks_of, pooled_dice
 from learning import Fitted, Recipe, fit
 from torch import Tensor, nn
 
 from ProMISeCore.augment import Augment
 from ProMISeCore.dataset import LabelledStack, Plan
 from ProMISeCore.errors import InputError
+from ProMISeCore.frame import Frame
 from ProMISeCore.pretrain import mask_loss
 
 FEATURES = (32, 32, 64, 128, 256, 32)  # BasicUNet's own default: 2.0 M weights in 2D
@@ -43,21 +44,30 @@ class Frames:
     @classmethod
     def of(cls, plan: Plan, side: int) -> Frames:
         """The plan's slices as they are; its further views are left out, since frames are augmented when drawn."""
-        rows = sorted({(number, n) for number, n, _ in plan.rows})
-        values = list(plan.task.values.values())
-        parts, case, stack = [], -1, None
-        for number, n in rows:
-            if number != case:
-                case, stack = number, LabelledStack(plan.pairs[number], plan.task, side)
-            picture, valid, label = stack.sample(n)
-            masks = np.stack([label[0].numpy() == value for value in values])
-            parts.append((picture.clamp(0, 255).round().byte().numpy(), valid.numpy() > 0, masks))
+        parts, case = [], []
+        for number, pair in enumerate(plan.pairs):
+            slices = sorted({n for of, n, _ in plan.rows if of == number})
+            stack, truth = LabelledStack(pair, plan.task, side), masks_of(pair, plan.task)[1]
+            for n in slices:
+                picture, valid = stack.sample(n)[:2]
+                masks = _framed(truth[n], stack.frame)
+                parts.append((picture.clamp(0, 255).round().byte().numpy(), valid.numpy() > 0, masks))
+            case += [number] * len(slices)
         pictures, valid, masks = (np.stack(part) for part in zip(*parts, strict=True))
-        return cls(pictures, valid, masks, np.array([number for number, _ in rows]))
+        return cls(pictures, valid, masks, np.array(case))
 
     def take(self, rows: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures (B, 3, S, S) 0…255, valid (B, 1, S, S) and masks (B, T, S, S), float32, of some rows."""
         return tuple(torch.from_numpy(part[rows]).float() for part in (self.pictures, self.valid, self.masks))
+
+
+def _framed(masks: np.ndarray, frame: Frame) -> np.ndarray:
+    """Masks (T, H, W) of a slice as (T, S, S) of its frame, each pixel as the slice's nearest; nothing beside it."""
+    rows = ((np.arange(frame.rows) + 0.5) / frame.scale_xy[1]).astype(int).clip(0, frame.height - 1)
+    columns = ((np.arange(frame.columns) + 0.5) / frame.scale_xy[0]).astype(int).clip(0, frame.width - 1)
+    out = np.zeros((len(masks), frame.side, frame.side), bool)
+    out[:, : frame.rows, : frame.columns] = masks[:, rows[:, None], columns]
+    return out
 
 
 class UNet(nn.Module):

@@ -16,8 +16,10 @@ import numpy as np
 LEAST, FAR, SEEDS = 0.5, 5.0, 3
 HOLDS, REVERSED, OPEN = "holds", "the reverse", "open"
 
-#: Results of one subject: variant → number of points → one cell per seed, in their order.
-Results = Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]
+#: Results of one subject: variant → number of points → seed → cell.
+Results = Mapping[str, Mapping[int, Mapping[str, Mapping[str, Any]]]]
+#: Seed → points of Dice.
+Points = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Claim:
     """What is claimed, and the difference (in points, per seed) that has to be at least `least`."""
 
     text: str
-    difference: Callable[[Results], np.ndarray]
+    difference: Callable[[Results], Points]
     least: float = LEAST
 
 
@@ -43,8 +45,10 @@ class Verdict:
 
 
 def judge(claim: Claim, results: Results) -> Verdict:
-    """The verdict for one subject."""
-    points = claim.difference(results)
+    """The verdict for one subject. Raises KeyError where there is nothing to judge by yet."""
+    points = np.array(list(claim.difference(results).values()))
+    if not len(points):
+        raise KeyError(claim.text)
     mean, deviation = float(points.mean()), float(points.std(ddof=1)) if len(points) > 1 else float("nan")
     if len(points) < SEEDS:
         answer = f"{OPEN} (fewer than {SEEDS} seeds)"
@@ -57,22 +61,27 @@ def judge(claim: Claim, results: Results) -> Verdict:
     return Verdict(answer, mean, deviation, len(points))
 
 
-def points_of(results: Results, variant: str, count: int, part: str | None = None, score: str = "dice") -> np.ndarray:
-    """Mean of a score over the cases, × 100, one number per seed. part: "with_truth", or None for the design's own."""
-    return np.array([100 * np.mean((cell if part is None else cell[part])[score]) for cell in results[variant][count]])
+def points_of(results: Results, variant: str, count: int, part: str | None = None, score: str = "dice") -> Points:
+    """Mean of a score over the cases, × 100. part: "with_truth", or None for the design's own points."""
+    cells = results[variant][count].items()
+    return {seed: 100 * float(np.mean((cell if part is None else cell[part])[score])) for seed, cell in cells}
 
 
 def claims(count: int, counts: Sequence[int]) -> list[Claim]:
     """What reference 2403.04164 claims, as far as it can be asked here."""
     few, many = min(counts), max(counts)
 
-    def of(variant: str, n: int = count, **which) -> Callable[[Results], np.ndarray]:
+    def of(variant: str, n: int = count, **which) -> Callable[[Results], Points]:
         return lambda results: points_of(results, variant, n, **which)
 
-    def above(one, other) -> Callable[[Results], np.ndarray]:
-        return lambda results: one(results) - other(results)
+    def above(one: Callable[[Results], Points], other: Callable[[Results], Points]) -> Callable[[Results], Points]:
+        def difference(results: Results) -> Points:  # of the seeds that both have
+            first, second = one(results), other(results)
+            return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
-    def gain(variant: str) -> Callable[[Results], np.ndarray]:
+        return difference
+
+    def gain(variant: str) -> Callable[[Results], Points]:
         return above(of(variant, many), of(variant, few))
 
     both = of("apm-ips")
