@@ -26,7 +26,7 @@ class Snapshot:
         self.views, self.row = views, row
         self.slice = int(views.slice[row])
         picture, _, self._labels = stack.sample(self.slice)
-        self._picture = picture.permute(1, 2, 0).numpy()
+        self._picture = picture[stack.shown].permute(1, 2, 0).numpy()
         self._window = _box((self._labels == 1).any(0).numpy(), stack.frame.rows, stack.frame.columns)
 
     def write(self, path: Path, model: Promise) -> Path:
