@@ -2,6 +2,7 @@
 
     python3 promise.py demo                             segment a generated heart phantom, no data needed
     python3 promise.py segment scan.nii.gz --pack heart segment a volume
+    python3 promise.py view scan.nii.gz                 segment and correct it in a browser
     python3 promise.py test [pytest arguments]          set up and run the tests
     python3 promise.py COMMAND --help                   every other command of ProMISe
 
@@ -156,7 +157,7 @@ def ensure(folder: Path, variables: dict, extras: list) -> Path:
 def ensure_for_tests(folder: Path, variables: dict) -> Path:
     """The interpreter of an environment for the tests, with Slicer's libraries and Qt where pip finds them."""
     try:
-        return ensure(folder, variables, ["test", "mrml"])
+        return ensure(folder, variables, ["test", "mrml", "view", "browser"])
     except Failure as failure:
         say(f"{failure} Without slicer-core and PySide6-Essentials the tests of the Slicer module are skipped.")
         return ensure(folder, variables, ["test"])
@@ -190,7 +191,8 @@ def main(arguments: list) -> int:
         folder = environment_folder(os.environ)
         if arguments[0] == "test":
             return run_tests(ensure_for_tests(folder, os.environ), arguments[1:])
-        return run_core(ensure(folder, os.environ, []), arguments)
+        extras = ["view"] if arguments[0] == "view" and not {"-h", "--help"} & set(arguments) else []
+        return run_core(ensure(folder, os.environ, extras), arguments)
     except Failure as failure:
         say(str(failure))
         return 2

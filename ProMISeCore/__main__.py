@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import NoReturn
 
-from ProMISeCore.errors import PromiseError
+from ProMISeCore.errors import InputError, PromiseError
 from ProMISeCore.terminal import say
 
 #: Command → module, functions that add its arguments and run it, help. Only the module asked for is imported.
+#: A module with a dot is another package's: the page in the browser lives beside Slicer's module, not in the core.
 COMMANDS = {
     "segment": ("segment", "add_arguments", "run", "segment a volume, a series folder or a picture"),
     "demo": ("segment", "add_demo_arguments", "run_demo", "segment a generated phantom, no data needed"),
+    "view": ("ProMISeView.command", "add_arguments", "run", "segment and correct in a browser"),
     "packs": ("inventory", "add_packs_arguments", "run_packs", "list packs; install and remove them"),
     "backbones": ("inventory", "add_backbones_arguments", "run_backbones", "list backbones; download and remove them"),
     "teach": ("teach", "add_arguments", "run", "teach a pack from a few segmented cases, in minutes"),
@@ -46,6 +50,15 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+def _module(name: str) -> ModuleType:
+    """A command's module. Raises InputError where its package is not part of this installation."""
+    if "." not in name:
+        return importlib.import_module(f"ProMISeCore.{name}")
+    if importlib.util.find_spec(name.partition(".")[0]) is None:
+        raise InputError("this installation has no page for the browser; use a complete checkout: pip install -e .")
+    return importlib.import_module(name)
+
+
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     import ProMISeCore
 
@@ -60,7 +73,7 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
         shown = {"help": text, "description": text[0].upper() + text[1:] + "."} if text else {}
         command = commands.add_parser(name, **shown)
         if name == chosen:
-            getattr(importlib.import_module(f"ProMISeCore.{module}"), arguments)(command)
+            getattr(_module(module), arguments)(command)
     return parser
 
 
@@ -77,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser(chosen).parse_args(argv)
         module, _, run, _ = COMMANDS[arguments.command]
-        getattr(importlib.import_module(f"ProMISeCore.{module}"), run)(arguments)
+        getattr(_module(module), run)(arguments)
         sys.stdout.flush()
         return 0
     except PromiseError as error:

@@ -75,7 +75,7 @@ def _ratios(device: str, quick: bool) -> list[dict[str, Any]]:
 
     found = []
     for row in ratios.rows(device, 1 if quick else 3, (4, 128, 128) if quick else WHOLE, 8 if quick else 160):
-        say(row.what)
+        say(f"{row.what}: {row.seconds:.3f} s" if row.seconds else row.what)
         found.append(row)
     cells = [["against segment_anything, fp32, batch 1", "baseline s", "here s", "ratio", "asked", "remark"]]
     for row in found:

@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from ProMISeCore import backbones, packs, versions
+from ProMISeCore import backbones, cards, packs, versions
 from ProMISeCore.cache import Cache
 from ProMISeCore.errors import InputError
 from ProMISeCore.manifest import Manifest
@@ -24,11 +25,15 @@ def add_packs_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--versions", metavar="NAME", help="list the versions of a pack of yours")
     parser.add_argument("--roll-back", nargs=2, metavar=("NAME", "VERSION"), help="go back to a version")
     parser.add_argument("--json", action="store_true", help="with --versions: as JSON")
+    parser.add_argument("--card", metavar="NAME", help="print a pack's model card, Markdown")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="of promise evaluate --json: where the pack fails")
 
 
 def run_packs(arguments: argparse.Namespace) -> None:
-    """Install, export, remove, roll back, or list."""
-    if arguments.install is not None:
+    """Describe, install, export, remove, roll back, or list."""
+    if arguments.card is not None:
+        print(cards.card(packs.read(packs.find(arguments.card)), read_report(arguments.report)), end="")
+    elif arguments.install is not None:
         print(f"installed {install_pack(arguments.install)}")
     elif arguments.export is not None:
         print(f"exported {versions.export(arguments.export[0], Path(arguments.export[1]))}")
@@ -43,6 +48,17 @@ def run_packs(arguments: argparse.Namespace) -> None:
         print(_versions_json(arguments.versions) if arguments.json else _versions_table(arguments.versions))
     else:
         print(_packs_table())
+
+
+def read_report(file: Path | None) -> dict[str, Any] | None:
+    """What `promise evaluate --json` wrote; None for none. Raises InputError."""
+    if file is None:
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as JSON ({error}); give what promise evaluate --json wrote") from error
+    return found
 
 
 def install_pack(file: Path) -> Path:
@@ -178,7 +194,7 @@ def run_import(arguments: argparse.Namespace) -> None:
 
 def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `promise cache`."""
-    parser.add_argument("--clear", action="store_true", help="remove every cached embedding")
+    parser.add_argument("--clear", action="store_true", help="remove every cached embedding and answer")
 
 
 def run_cache(arguments: argparse.Namespace) -> None:
@@ -186,6 +202,6 @@ def run_cache(arguments: argparse.Namespace) -> None:
     cache = Cache()
     size, count = cache.size()
     if arguments.clear:
-        print(f"removed {cache.clear()} slices, {amount(size)}, from {cache.folder}")
+        print(f"removed {cache.clear()} files, {amount(size)}, from {cache.folder}")
     else:
-        print(f"{cache.folder}: {count} slices, {amount(size)} of at most {amount(cache.cap_bytes)}")
+        print(f"{cache.folder}: {count} files, {amount(size)} of at most {amount(cache.cap_bytes)}")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch import multiprocessing as mp
 from torch.nn import functional as F
 
-from ProMISeCore import corpus, simulate
+from ProMISeCore import allocator, corpus, simulate
 from ProMISeCore.augment import Augment
 from ProMISeCore.sam import Sam, build
 from ProMISeCore.whole_file import replacing
@@ -474,6 +474,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Pack the corpus where needed, then train until the time is up."""
+    allocator.keep_freed_memory()
     corpus.pack(arguments.data, arguments.workspace, "train")
     Pretraining(arguments).run()
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ProMISeCore import packs, pairs
+from ProMISeCore import allocator, packs, pairs
 from ProMISeCore.augment import Augment
 from ProMISeCore.dataset import Encoder, Task, Views, plan
 from ProMISeCore.errors import InputError
@@ -81,6 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ProMISeCore import devices, sam
     from ProMISeCore.promise import Promise
 
+    allocator.keep_freed_memory()
     _check(arguments)
     found = pairs.find(arguments.images, arguments.labels)
     task, card = _task(arguments, found), _card(arguments)

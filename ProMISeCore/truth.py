@@ -18,6 +18,7 @@ from ProMISeCore.reading import read_layers
 from ProMISeCore.volumes import Volume
 
 UNKNOWN = 255  # in label maps as in the arrays of this file
+NOBODY = "ProMISe unknown"  # name of a segment whose voxels are unknown for all targets; with a target's name, for that
 RULES = ("auto", "background", "unknown")
 _SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
 _ON_GRID = 0.01  # voxels by which a segmentation's grid may be beside the image's
@@ -34,7 +35,7 @@ def contents(path: Path) -> dict[str, int | None]:
     255 counts as unknown, unless it is the only value there is, as in masks of 0 and 255.
     """
     if is_segmentation(path):
-        return dict.fromkeys(_segments(read_layers(path)[2], path))
+        return {name: None for name in _segments(read_layers(path)[2], path) if not name.startswith(NOBODY)}
     values = [int(value) for value in np.unique(volumes.read_label(path).voxels) if value]
     return {f"label {value}": value for value in values if value != UNKNOWN or values == [UNKNOWN]}
 
@@ -47,15 +48,17 @@ def read(
     targets: name → value in label maps (None: only found by name, in segmentations); rule: one of RULES, for slices
     without the target; axis of (K, J, I) along which the rule "unknown" takes slices. InputError for another grid.
     """
+    told = [False] * len(targets)  # whether the file says itself what is unknown
     if is_segmentation(path):
-        truth = _of_segmentation(volume, path, targets)
+        truth, told = _of_segmentation(volume, path, targets)
     else:
         labels = volumes.read_label(path)
         volumes.check_grid(volume, labels, path)
         truth = _of_label_map(labels.voxels, targets)
     if not volume.picture:
-        for one in truth:
-            _leave_out(one, rule, axis)
+        for one, explicit in zip(truth, told, strict=True):
+            if not explicit:
+                _leave_out(one, rule, axis)
     return truth
 
 
@@ -67,19 +70,27 @@ def _of_label_map(labels: np.ndarray, targets: Mapping[str, int | None]) -> np.n
     return truth
 
 
-def _of_segmentation(volume: Volume, path: Path, targets: Mapping[str, int | None]) -> np.ndarray:
+def _of_segmentation(volume: Volume, path: Path, targets: Mapping[str, int | None]) -> tuple[np.ndarray, list[bool]]:
+    """The truth, and for which targets it has segments that tell what is unknown."""
     layers, affine, header = read_layers(path)
     segments = _segments(header, path)
     truth = np.full((len(targets), *volume.voxels.shape[:3]), UNKNOWN, np.uint8)
     into, out_of = _overlap(volume, affine, layers.shape[1:], path)
+
+    def voxels(name: str) -> np.ndarray:
+        layer, value = segments[name]
+        if layer >= len(layers):
+            raise InputError(f"{path} has no layer {layer} for the segment {name!r}; save it again from 3D Slicer")
+        return layers[layer][out_of] == value
+
+    telling = [{NOBODY, f"{NOBODY} {name}"} & segments.keys() for name in targets]
     for number, name in enumerate(targets):
         if name in segments:
-            layer, value = segments[name]
-            if layer >= len(layers):
-                raise InputError(f"{path} has no layer {layer} for the segment {name!r}; save it again from 3D Slicer")
             truth[number] = 0
-            truth[number][into] = layers[layer][out_of] == value
-    return truth
+            truth[number][into] = voxels(name)
+            for nobody in telling[number]:
+                truth[number][into][voxels(nobody)] = UNKNOWN
+    return truth, [bool(those) for those in telling]
 
 
 def _segments(header: Mapping[str, str], path: Path) -> dict[str, tuple[int, int]]:

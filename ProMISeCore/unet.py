@@ -25,7 +25,9 @@ class Unet:
             from monai.losses import DiceCELoss
             from monai.networks.nets import BasicUNet
         except ImportError as error:
-            raise InputError("MONAI is needed for this comparison: pip install 'promise-slicer[bench]'") from error
+            raise InputError(
+                "MONAI is needed for this comparison: pip install 'promise-slicer[experiments]'"
+            ) from error
         torch.manual_seed(seed)
         self.task, self.side, self._augment = task, side, augment
         self._net = BasicUNet(spatial_dims=2, in_channels=3, out_channels=len(task.values) + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -254,6 +255,7 @@ class Pictures:
             raise InputError(f"unknown channels {channels!r}; choose repeat or neighbours")
         self.stack, self.window, self.channels = stack, window, channels
         self._slices = stack.canonical(stack.volume.voxels)
+        self._digests: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         return len(self._slices)
@@ -265,8 +267,21 @@ class Pictures:
             return np.ascontiguousarray(self.window.apply(self._slices[n]))
         if self.channels == "repeat":
             return np.repeat(self.window.apply(self._slices[n])[..., None], 3, axis=-1)
-        neighbours = (max(n - 1, 0), n, min(n + 1, len(self) - 1))
-        return np.stack([self.window.apply(self._slices[m]) for m in neighbours], axis=-1)
+        return np.stack([self.window.apply(self._slices[m]) for m in self._neighbours(n)], axis=-1)
+
+    def identity(self, n: int) -> bytes:
+        """What [n] is made from, in short: digests of its voxels, the window, the channels; equal in any storage."""
+        settings = f"{self._slices.dtype.str}|{self._slices.shape[1:]}|{self.window}|{self.channels}|".encode()
+        return settings + b"".join(map(self._digest, self._neighbours(n) if self.channels == "neighbours" else (n,)))
+
+    def _neighbours(self, n: int) -> tuple[int, int, int]:
+        return max(n - 1, 0), n, min(n + 1, len(self) - 1)
+
+    def _digest(self, n: int) -> bytes:
+        if n not in self._digests:
+            voxels = np.ascontiguousarray(self._slices[n])
+            self._digests[n] = hashlib.sha256(memoryview(voxels).cast("B")).digest()
+        return self._digests[n]
 
 
 def pictures(stack: Stack, window: Window, channels: str) -> Pictures:

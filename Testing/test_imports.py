@@ -14,29 +14,19 @@ CORE = ROOT / "ProMISeCore"
 
 #: Usable before torch is installed; then networks, assembly, use, and the doors.
 TIERS = {
-    0: ["__init__", "errors", "volumes", "reading", "damage", "dicom", "packs", "manifest", "backbones", "downloading"]
-    + ["cache", "corpus", "exports", "phantom", "markups", "contact_sheet", "bitmap_font", "nrrd", "terminology"]
-    + [
-        "whole_file",
-        "pairs",
-        "palette",
-        "terminal",
-        "lock",
-        "versions",
-        "truth",
-        "survey",
-        "commands",
-        "windows",
-        "allocator",
-    ],
-    1: ["segment_anything_parts", "checkpoint", "frame", "sam", "tiny_vit", "tiny", "apm", "ips", "presence", "scores"]
-    + ["devices", "masks", "simulate", "augment", "fast_decoder", "fast_vit", "fast_tiny_vit"],
-    2: ["promise", "reference", "encoder"],
-    3: ["embedder", "segmenter", "dataset", "train", "training", "pretrain"]
-    + ["measures", "ratios", "cost_curves"]
-    + ["start", "snapshot", "teaching", "unet"],
-    4: ["__main__", "segment", "evaluate", "inventory", "bench", "teach", "rank", "bench_teach"],
-}
+    number: names.split()
+    for number, names in enumerate([
+        """__init__ errors volumes reading damage dicom packs manifest backbones downloading cache corpus exports
+        phantom markups contact_sheet bitmap_font nrrd terminology whole_file pairs palette terminal allocator lock
+        versions truth survey commands windows failures cards""",
+        """segment_anything_parts checkpoint frame sam tiny_vit tiny apm ips presence scores devices masks simulate
+        augment fast_decoder fast_vit fast_tiny_vit""",
+        "promise reference encoder",
+        """embedder answers segmenter dataset train training pretrain measures ratios cost_curves start snapshot
+        teaching unet""",
+        "__main__ segment evaluate inventory bench teach rank bench_teach",
+    ])
+}  # fmt: skip
 TIER = {name: tier for tier, names in TIERS.items() for name in names}
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 ALLOWED = {0: {"numpy", "scipy", "SimpleITK", "safetensors", "tqdm"}}

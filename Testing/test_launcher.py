@@ -221,7 +221,7 @@ def test_tests_go_on_without_slicers_libraries_where_pip_has_none(
 
     monkeypatch.setattr(launcher, "install", install)
     python = launcher.ensure_for_tests(tmp_path, {})
-    assert python == launcher.environment_python(tmp_path) and asked == [["mrml", "test"], ["test"]]
+    assert python == launcher.environment_python(tmp_path) and asked == [["browser", "mrml", "test", "view"], ["test"]]
     assert "slicer-core" in capsys.readouterr().err
 
 

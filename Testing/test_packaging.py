@@ -86,7 +86,7 @@ def test_version_is_read_from_the_package_and_told_the_same_everywhere() -> None
 def test_python_package_carries_the_weights() -> None:
     tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
     project = tomllib.loads(text("pyproject.toml"))
-    assert project["tool"]["setuptools"]["packages"] == ["ProMISeCore"]
+    assert project["tool"]["setuptools"]["packages"] == ["ProMISeCore", "ProMISeSlicerLib", "ProMISeView"]
     patterns = project["tool"]["setuptools"]["package-data"]["ProMISeCore"]
     packed = {path for pattern in patterns for path in CORE.glob(pattern)}
     assert {CORE / name for name in cmake_list("MODULE_PYTHON_RESOURCES")} == packed

@@ -127,3 +127,18 @@ def test_segmentations_are_paired_by_name_and_the_rest_is_told(tmp_path: Path) -
         ("Fall ä 1", "Fall ä 1.seg.nrrd"), ("b", "b Segmentation.seg.nrrd"), ("c", "c-label.nrrd"),
     ]  # fmt: skip
     assert [path.name for path in rest] == ["new.nrrd"]
+
+
+@pytest.mark.parametrize("rule", truth.RULES)
+def test_what_a_segmentation_calls_unknown_is_unknown_and_the_rest_is_known(tmp_path: Path, rule: str) -> None:
+    """Two slices of five are looked at, for `x` another one than for all; slice 4 holds neither, and that is known."""
+    masks = {"x": box(slice(1, 2), slice(0, 2)), "y": box(slice(1, 2), slice(1, 3))}
+    masks |= {"ProMISe unknown": box(slice(2, 4)), "ProMISe unknown x": box(slice(0, 1))}
+    path = segmentation(tmp_path / "a.seg.nrrd", masks)
+    assert truth.contents(path) == {"x": None, "y": None}
+    x, y = truth.read(VOLUME, path, {"x": None, "y": None}, rule)
+    assert [set(np.unique(part).tolist()) for part in x] == [{U}, {0, 1}, {U}, {U}, {0}]
+    assert [set(np.unique(part).tolist()) for part in y] == [{0}, {0, 1}, {U}, {U}, {0}]
+    assert np.array_equal(x == 1, masks["x"]) and np.array_equal(y == 1, masks["y"])
+    path = segmentation(tmp_path / "b.seg.nrrd", {"x": masks["x"], "ProMISe unknown": box(slice(0, 0))})
+    assert np.array_equal(truth.read(VOLUME, path, {"x": None}, rule)[0], masks["x"])

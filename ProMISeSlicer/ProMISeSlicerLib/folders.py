@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,25 @@ def packs() -> list:
         if pack.path.parent == core.EMBEDDED:
             found.setdefault(pack.path.stem, pack)
     return list(found.values())
+
+
+def ownPacks() -> list:
+    """Packs that have versions: taught here or imported, in the core's own folder of packs."""
+    core = environment.core("packs")
+    return [pack for pack in core.installed() if pack.path.parent == core.folder()]
+
+
+def publish(name: str) -> None:
+    """Copy a pack of one's own, as it is now or not at all any more, to the folder where packs are listed from."""
+    core, target = environment.core("packs"), folder("pack") / (name + environment.core("packs").SUFFIX)
+    source = core.folder() / target.name
+    if folder("pack") == core.folder():
+        return
+    if source.is_file():
+        with environment.core("whole_file").replacing(target) as part:
+            shutil.copyfile(source, part)
+    else:
+        target.unlink(missing_ok=True)
 
 
 def backboneFile(name: str) -> Path | None:

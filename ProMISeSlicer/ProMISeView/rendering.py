@@ -1,0 +1,39 @@
+"""Whether VTK can draw here. Without OpenGL libraries it ends the process, hence another one tries first."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+WINDOW = "vtkEGLRenderWindow"  # draws without a display
+_PROBE = (
+    "import vtkmodules.vtkRenderingOpenGL2, vtkmodules.vtkRenderingCore as core\n"
+    "window = core.vtkRenderWindow(); window.OffScreenRenderingOn(); window.AddRenderer(core.vtkRenderer())\n"
+    "window.Render()"
+)
+_SECONDS = 60
+REMEDY = (
+    "install OpenGL's software libraries; on Debian and Ubuntu: sudo apt-get install libegl1 libgl1 libgl1-mesa-dri; "
+    "on Fedora: sudo dnf install mesa-libEGL mesa-libGL mesa-dri-drivers"
+)
+
+
+def chooseWindow() -> None:
+    """On Linux, windows that need no display. Has to come before VTK is imported; a choice of the user's stays."""
+    if sys.platform.startswith("linux"):
+        os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", WINDOW)
+
+
+def whyNot(command: tuple[str, ...] = (sys.executable, "-c", _PROBE)) -> str:
+    """What keeps VTK from drawing and what to install, or "". command: what tries it, in another process."""
+    chooseWindow()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"drawing a picture took more than {_SECONDS} s; {REMEDY}"
+    if done.returncode == 0:
+        return ""
+    said = done.stderr.strip().splitlines()
+    reason = said[-1] if said else f"the attempt ended with {done.returncode}"
+    return f"VTK cannot draw on this machine ({reason}); {REMEDY}"

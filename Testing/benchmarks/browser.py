@@ -1,0 +1,160 @@
+"""`promise view` in Debian's Chromium on 512 × 512 × 200 voxels: from the mouse to the screen, scrolling, memory.
+
+    python Testing/benchmarks/browser.py [--moves 40] [--json FILE]
+
+Needs the extras `view` and `browser`, Chromium and PyTorch. Real parts: server, MRML, Slicer's views, page and browser
+(headless), the embedded `heart` pack on `tiny`; the mouse is Playwright's. Slices are encoded before, as after a pass.
+A time ends when a picture that was drawn after the change has arrived in the page; the clock is the page's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "Testing" / "slicer_view"), str(ROOT / "ProMISeSlicer")]
+
+SHAPE = (200, 512, 512)  # slices, rows, columns
+_WATCH = """() => {
+  window.pictures = [];
+  const image = document.querySelector("[data-view='Red'] img");
+  new MutationObserver(() => {
+    image.decode().catch(() => {}).then(() => window.pictures.push(performance.now()));
+  }).observe(image, { attributes: true, attributeFilter: ["src"] });
+  window.pressed = [];
+  for (const kind of ["pointerdown", "pointerup"])
+    document.addEventListener(kind, () => window.pressed.push(performance.now()), true);
+}"""
+
+
+def writeVolume(path: Path) -> None:
+    """The heart phantom's slices, enlarged, over and over."""
+    import SimpleITK as sitk
+    from scipy import ndimage
+
+    from ProMISeCore import phantom
+
+    small = np.asarray(phantom.heart().voxels, np.float32)
+    scale = [SHAPE[1] / small.shape[1], SHAPE[2] / small.shape[2]]
+    large = np.stack([ndimage.zoom(slice_, scale, order=1) for slice_ in small]).astype(np.int16)
+    image = sitk.GetImageFromArray(large[np.linspace(0, len(large) - 1, SHAPE[0]).round().astype(int)])
+    image.SetSpacing((0.7, 0.7, 1.0))
+    sitk.WriteImage(image, str(path))
+
+
+def summary(values: list[float]) -> str:
+    return f"median {np.median(values):.0f} ms, p95 {np.percentile(values, 95):.0f} ms, n {len(values)}"
+
+
+def clicks(desk, count: int) -> list[float]:
+    """From the click to the first picture with the new control point."""
+    left, top, height = desk.corner()
+    found, random = [], np.random.default_rng(1)
+    for number in range(count):
+        desk.page.keyboard.press("pn"[number % 2])
+        desk.until(lambda facts: facts["tool"] != "move", "no tool")
+        x, y = left + 120 + random.integers(0, 180), top + 60 + random.integers(0, int(height) - 120)
+        desk.page.mouse.move(x - 6, y)
+        desk.page.mouse.move(x, y)
+        desk.page.wait_for_timeout(500)
+        desk.page.evaluate("window.pictures.length = 0; window.pressed.length = 0")
+        desk.page.mouse.down()
+        desk.page.mouse.up()
+        desk.page.wait_for_timeout(800)
+        pressed, pictures = desk.page.evaluate("[window.pressed[0], window.pictures]")
+        found.append(next(picture - pressed for picture in pictures if picture > pressed))
+        desk.page.keyboard.press("Escape")
+        desk.page.keyboard.press("u")
+        desk.page.wait_for_timeout(400)
+    return found
+
+
+def drags(desk, count: int, target: str) -> list[float]:
+    """From the release of a dragged point to the last lossy picture of what follows: the overlay is final."""
+    found, random = [], np.random.default_rng(2)
+    for _ in range(count):
+        facts = desk.settle()
+        point = next(p for p in facts["points"][target] if p[0] and p[5] == facts["slice"])
+        start = desk.place(point[2:5])
+        end = (start[0] + random.uniform(-14, 14), start[1] + random.uniform(-14, 14))
+        desk.page.mouse.move(*start)
+        desk.page.wait_for_timeout(400)
+        desk.page.mouse.down()
+        desk.page.mouse.move(*end, steps=4)
+        desk.page.wait_for_timeout(500)
+        desk.page.evaluate("window.pictures.length = 0; window.pressed.length = 0")
+        desk.page.mouse.up()
+        desk.page.wait_for_timeout(1000)
+        released, pictures = desk.page.evaluate("[window.pressed[0], window.pictures]")
+        # pictures come until the scene rests; then, 200 ms later, once more without loss, which shows nothing new
+        later = [picture - released for picture in pictures if picture > released]
+        found.append(later[-2] if len(later) > 1 else later[-1])
+    return found
+
+
+def scrolling(desk, seconds: float) -> float:
+    """Pictures a second while the wheel turns."""
+    left, top, _ = desk.corner()
+    desk.page.mouse.move(left + 200, top + 120)
+    desk.page.evaluate("window.pictures.length = 0")
+    started = time.monotonic()
+    number = 0
+    while time.monotonic() - started < seconds:
+        desk.page.mouse.wheel(0, -100 if number % 120 < 60 else 100)
+        number += 1
+        desk.page.wait_for_timeout(20)
+    elapsed = time.monotonic() - started
+    return len(desk.page.evaluate("window.pictures")) / elapsed
+
+
+def measure(folder: Path, moves: int) -> dict:
+    import browsing
+
+    writeVolume(folder / "volume.nii.gz")
+    server, target = browsing.Server(folder, folder / "volume.nii.gz"), "left ventricle"
+    with browsing.browser() as made:
+        desk = browsing.Desk(server, made.new_context(viewport={"width": 1280, "height": 720}).new_page()).open()
+        desk.page.wait_for_selector("#volume-name")
+        if "Heart" not in desk.page.inner_text(".v-select"):
+            desk.page.evaluate("window.trame.trigger('do', ['pack', 'heart'])")
+        started = time.monotonic()
+        desk.page.click("#segment")
+        desk.page.wait_for_selector("#strip", timeout=120_000)
+        desk.until(lambda facts: facts["masks"] and not facts["busy"], "segmenting did not end", 400)
+        whole = time.monotonic() - started
+        desk.page.click(f"button:has-text('{target}')")
+        desk.settle()
+        desk.page.evaluate(_WATCH)
+        found = {"whole pass, s": round(whole, 1), "click to point": summary(clicks(desk, moves))}
+        found["drag release to new overlay on screen"] = summary(drags(desk, moves, target))
+        found["scrolling, pictures a second"] = round(scrolling(desk, 8), 1)
+        found["server, peak memory"] = f"{desk.facts()['peakMB']:.0f} MB"
+    server.close()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--moves", type=int, default=40)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(Path(folder), arguments.moves)
+    found["machine"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    for name, value in found.items():
+        print(f"{name:45} {value}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
