@@ -211,7 +211,11 @@ def test_a_program_sees_looks_and_pictures_and_can_stop(cases, command, home) ->
         assert wait_for(child, "checked")["report"]["ready"]
         look, picture = wait_for(child, "look"), wait_for(child, "picture")
         assert look["step"] == 3 and 0 <= look["dice"]["Scheibe"] <= 1 and look["seconds_left"] > 0
-        assert sitk.ReadImage(picture["path"]).GetNumberOfComponentsPerPixel() == 3
+        shown = sitk.GetArrayFromImage(sitk.ReadImage(picture["path"]))
+        grey = (shown == shown[..., :1]).all(-1)
+        assert shown.shape[2] == 3 and 0.8 < grey.mean() < 1, (
+            "a grey slice, not its neighbours as colours, and outlines"
+        )
         child.stdin.write(b"pause\n")
         child.stdin.flush()
         paused = wait_for(child, "paused")
