@@ -142,9 +142,12 @@ def _held_out(given: list[str] | None) -> list[str] | float | None:
 
 
 def _starts(wish: str) -> list[packs.Pack]:
+    """Packs to begin from; of themselves only embedded ones, as the user's may have learned from held-out cases."""
     if wish == "none":
         return []
-    return packs.installed() if wish == "auto" else [packs.read(packs.find(wish))]
+    if wish != "auto":
+        return [packs.read(packs.find(wish))]
+    return [pack for pack in packs.installed() if pack.path.parent == packs.EMBEDDED]
 
 
 class Events:
