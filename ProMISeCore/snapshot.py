@@ -26,8 +26,7 @@ class Snapshot:
         self.views, self.row = views, row
         self.slice = int(views.slice[row])
         picture, _, self._labels = stack.sample(self.slice)
-        grey = picture[1:2].expand(3, -1, -1)  # the slice itself, without its neighbours in the other channels
-        self._picture = (picture if stack.colour else grey).permute(1, 2, 0).numpy()
+        self._picture = picture[stack.shown].permute(1, 2, 0).numpy()
         self._window = _box((self._labels == 1).any(0).numpy(), stack.frame.rows, stack.frame.columns)
 
     def write(self, path: Path, model: Promise) -> Path:
@@ -71,7 +70,7 @@ def best_row(views: Views) -> int:
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    return mask & ~ndimage.binary_erosion(mask, iterations=3, border_value=1)
+    return mask & ~ndimage.binary_erosion(mask, iterations=2, border_value=1)
 
 
 def _box(mask: np.ndarray, height: int, width: int) -> tuple[slice, slice]:

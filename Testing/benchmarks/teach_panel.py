@@ -113,7 +113,7 @@ def record(out: Path, minutes: int, home: Path) -> None:
         wait(lambda: False, 0.5)
         teach.onNews()
         wait(lambda: False, 0.5)
-        parent.resize(460, parent.sizeHint.height())
+        parent.resize(460, 1300)  # by now there is a curve and a picture
         wait(lambda: False, 0.5)
         parent.grab().save(str(out / "teach-dark.png"))
         application.setPalette(light)
