@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 
 from ProMISeCore import packs, pairs, volumes
 from ProMISeCore.pairs import Pair
@@ -45,9 +46,12 @@ SETS = {
 }  # fmt: skip
 
 
+METHODS = ("teach", "unet", "teach-wrong")
+
+
 @dataclass(frozen=True)
 class _Cell:
-    """One entry of the grid."""
+    """One entry of the grid. method: one of METHODS; teach-wrong: one case's labels lie far aside."""
 
     data: str
     patients: int
@@ -68,7 +72,7 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
     parser.add_argument("--patients", nargs="+", type=int, default=[1, 2, 5, 10, 20], metavar="K")
     parser.add_argument("--minutes", nargs="+", type=float, default=[5, 15], metavar="M")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
-    parser.add_argument("--methods", nargs="+", choices=("teach", "unet"), default=["teach", "unet"])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["teach", "unet"])
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -101,14 +105,14 @@ def measure(cell: _Cell, data: Path) -> dict[str, Any]:
     """Train and score on every `val` case."""
     chosen = _chosen(cell, data)
     started = time.monotonic()
-    scorer, steps = (_teach if cell.method == "teach" else _unet)(cell, chosen)
+    scorer, details = (_unet if cell.method == "unet" else _teach)(cell, chosen)
     trained = time.monotonic() - started
     val = pairs.find([str(data / "volumes" / cell.data / "val")])
     scores = {pair.name: _dice(scorer(pair), pair, SETS[cell.data].targets) for pair in val}
     targets = SETS[cell.data].targets
     return {
         "cases": [pair.name for pair in chosen],
-        "steps": steps,
+        **details,
         "wall_seconds": round(trained, 1),
         "scores": scores,
         "mean": {name: float(np.mean([one[name] for one in scores.values()])) for name in targets},
@@ -135,20 +139,22 @@ def _teach(cell: _Cell, chosen: list[Pair]):
     from ProMISeCore.commands import Commands
     from ProMISeCore.segmenter import Segmenter
     from ProMISeCore.survey import Survey, Wish
-    from ProMISeCore.teaching import Plea, Teaching
+    from ProMISeCore.teaching import Order, Teaching
     from ProMISeCore.training import Settings
 
     kind, told = SETS[cell.data], {}
     starts = [pack for pack in packs.installed() if pack.path.stem != kind.pack]
     wish = Wish("bench", kind.targets, minutes=cell.minutes, held_out=(), orientation=kind.orientation, seed=cell.seed)
-    files = [str(file) for pair in chosen for file in (pair.image, pair.label)]
     with tempfile.TemporaryDirectory(prefix="promise-bench-") as folder:
+        labels = [str(pair.label) for pair in chosen]
+        if cell.method == "teach-wrong":
+            labels[0] = str(_misplaced(chosen[0].label, Path(folder) / "wrong"))
         home, os.environ["PROMISE_HOME"] = os.environ.get("PROMISE_HOME"), folder
         try:
             settings = Settings(minutes=cell.minutes, batch=12, patience=None, seed=cell.seed)
-            plea = Plea(Path(folder) / "work", settings, "cpu", None, starts, clock=_two_cores)
-            survey = Survey(files, None, wish)
-            Teaching(survey, plea, lambda event, **values: told.update({event: values}), Commands(None)).run()
+            order = Order(Path(folder) / "work", settings, "cpu", None, starts, clock=_two_cores)
+            survey = Survey([str(pair.image) for pair in chosen], labels, wish)
+            Teaching(survey, order, lambda event, **values: told.update({event: values}), Commands(None)).run()
             model = ProMISeCore.load(told["done"]["pack"])
         finally:
             os.environ.pop("PROMISE_HOME")
@@ -161,7 +167,18 @@ def _teach(cell: _Cell, chosen: list[Pair]):
             pass
         return segmenter.masks()
 
-    return segment, told["done"]["step"]
+    return segment, {"steps": told["done"]["step"], "suspicious": told["done"]["suspicious"]}
+
+
+def _misplaced(label: Path, folder: Path) -> Path:
+    """A copy of a label map, moved by a quarter of the image along rows and columns."""
+    folder.mkdir()
+    image = sitk.ReadImage(str(label))
+    voxels = sitk.GetArrayFromImage(image)
+    moved = sitk.GetImageFromArray(np.roll(voxels, [extent // 4 for extent in voxels.shape[1:]], (1, 2)))
+    moved.CopyInformation(image)
+    sitk.WriteImage(moved, str(folder / label.name))
+    return folder / label.name
 
 
 def _unet(cell: _Cell, chosen: list[Pair]):
@@ -180,7 +197,7 @@ def _unet(cell: _Cell, chosen: list[Pair]):
         found = net.segment(volumes.read(pair.image))
         return {name: masks.largest_piece(mask) for name, mask in found.items()}
 
-    return segment, steps
+    return segment, {"steps": steps}
 
 
 def _dice(found: Mapping[str, np.ndarray], pair: Pair, targets: Mapping[str, int]) -> dict[str, float]:
@@ -197,12 +214,12 @@ def _line(cell: _Cell, report: Mapping[str, Any]) -> str:
 
 def _as_table(grid: list[_Cell], folder: Path) -> str:
     """Mean Dice over the targets, per set, number of patients and minutes; mean ± sd over the seeds."""
-    rows = [["data", "patients", "minutes", "seeds", "taught", "U-Net"]]
+    rows = [["data", "patients", "minutes", "seeds", *METHODS]]
     keys = dict.fromkeys((cell.data, cell.patients, cell.minutes) for cell in grid)
     for data, patients, minutes in keys:
         cells = [cell for cell in grid if (cell.data, cell.patients, cell.minutes) == (data, patients, minutes)]
         by_method = {method: [_mean(folder / c.file) for c in cells if c.method == method]
-                     for method in ("teach", "unet")}  # fmt: skip
+                     for method in METHODS}  # fmt: skip
         seeds = str(len({cell.seed for cell in cells}))
         shown = [
             "–" if not values else f"{np.mean(values):.3f} ± {np.std(values):.3f}" for values in by_method.values()

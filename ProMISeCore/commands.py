@@ -38,7 +38,7 @@ class Commands:
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
                 self._obey(line.strip().decode("ascii", "replace"))
-        self.gone = self.stopped = True
+        self.gone, self.stopped = not self.stopped, True
 
     def _read(self, descriptor: int) -> bytes:
         try:

@@ -45,6 +45,7 @@ class LabelledStack:
 
     def __init__(self, pair: Pair, task: Task, side: int) -> None:
         volume = volumes.read(pair.image)
+        self.colour = volume.voxels.ndim == 4
         stack = volumes.Stack(volume, "image" if volume.picture else task.orientation)
         self._pictures = volumes.pictures(stack, volumes.Window.of(task.window, volume.voxels), task.channels)
         found = truth.read(volume, pair.label, task.values, task.unlabelled, stack.slice_axis)

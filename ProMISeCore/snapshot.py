@@ -11,7 +11,7 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from ProMISeCore.dataset import LabelledStack, Views
-from ProMISeCore.promise import Promise
+from ProMISeCore.promise import Encoded, Promise
 from ProMISeCore.whole_file import replacing
 
 _WHITE = (245, 245, 245)
@@ -26,7 +26,8 @@ class Snapshot:
         self.views, self.row = views, row
         self.slice = int(views.slice[row])
         picture, _, self._labels = stack.sample(self.slice)
-        self._picture = picture.permute(1, 2, 0).numpy()
+        grey = picture[1:2].expand(3, -1, -1)  # the slice itself, without its neighbours in the other channels
+        self._picture = (picture if stack.colour else grey).permute(1, 2, 0).numpy()
         self._window = _box((self._labels == 1).any(0).numpy(), stack.frame.rows, stack.frame.columns)
 
     def write(self, path: Path, model: Promise) -> Path:
@@ -44,8 +45,6 @@ class Snapshot:
     @torch.inference_mode()
     def _found(self, model: Promise) -> list[np.ndarray]:
         """Logits (S, S) of every target; where it is said to be absent, none is positive."""
-        from ProMISeCore.promise import Encoded
-
         device = next(model.sam.parameters()).device
         embedding, features, _ = self.views.take([self.row])
         encoded = Encoded(embedding.to(device), [feature.to(device) for feature in features])
@@ -72,7 +71,7 @@ def best_row(views: Views) -> int:
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    return mask & ~ndimage.binary_erosion(mask, iterations=2, border_value=1)
+    return mask & ~ndimage.binary_erosion(mask, iterations=3, border_value=1)
 
 
 def _box(mask: np.ndarray, height: int, width: int) -> tuple[slice, slice]:

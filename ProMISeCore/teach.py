@@ -68,7 +68,7 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
         if not survey.ready:
             raise InputError("; ".join(str(p["what"]) for p in survey.problems if p["case"] is None))
         return
-    from ProMISeCore.teaching import Plea, Teaching
+    from ProMISeCore.teaching import Order, Teaching
     from ProMISeCore.training import Settings
 
     settings = Settings(
@@ -82,11 +82,11 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     )
     budget = f"--minutes {wish.minutes:g}" if wish.minutes else f"--steps {settings.steps}"
     base = None if arguments.base is None else packs.find(arguments.base)
-    plea = Plea(
+    order = Order(
         folder, settings, arguments.device, base, _starts(arguments.start), f"promise teach --seed {wish.seed} {budget}"
     )
     commands = Commands(0 if arguments.events else None, teller.tell)
-    Teaching(survey, plea, teller.tell, commands).run()
+    Teaching(survey, order, teller.tell, commands).run()
 
 
 def _wish(arguments: argparse.Namespace) -> Wish:

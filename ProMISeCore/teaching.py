@@ -33,12 +33,13 @@ Tell = Callable[..., None]  # tell(event, **values)
 _COLOURS = ((0.85, 0.2, 0.2), (0.2, 0.7, 0.3), (0.25, 0.45, 0.9), (0.9, 0.75, 0.15), (0.7, 0.3, 0.8), (0.2, 0.75, 0.75))
 _INTENDED = "Research use only, not for clinical use. A first automatic result to be corrected by a person."
 _HELD_EVERY = 4  # of the slices of an only case, one in so many is held out
-PICTURES = Augment(upset=0.0)
+PICTURE = Augment(upset=0.5)  # with one target
+PICTURES = Augment(mirror=0.0)  # with several, which may be left and right
 VOLUMES = Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02)
 
 
 @dataclass(frozen=True)
-class Plea:
+class Order:
     """What a teaching needs beside the survey. base: pack to go on from; starts: packs to begin from."""
 
     workspace: Path
@@ -53,8 +54,8 @@ class Plea:
 class Teaching:
     """One teaching. tell(event, …) is called with all of docs/teach.md; `commands` is asked before each step."""
 
-    def __init__(self, survey: Survey, plea: Plea, tell: Tell, commands: Commands) -> None:
-        self.survey, self.plea, self._tell, self._commands = survey, plea, tell, commands
+    def __init__(self, survey: Survey, order: Order, tell: Tell, commands: Commands) -> None:
+        self.survey, self.order, self._tell, self._commands = survey, order, tell, commands
         self.name = versions.checked_name(survey.wish.name)
         self._pictures = 0
 
@@ -65,7 +66,7 @@ class Teaching:
         """
         if not self.survey.ready:
             raise InputError("; ".join(p["what"] for p in self.survey.problems if p["case"] is None))
-        with alone(self.plea.workspace, "give another --workspace"):
+        with alone(self.order.workspace, "give another --workspace"):
             check_folder(packs.folder(), "another PROMISE_HOME")
             self._say_left_out()
             keep_freed_memory()
@@ -89,12 +90,12 @@ class Teaching:
     def _model(self) -> Promise:
         wish, base = self.survey.wish, self._base()
         side = wish.side if base is None else base.backbone.side
-        backbone = sam.load(wish.backbone, devices.choose(self.plea.device), side)
+        backbone = sam.load(wish.backbone, devices.choose(self.order.device), side)
         torch.manual_seed(wish.seed)
         return Promise(backbone, self._manifest(backbone, base))
 
     def _base(self) -> Manifest | None:
-        return None if self.plea.base is None else packs.read_manifest(self.plea.base)
+        return None if self.order.base is None else packs.read_manifest(self.order.base)
 
     def _manifest(self, backbone: sam.Sam, base: Manifest | None) -> Manifest:
         survey = self.survey
@@ -119,7 +120,9 @@ class Teaching:
         )
         if base is not None:
             if base.orientation != made.orientation and (base.orientation == "image" or made.orientation == "image"):
-                raise InputError(f"{self.plea.base} is a pack for {base.orientation} slices, these are not; teach anew")
+                raise InputError(
+                    f"{self.order.base} is a pack for {base.orientation} slices, these are not; teach anew"
+                )
             made = replace(
                 made, orientation=base.orientation, window=base.window, channels=base.channels, padding=base.padding
             )
@@ -143,18 +146,20 @@ class Teaching:
 
     def _encode(self, model: Promise) -> tuple[Views, Views | None, float]:
         """Views to learn from, views held out, and the seconds it took."""
-        survey, augment = self.survey, PICTURES if self.survey.picture else VOLUMES
-        encoder = Encoder(model.sam, model.blocks, augment, self.plea.workspace)
+        survey, augment = self.survey, VOLUMES
+        if survey.picture:
+            augment = PICTURE if len(survey.targets) == 1 else PICTURES
+        encoder = Encoder(model.sam, model.blocks, augment, self.order.workspace)
         plans = [self._plan(model, case, learn) for cases, learn in ((survey.learn, True), (survey.held, False))
                  for case in cases]  # fmt: skip
         count = len(survey.learn)
         kept = [number for number, plan in enumerate(plans) if plan.rows]
-        total, done, started = sum(len(plan.rows) for plan in plans), 0, self.plea.clock()
+        total, done, started = sum(len(plan.rows) for plan in plans), 0, self.order.clock()
 
         def watched(steps: Iterator[None], batches: int) -> Iterator[None]:
             for _ in steps:
                 yield
-                left = (self.plea.clock() - started) * (total - done) / max(1, done)
+                left = (self.order.clock() - started) * (total - done) / max(1, done)
                 self._tell("encoding", done=min(total, done), total=total, seconds_left=round(left, 1))
                 if self._commands.stop():
                     self._ended_while_encoding()
@@ -168,7 +173,7 @@ class Teaching:
         self._held_cases = [survey.held[number - count] for number in kept if number >= count]
         learn, held = views[: len(self._cases)], views[len(self._cases) :]
         self._used = {view.key for view in views}
-        return dataset.joined(learn), dataset.joined(held) if held else None, self.plea.clock() - started
+        return dataset.joined(learn), dataset.joined(held) if held else None, self.order.clock() - started
 
     def _plan(self, model: Promise, case: Case, learn: bool) -> Plan:
         """Rows of a case. Their random changes follow from the case itself, so a new case leaves the others alone."""
@@ -194,15 +199,15 @@ class Teaching:
 
     def _training(self, model: Promise, learn: Views, held: Views | None, spent: float) -> Training:
         labels = {info.name: info.point_labels for info in model.manifest.targets}
-        origin = [str(self.plea.base and dataset.content(self.plea.base)), *[p.path.name for p in self.plea.starts]]
-        parts = [asdict(self.plea.settings), learn.key, held and held.key, origin, model.manifest.entries()["targets"]]
+        origin = [str(self.order.base and dataset.content(self.order.base)), *[p.path.name for p in self.order.starts]]
+        parts = [asdict(self.order.settings), learn.key, held and held.key, origin, model.manifest.entries()["targets"]]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-        checkpoint = self.plea.workspace / f"training-{key}.pt"
+        checkpoint = self.order.workspace / f"training-{key}.pt"
         resumed = checkpoint.exists()
-        if self.plea.settings.minutes is not None:  # however slow the encoder was, half of the time is for learning
-            spent = min(spent, 30 * self.plea.settings.minutes)
+        if self.order.settings.minutes is not None:  # however slow the encoder was, half of the time is for learning
+            spent = min(spent, 30 * self.order.settings.minutes)
         training = Training(
-            model, Material(learn, labels), held, self.plea.settings, checkpoint, spent, self.plea.clock
+            model, Material(learn, labels), held, self.order.settings, checkpoint, spent, self.order.clock
         )
         if resumed:
             step = training.progress.step
@@ -217,15 +222,15 @@ class Teaching:
         base, names = self._base(), list(training.names)
         if base is not None:
             theirs = [info.name for info in base.targets]
-            tensors = packs.tensors(self.plea.base)
+            tensors = packs.tensors(self.order.base)
             for name in [name for name in names if name in theirs]:
                 prefix = f"{theirs.index(name)}."
                 state = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
                 training.model.targets[name].load_state_dict(state, strict=False)
                 names.remove(name)
             training.restart()
-        if names and self.plea.starts:
-            for name, which in start.begin(training, self.plea.starts, names).items():
+        if names and self.order.starts:
+            for name, which in start.begin(training, self.order.starts, names).items():
                 self._tell("notice", message=f"{name!r} begins from what is installed as {which}")
 
     def _train(self, training: Training, shown: Views) -> None:
@@ -237,11 +242,11 @@ class Teaching:
 
         def report(look: Look) -> None:
             self._report(look)
-            path = self.plea.workspace / f"slice-{look.step:06d}.png"
+            path = self.order.workspace / f"slice-{look.step:06d}.png"
             snapshot.write(path, training.model)
             self._tell("picture", path=str(path.resolve()), step=look.step, case=case.pair.name, slice=snapshot.slice)
 
-        for old in self.plea.workspace.glob("slice-*.png"):
+        for old in self.order.workspace.glob("slice-*.png"):
             old.unlink()
         try:
             training.run(report, self._commands.stop)
@@ -256,7 +261,7 @@ class Teaching:
             raise KeyboardInterrupt
 
     def _report(self, look: Look) -> None:
-        settings = self.plea.settings
+        settings = self.order.settings
         left = settings.steps - look.step if settings.minutes is None else 60 * settings.minutes - look.seconds
         left *= look.seconds / look.step if settings.minutes is None else 1
         self._tell(
@@ -295,7 +300,7 @@ class Teaching:
                 "data": data,
                 "cases": count,
                 "licence": model.manifest.licence,
-                "command": self.plea.command,
+                "command": self.order.command,
                 "seconds": round(progress.seconds, 1),
             },
         )
@@ -346,7 +351,7 @@ class Teaching:
         try:
             return versions.add(self.name, manifest, model.tensors())
         except PromiseError as error:
-            rescued = self.plea.workspace / f"{self.name}{packs.SUFFIX}"
+            rescued = self.order.workspace / f"{self.name}{packs.SUFFIX}"
             packs.save(rescued, manifest, model.tensors(), half=True)
             raise WeightsError(
                 f"{error}; the pack was taught and lies in {rescued}: promise packs --install it once that is mended"
@@ -354,7 +359,7 @@ class Teaching:
 
     def _tidy(self) -> None:
         """Views that no case needs any more: of labels that were corrected since, or other settings."""
-        for folder in self.plea.workspace.glob("views-*"):
+        for folder in self.order.workspace.glob("views-*"):
             if folder.name.removeprefix("views-") not in self._used:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -182,7 +182,9 @@ class Training:
                 means = {name: round(float(np.mean(found)), 4) for name, found in losses.items() if found}
                 losses = {name: [] for name in self.names}
                 self._store()
+                started = self._clock()
                 report(self._seen(means, scores, doubted))
+                self.progress.seconds += self._clock() - started
         self._store()
         if (
             self.share < 1 and self.held is not None

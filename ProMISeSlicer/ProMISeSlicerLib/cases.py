@@ -61,7 +61,8 @@ def ofScene() -> list[Case]:
     made = []
     for segmentation in segmentations:
         volume = segmentation.GetNodeReference(role)
-        if volume is not None and volume.IsA("vtkMRMLScalarVolumeNode"):
+        isLabels = volume is not None and volume.IsA("vtkMRMLLabelMapVolumeNode")
+        if volume is not None and volume.IsA("vtkMRMLScalarVolumeNode") and not isLabels:
             made.append(proposed(volume, segmentation))
     return made
 
@@ -69,6 +70,7 @@ def ofScene() -> list[Case]:
 def proposed(volumeNode, segmentationNode) -> Case:
     """Of a session's segmentation only what is the user's counts, unless the user says otherwise."""
     case = Case(volumeNode, segmentationNode)
+    case.used = bool(case.segments())
     if case.session() is not None:
         case.slices = MINE
     return case

@@ -15,6 +15,8 @@ import qt
 from . import environment
 
 _TAIL = 12  # lines of stderr that are kept, to tell why it failed
+#: Of glibc: memory that is given back and asked for again at every step takes most of the time on virtual machines.
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "2000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 _PATIENCE_MS = 5000  # for a checkpoint, when the application ends
 
 
@@ -57,6 +59,9 @@ class Child:
         settings.insert("PYTHONPATH", ";:"[sys.platform != "win32"].join(filter(None, (parent, known))))
         settings.insert("PYTHONUTF8", "1")
         settings.insert("PYTHONUNBUFFERED", "1")
+        for name, value in _KEEP_MEMORY.items():
+            if not settings.contains(name):
+                settings.insert(name, value)
         self._process.setProcessEnvironment(settings)
         logging.info("ProMISe: a child process starts: %s", arguments[0])
         self._process.start(self._command[0], [*self._command[1:], *map(str, arguments)])

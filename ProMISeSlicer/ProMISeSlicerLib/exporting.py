@@ -74,6 +74,7 @@ class Exporter:
             image = _picture(volume) if volume.picture else environment.core("exports").on_grid(volume.voxels, volume)
             with environment.core("whole_file").replacing(path) as part:
                 sitk.WriteImage(image, str(part))
+            self.folder.chmod(0o700)  # for this user's eyes only, where the system knows such things
         return path
 
     def _labels(self, name: str, case: Case, volume, targets: list[str]) -> Path:

@@ -17,14 +17,17 @@ _WARNING = "⚠ "
 _USES = {"learn": "", "held-out": _("held out"), "both": _("also held out"), "left out": _("left out")}
 
 
-def ofCases(lesson: Lesson, report: Mapping[str, Any], leftOut: Sequence[Exported]) -> dict[str, str]:
+def ofCases(lesson: Lesson, course: Course, leftOut: Sequence[Exported]) -> dict[str, str]:
     """Shown name → a few words for its row."""
+    report, wrong = course.report or {}, {each.get("case") for each in course.suspicious}
     found = {each.shown: _WARNING + _("left out") for each in leftOut}
     for case in report.get("cases", ()):
         slices = max((target.get("slices", 0) for target in case.get("targets", {}).values()), default=0)
         words = [_("{slices} slices").format(slices=slices), _USES.get(case.get("use"), "")]
         if case.get("use") == "left out":
             words = [_WARNING + _("left out")]
+        elif case["case"] in wrong:
+            words.append(_WARNING + _("looks wrong"))
         found[lesson.caseName(case["case"])] = ", ".join(filter(None, words))
     return found
 

@@ -73,6 +73,13 @@ def backboneFile(name: str) -> Path | None:
     return location if location.parent == backbones.EMBEDDED else folder("backbone") / known.file
 
 
+def backbonePlace(name: str) -> str:
+    """What to call a backbone of the core's table for a child process: its name, or the file in the chosen folder."""
+    backbones, file = environment.core("backbones"), backboneFile(name)
+    known = backbones.TABLE.get(name)
+    return name if known is None or backbones.location(known) == file else str(file)
+
+
 def downloaded() -> list[Path]:
     """Files of backbones in the folder, also what interrupted downloads left."""
     names = [backbone.file for backbone in environment.core("backbones").TABLE.values()]

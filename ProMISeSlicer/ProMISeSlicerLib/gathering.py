@@ -53,7 +53,7 @@ class CaseTable:
 
     def forget(self) -> None:
         """The selected rows."""
-        rows = {index.row() for index in self.table.selectedIndexes()}
+        rows = {item.row() for item in self.table.selectedItems()}
         count = len(self.cases)
         self.folders = [path for number, path in enumerate(self.folders, count) if number not in rows]
         self.cases = [case for number, case in enumerate(self.cases) if number not in rows]

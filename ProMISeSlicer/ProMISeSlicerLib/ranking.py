@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import cases, environment, installing, lesson, preferences
+from . import cases, environment, folders, installing, preferences
 from .child import Child
 from .course import number
 from .exporting import Exporter
@@ -26,7 +27,8 @@ class RankSection:
 
     def __init__(self, ui, host) -> None:
         self.ui, self.host = ui, host
-        self._child, self._steps, self._output, self._volumes, self._files = None, iter(()), [], {}, []
+        self._child, self._folder, self._steps = None, None, iter(())
+        self._output, self._volumes, self._files = [], {}, []
         self._timer = qt.QTimer()
         self._timer.setInterval(0)  # one volume, then the window's turn
         self._timer.connect("timeout()", self._write)
@@ -41,10 +43,6 @@ class RankSection:
     @property
     def isRunning(self) -> bool:
         return self._timer.active or (self._child is not None and self._child.isRunning)
-
-    @property
-    def folder(self) -> Path:
-        return lesson.root().with_name("rank")
 
     def updateButtons(self, value=None) -> None:
         pack = self.host.choice.chosen()
@@ -62,7 +60,8 @@ class RankSection:
                 return
             self._output, self._volumes, self._files = [], {}, []
             self.ui.nextCaseTree.clear()
-            exporter = Exporter(self.folder)
+            self._folder = Path(tempfile.mkdtemp(prefix="ProMISe-"))
+            exporter = Exporter(self._folder)
             self._steps = ((node, exporter.writeVolume(node)) for node in nodes)
             self._timer.start()
             self.host.say(_("Looking at {count} volumes…").format(count=len(nodes)))
@@ -79,6 +78,7 @@ class RankSection:
                 return
             except environment.core("errors").PromiseError:
                 self._timer.stop()
+                self._clear()
                 raise
             if exported.problem:
                 self.host.say(f"⚠ {exported.problem}")
@@ -87,26 +87,40 @@ class RankSection:
                 self._files += map(str, exported.files)
 
     def _launch(self) -> None:
-        if self._files:
-            pack = self.host.choice.chosen().path
+        if not self._files:
+            self._clear()
+        else:
+            pack = self.host.choice.chosen()
+            backbone = folders.backbonePlace(pack.manifest.backbone.name)
             self._child = Child(self._output.append, self._ended, self.host.teach.command)
-            given = ["--pack", str(pack), "--device", preferences.device(), "--json", "--images", *self._files]
-            self._child.start(["rank", *given])
+            given = ["--pack", str(pack.path), "--backbone", backbone, "--device", preferences.device(), "--json"]
+            self._child.start(["rank", *given, "--images", *self._files])
         self.updateButtons()
 
     def onCancel(self) -> None:
         self._timer.stop()
-        if self._child is not None:
+        if self._child is not None and self._child.isRunning:
             self._child.kill()
+        else:
+            self._clear()
         self.updateButtons()
 
     def letGo(self) -> None:
+        """The application ends, or the module is loaded again."""
         self._timer.stop()
         if self._child is not None:
             self._child.kill()
+            self._child.letGo()
+        self._clear()
+
+    def _clear(self) -> None:
+        """The copies are nobody's any more."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
 
     def _ended(self, code: int | None, errors: str) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._clear()
         if code is None:
             self.host.say(_("Cancelled, or the child process was killed; nothing was compared."))
         elif code:

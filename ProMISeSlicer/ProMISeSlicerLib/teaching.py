@@ -9,6 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from . import environment, findings, folders, installing, lesson, lessonNode, preferences
+from .cases import shownNames
 from .courseView import CourseView
 from .gathering import CaseTable
 from .lesson import Lesson
@@ -19,7 +20,7 @@ _NEW, _PROPOSED = 0, 0  # first entries of the combo boxes
 
 class TeachSection:
     """host: the module's widget, of which `choice`, `keeping`, `session`, `parameterNode`, `resourcePath`, `say` and
-    `reporting` are used. command: of the child process, see Child; tests put another one here.
+    `reporting` are used. command: of the child process, see Child; tests put another one here. Nothing is polled.
     """
 
     command = None
@@ -81,7 +82,7 @@ class TeachSection:
         return Lesson(
             name=self.name,
             targets=self.chosenTargets(),
-            backbone=_backbonePlace(self.ui.teachBackboneComboBox.currentText),
+            backbone=folders.backbonePlace(self.ui.teachBackboneComboBox.currentText),
             minutes=float(self.ui.teachMinutesSpinBox.value),
             heldOut=held.currentText if held.currentIndex > _PROPOSED else "",
             base=self.base,
@@ -142,12 +143,7 @@ class TeachSection:
             item.setToolTip(_("in {count} cases").format(count=count))
             names.addItem(item)
         names.blockSignals(False)
-        _fill(self.ui.teachHeldOutComboBox, [_("as proposed"), *self._names()])
-
-    def _names(self) -> list[str]:
-        from .cases import shownNames
-
-        return shownNames(self.table.used)
+        _fill(self.ui.teachHeldOutComboBox, [_("as proposed"), *shownNames(self.table.used)])
 
     def updateButtons(self) -> None:
         ui, reason, running = self.ui, self.whyNot(), self.isRunning
@@ -307,7 +303,7 @@ class TeachSection:
     def _tell(self, tuition: Tuition) -> None:
         course, lesson_ = tuition.course, tuition.lesson
         if course.report is not None:
-            self.table.tell(findings.ofCases(lesson_, course.report, tuition.leftOut))
+            self.table.tell(findings.ofCases(lesson_, course, tuition.leftOut))
             self._targets = {_target(each): each.get("cases", 0) for each in course.report.get("targets", ())}
             self.fillTargets()
         if tuition.problem:
@@ -349,9 +345,3 @@ def _fill(combo, texts: list[str]) -> None:
 def _isInstalled(name: str) -> bool:
     path = folders.backboneFile(name)
     return path is not None and path.is_file()
-
-
-def _backbonePlace(name: str) -> str:
-    """The core knows its own folder by name; a file of a folder that the user has chosen is named whole."""
-    known = environment.core("backbones").location(environment.core("backbones").TABLE[name])
-    return name if known == folders.backboneFile(name) else str(folders.backboneFile(name))

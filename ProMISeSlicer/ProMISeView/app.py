@@ -41,7 +41,6 @@ class App(TrameApp):
         self.guard = Guard(token, ("127.0.0.1", "localhost", "::1") if isLoopback(arguments.host) else ())
         self.files = Files(folder, int(arguments.max_upload * 1e6), self)
         self._news, self._listsAt, self._wasBusy = asyncio.Event(), 0.0, False
-        self._pumping: asyncio.Task | None = None
         self.state.update(describing.BEGINNING)
         self.state.trame__title = "ProMISe"
         self.state.packs = [describing.pack(name, pack) for name, pack in self.study.packs.items()]
@@ -75,6 +74,7 @@ class App(TrameApp):
 
     @controller.add("on_server_ready")
     def _ready(self, **_) -> None:
+        asyncio.get_running_loop().set_exception_handler(_unlessGone)
         self._tasks = [asyncio.ensure_future(stream.run()) for stream in self.streams.values()]
         self._tasks.append(asyncio.ensure_future(self._attend()))
 
@@ -105,7 +105,7 @@ class App(TrameApp):
     def _showProgress(self, session) -> None:
         self._news.clear()
         done, total, left = session.progress
-        isPass = done < total
+        isPass = self.study.isInPass
         self.state.busy = isPass
         if isPass:
             self.state.progress = {"done": done, "total": total}
@@ -124,7 +124,7 @@ class App(TrameApp):
             elif session.hint:
                 self.say(progress.sentence(session.hint))
             session.hint = ""
-        self.state.busy, self._wasBusy = False, False
+        self.study.isInPass = self.state.busy = self._wasBusy = False
         self.showAll()
 
     # What the page shows
@@ -212,16 +212,6 @@ class App(TrameApp):
             self.say(f"{samples.WHAT} is open.")
         self._news.set()
 
-    def _cancel(self) -> None:
-        if self.study.session is not None:
-            self.study.session.cancel()
-
-    def _undo(self) -> None:
-        self.study.needed().undo()
-
-    def _redo(self) -> None:
-        self.study.needed().redo()
-
     def _deletePointed(self, name: str) -> None:
         """The control point under the mouse, as the Delete key does in Slicer."""
         if name in self.study.slices:
@@ -237,8 +227,7 @@ class App(TrameApp):
         describing.opacity(self.study.needed(), segmentId, float(value))
 
     def _show3D(self, shown: bool) -> None:
-        describing.show3D(self.study.needed(), shown)
-        self.study.volume.fit()
+        self.study.show3D(shown)
 
     ACTIONS = {
         "phantom": _tryPhantom,
@@ -246,11 +235,11 @@ class App(TrameApp):
         "close": lambda self: self.study.clear(),
         "pack": lambda self, name: self.study.choose(str(name)),
         "segment": lambda self: self.study.segment(),
-        "cancel": _cancel,
+        "cancel": lambda self: self.study.cancel(),
         "target": lambda self, name: self.study.aim(str(name)),
         "tool": lambda self, name: self.study.use(str(name)),
-        "undo": _undo,
-        "redo": _redo,
+        "undo": lambda self: self.study.undo(),
+        "redo": lambda self: self.study.redo(),
         "deleteLast": lambda self: self.study.deleteLast(),
         "deletePointed": _deletePointed,
         "lock": lambda self: self.study.lock(),
@@ -266,3 +255,9 @@ class App(TrameApp):
         "opacity": _opacity,
         "show3D": _show3D,
     }
+
+
+def _unlessGone(loop: asyncio.AbstractEventLoop, context: dict) -> None:
+    """A page that is closed while something is sent to it is no fault; anything else is logged as usual."""
+    if not isinstance(context.get("exception"), ConnectionError):
+        loop.default_exception_handler(context)

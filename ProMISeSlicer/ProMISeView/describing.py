@@ -160,11 +160,3 @@ def colour(session, segmentId: str, text: str) -> None:
 
 def isShown3D(session) -> bool:
     return bool(session and session.segmentationNode.GetSegmentation().ContainsRepresentation(_SURFACE))
-
-
-def show3D(session, shown: bool) -> None:
-    """Surfaces on demand: a changed slice drops them, as they are slow to keep up to date."""
-    if shown:
-        session.segmentationNode.CreateClosedSurfaceRepresentation()
-    else:
-        session.segmentationNode.RemoveClosedSurfaceRepresentation()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,22 +31,32 @@ class Files:
 
     async def _upload(self, request: web.Request) -> web.Response:
         """One file as the request's body, its name in X-Name. Only the ending of the name is used, if it is known."""
-        page = self._app
+        page, name = self._app, unquote(request.headers.get("X-Name", ""))
         try:
-            name = unquote(request.headers.get("X-Name", ""))
             kind = loading.kindOf(name)
+            title = loading.title(name)
             with self._place(kind.ending) as path:
                 await self._receive(request, path)
-                with page.state:
-                    kind.load(page.study, path, loading.title(name))
-                    page.say(f"{loading.title(name)} is open." if kind.isVolume else f"{name} is loaded.")
+                self._load(kind, path, title)
         except (InputError, SessionError) as error:
             with page.state:
-                page.say(str(error).replace(str(self.folder), "").lstrip("/"), "error")
+                page.say(str(error), "error")
             return web.json_response({"error": str(error)}, status=422)
         finally:
             page.study.onNews()
         return web.json_response({})
+
+    def _load(self, kind: loading.Kind, path: Path, title: str) -> None:
+        """Errors speak of the file by the name that it has for the user."""
+        page = self._app
+        with page.state:
+            try:
+                kind.load(page.study, path, title)
+            except InputError as error:
+                raise InputError(
+                    re.sub(rf"{re.escape(str(self.folder))}\S*", title + kind.ending, str(error))
+                ) from error
+            page.say(f"{title} is open." if kind.isVolume else f"{title}{kind.ending} is loaded.")
 
     async def _receive(self, request: web.Request, path: Path) -> None:
         if (request.content_length or 0) > self.limit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ _WEB = Path(__file__).with_name("web")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # without any, forms of our own pages would come from "null"
     "Cache-Control": "no-store",
     # trame's page compiles its templates, hence eval; nothing at all comes from other places
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -23,6 +24,7 @@ _HEADERS = {
     "frame-ancestors 'none'; base-uri 'self'; form-action 'self'",
 }
 _BEAT_SECONDS = 5  # between signs of life to the page
+_RESERVED_SECONDS = 10  # for the browser that takes over to load the page
 
 
 def isLoopback(host: str) -> bool:
@@ -40,17 +42,19 @@ class Guard:
     def __init__(self, token: str = "", hosts: tuple[str, ...] = LOOPBACK) -> None:
         self.token, self._hosts = token, hosts
         self._owner = self._page = ""
+        self._reserved = 0.0  # monotonic seconds until which the owner is waited for
         self._open: dict[int, web.Request] = {}  # requests that last as long as the page is open
 
     @property
     def isInUse(self) -> bool:
-        return bool(self._open)
+        return bool(self._open) or time.monotonic() < self._reserved
 
     def install(self, app: web.Application) -> None:
         """Before the server starts."""
         app.middlewares.append(self._middleware())
         app.router.add_get("/alive", self._alive)
         app.router.add_post("/takeover", self._takeOver)
+        app.on_shutdown.append(self._letGo)
 
     def _middleware(self):
         @web.middleware
@@ -141,11 +145,16 @@ class Guard:
     async def _takeOver(self, request: web.Request) -> web.Response:
         """The browser that asks gets the page; the one that had it is told."""
         self._page, self._owner = "", self._browser(request)
-        for other in list(self._open.values()):
-            if other.transport is not None:
-                other.transport.close()
-        self._open.clear()
+        self._reserved = time.monotonic() + _RESERVED_SECONDS
+        await self._letGo()
         raise web.HTTPSeeOther("/index.html")
+
+    async def _letGo(self, app: web.Application | None = None) -> None:
+        """Close what lasts as long as a page; the server would wait for it at its end."""
+        for request in list(self._open.values()):
+            if request.transport is not None:
+                request.transport.close()
+        self._open.clear()
 
 
 def _page(name: str, status: int, text: str = "") -> web.Response:

@@ -157,8 +157,15 @@ def _correct() -> None:
                         variant=(f"tool === '{tool}' ? 'flat' : 'outlined'",),
                         color=(f"tool === '{tool}' ? 'primary' : undefined",), raw_attrs=attributes)  # fmt: skip
         with html.Div(classes="promise-row mt-2"):
-            _button("Undo", _do("undo"), "Take back the last change of prompts", "U", disabled=("!canUndo",), id="undo")
-            _button("Redo", _do("redo"), "Do it again", "Shift+U", disabled=("!canRedo",), id="redo")
+            _button(
+                "Undo",
+                _do("undo"),
+                "Take back the last change of prompts",
+                "U",
+                disabled=("!canUndo || busy",),
+                id="undo",
+            )
+            _button("Redo", _do("redo"), "Do it again", "Shift+U", disabled=("!canRedo || busy",), id="redo")
             _button("Delete", _do("deleteLast"), "Delete your last control point on this slice", "D",
                     disabled=("!hasSession",), id="delete")  # fmt: skip
         with html.Div(classes="promise-row mt-2"):
@@ -237,7 +244,7 @@ def _view(app, name: str) -> None:
             html.Button("Fit", click=_do("fit", f"'{name}'"), title="Show all of it")
             with html.Button(click=f"large = large === '{name}' ? '' : '{name}'", title="Large, or back to four views",
                              aria_label="Large, or back to four views"):  # fmt: skip
-                v3.VIcon((f"large === '{name}' ? 'mdi-fullscreen-exit' : 'mdi-fullscreen'",), size="18")
+                v3.VIcon(icon=(f"large === '{name}' ? 'mdi-fullscreen-exit' : 'mdi-fullscreen'",), size="18")
         placing = "['promise-area', ['positive', 'negative', 'box'].includes(tool) ? 'placing' : '']"
         with html.Div(classes=(placing,), raw_attrs=[f'data-view="{name}"' if isSlice else ""]):
             area = rca.RemoteControlledArea(name=name, display="image", send_mouse_move=True, event_throttle_ms=12,
@@ -259,7 +266,7 @@ def _strip() -> None:
                 v_for="c in strip",
                 key="c.n",
                 click=_do("go", "c.n"),
-                classes=("[c.n === slice ? 'here' : '', c.trust !== null && c.trust < 0.7 ? 'low' : '']",),
+                classes=("[c.n === slice ? 'here' : '', c.trust !== null && c.trust < 0.5 ? 'low' : '']",),
                 raw_attrs=[':title="c.tip" :aria-label="c.tip"'],
             ),
         ):

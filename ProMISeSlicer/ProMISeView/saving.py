@@ -26,7 +26,7 @@ def scene(study, path: Path) -> None:
     """Everything, as a bundle that Slicer opens and this page goes on with."""
     if study.volumeNode is None:
         raise InputError("there is nothing to save yet; open a volume first")
-    _settle(study)
+    study.solve()
     if not slicer.mrmlScene.WriteToMRB(str(path), None, None) or not path.is_file():
         raise InputError("the scene could not be written; is the disk full?")
 
@@ -68,12 +68,6 @@ def plain(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:80] or "study"
 
 
-def _settle(study) -> None:
-    """What was changed last is in the segmentation before it is written."""
-    while study.session is not None and study.session.isBusy and study.session.progress.total == 0:
-        study.session.pump()
-
-
 def _targets(study) -> list[dict]:
     return [asdict(target) for target in study.needed().manifest.targets]
 
@@ -81,5 +75,5 @@ def _targets(study) -> list[dict]:
 def _masks(study) -> dict:
     """Target → (K, J, I) bool."""
     session = study.needed()
-    _settle(study)
+    study.solve()
     return {name: session.grid.toBlock(session.target(name).masks()) for name in session.targets}

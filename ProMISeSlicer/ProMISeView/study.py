@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,7 @@ from .windows import SliceWindow, VolumeWindow
 
 #: Name of the slice node → orientation, as in Slicer.
 SLICES = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
+_SOLVE_SECONDS = 5.0  # for prompts of a moment ago
 TOOLS = ("move", "window", "positive", "negative", "box")
 
 
@@ -29,6 +31,7 @@ class Study:
         self._makeEngine = makeEngine
         self.onNews: Callable[[], None] = lambda: None
         self.volumeNode = self.session = None
+        self.isInPass = False  # whether slices of a pass or a propagation come in
         self.pack, self.target, self.tool = next(iter(self.packs), ""), "", "move"
         self.slices = {name: SliceWindow(name, orientation) for name, orientation in SLICES.items()}
         self.volume = VolumeWindow()
@@ -120,7 +123,9 @@ class Study:
         if self.session is None:
             pack = self.packs[self.pack]
             self._begin(Session(self.volumeNode, pack, None, self._makeEngine(pack)))
+        self.solve()
         self.session.segment(self.sliceOnScreen())
+        self.isInPass = True
 
     def _begin(self, session: Session) -> None:
         self.session = session
@@ -134,7 +139,7 @@ class Study:
     def _end(self) -> None:
         if self.session is not None:
             self.session.close()
-            self.session = None
+            self.session, self.isInPass = None, False
 
     def _discard(self) -> None:
         """End the session and take its nodes out of the scene."""
@@ -245,7 +250,51 @@ class Study:
 
     def propagate(self, count: int, direction: int) -> None:
         """The slice on screen to `count` neighbours (0: until unsure) per direction: 1, −1, or 0 for both."""
-        self.needed().propagate(self.target, self.sliceOnScreen(), count or None, direction)
+        self.needed()
+        self.solve()
+        self.session.propagate(self.target, self.sliceOnScreen(), count or None, direction)
+        self.isInPass = True
+
+    def cancel(self) -> None:
+        """Stop the pass or propagation; what is done stays."""
+        if self.session is not None:
+            self.session.cancel()
+        self.isInPass = False
+
+    def undo(self) -> None:
+        self._takeBack(Session.undo)
+
+    def redo(self) -> None:
+        self._takeBack(Session.redo)
+
+    def _takeBack(self, step: Callable) -> None:
+        """A step is taken back whole: what its prompts have asked for is answered first."""
+        session = self.needed()
+        if self.isInPass:
+            raise SessionError("slices are still coming in; wait for them, or press Cancel first")
+        self.solve()
+        step(session)
+        self.solve()
+
+    def solve(self) -> None:
+        """Let the session answer the prompts that were changed last; not while slices of a pass come in."""
+        end = time.monotonic() + _SOLVE_SECONDS
+        while self.session is not None and not self.isInPass and self.session.isBusy and time.monotonic() < end:
+            self.session.pump()
+
+    def show3D(self, shown: bool) -> None:
+        """Surfaces in place of the slices, on demand: a changed slice drops them, they are slow to keep up to date."""
+        node = self.needed().segmentationNode
+        for window in self.slices.values():
+            window.node.SetSliceVisible(not shown)
+        if shown:
+            node.CreateClosedSurfaceRepresentation()
+            bounds = [0.0] * 6
+            node.GetRASBounds(bounds)
+            self.volume.fit(bounds if bounds[0] <= bounds[1] else None)
+        else:
+            node.RemoveClosedSurfaceRepresentation()
+            self.volume.fit()
 
     def lock(self) -> None:
         self.needed().lock(self.sliceOnScreen(), self.target)

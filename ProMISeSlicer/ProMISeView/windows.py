@@ -219,10 +219,10 @@ class VolumeWindow(Window):
         self.style.SetInteractor(self.interactor)
         self.interactor.SetInteractorStyle(vtk.vtkInteractorStyle3D())
 
-    def fit(self) -> None:
-        """All that is there, seen from the front."""
+    def fit(self, bounds=None) -> None:
+        """All that is there, or what is inside bounds (6 values, world mm), seen from the front."""
         manager = self.group.GetDisplayableManagerByClassName("vtkMRMLCameraDisplayableManager")
-        self.renderer.ResetCamera()
+        self.renderer.ResetCamera(*([] if bounds is None else [bounds]))
         if manager.GetCameraNode() is not None:
             manager.GetCameraNode().RotateTo(slicer.vtkMRMLCameraNode.Anterior)
         self.renderer.ResetCameraClippingRange()

@@ -1,6 +1,7 @@
 """`promise view` in Debian's Chromium on 512 × 512 × 200 voxels: from the mouse to the screen, scrolling, memory.
 
     python Testing/benchmarks/browser.py [--moves 40] [--json FILE]
+    python Testing/benchmarks/browser.py --picture docs/pictures/view.png    (measures nothing)
 
 Needs the extras `view` and `browser`, Chromium and PyTorch. Real parts: server, MRML, Slicer's views, page and browser
 (headless), the embedded `heart` pack on `tiny`; the mouse is Playwright's. Slices are encoded before, as after a pass.
@@ -142,11 +143,42 @@ def measure(folder: Path, moves: int) -> dict:
     return found
 
 
+def photograph(path: Path, folder: Path, width: int, height: int, scheme: str) -> None:
+    """The page after a pass, a correction and its propagation, with surfaces."""
+    import browsing
+
+    server = browsing.Server(folder)
+    with browsing.browser() as made:
+        context = made.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        desk = browsing.Desk(server, context.new_page()).open().example()
+        desk.segment()
+        desk.page.click("button:has-text('left ventricle')")
+        facts = desk.settle()
+        point = next(p for p in facts["points"]["left ventricle"] if p[0] and p[5] == facts["slice"])
+        x, y = desk.place(point[2:5])
+        desk.drag((x, y), (x - 6, y + 4))
+        desk.page.wait_for_timeout(1000)
+        desk.settle()
+        desk.page.click("#show3d")
+        desk.page.wait_for_timeout(4000)
+        desk.page.evaluate("document.querySelector('.promise-panel').scrollTop = 0")
+        desk.page.wait_for_timeout(500)
+        desk.page.screenshot(path=path)
+    server.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moves", type=int, default=40)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--picture", type=Path, help="write a picture of the page instead")
+    parser.add_argument("--size", type=int, nargs=2, default=(1280, 720), help="of the picture's page")
+    parser.add_argument("--scheme", choices=("light", "dark"), default="dark")
     arguments = parser.parse_args()
+    if arguments.picture:
+        with tempfile.TemporaryDirectory() as folder:
+            photograph(arguments.picture, Path(folder), *arguments.size, arguments.scheme)
+        return
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), arguments.moves)
     found["machine"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

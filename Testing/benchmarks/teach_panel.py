@@ -113,6 +113,8 @@ def record(out: Path, minutes: int, home: Path) -> None:
         wait(lambda: False, 0.5)
         teach.onNews()
         wait(lambda: False, 0.5)
+        parent.resize(460, parent.sizeHint.height())
+        wait(lambda: False, 0.5)
         parent.grab().save(str(out / "teach-dark.png"))
         application.setPalette(light)
         wait(lambda: not teach.isRunning)

@@ -107,6 +107,8 @@ def test_teach_makes_a_pack_that_can_be_used_at_once(school, home) -> None:
     assert panel.widget.choice.chosen().path == home / "packs" / "Große Läsion.safetensors"
     assert "0.100" in panel.ui.teachResultLabel.text and "0.900" in panel.ui.teachResultLabel.text
     assert "Müller, Jörg" in panel.ui.teachResultLabel.text and "looks wrong" in panel.ui.teachResultLabel.text
+    found = [panel.ui.teachCaseTable.item(row, 3).text() for row in range(2)]
+    assert sorted(found) == ["3 slices", "3 slices, ⚠ looks wrong"]
     assert len(panel.widget.teach.tuition.course.looks) == 4
     assert panel.ui.teachCurveLabel.visible is False or not panel.ui.teachCurveLabel.pixmap.isNull()
     assert [version.number for version in panel.widget.keeping._versions] == [1]
@@ -267,6 +269,22 @@ def test_closing_the_scene_does_not_end_the_teaching(school) -> None:
     assert "the pack Große Läsion, version 1" in panel.status
 
 
+def test_closing_the_application_ends_the_child_with_something_to_go_on_from(school, opened) -> None:
+    panel = school("slow")
+    panel.click("teachButton")
+    panel.settle(lambda: len(panel.widget.teach.tuition.course.looks) >= 2)
+    child = panel.widget.teach.tuition._child
+    panel.widget.cleanup()
+    assert not child.isRunning
+    again = opened(volume=False)
+    again.widget.teach.command = (sys.executable, str(TEACHER), "none")
+    again.widget.teach.refresh()
+    again.click("teachResumeButton")
+    settle(again)
+    steps = [look.step for look in again.widget.teach.tuition.course.looks]
+    assert again.status.startswith("Done:") and steps == list(range(1, max(steps) + 1)) and len(steps) >= 4
+
+
 def test_labels_edited_meanwhile_do_not_reach_the_running_child(school) -> None:
     import slicer
 
@@ -391,6 +409,36 @@ def test_export_delete_and_import_keep_the_pack(school, home, tmp_path, monkeypa
     assert "Große Läsion" in [pack.path.stem for pack in panel.widget.choice.packs]
 
 
+def test_a_pack_folder_of_ones_own_gets_a_copy(school, tmp_path) -> None:
+    panel, folder = school(), tmp_path / "meine Packs"
+    folder.mkdir()
+    panel.ui.packFolderButton.directory = str(folder)
+    panel.click("teachButton")
+    settle(panel)
+    assert (folder / "Große Läsion.safetensors").is_file()
+    assert panel.widget.choice.chosen().path == folder / "Große Läsion.safetensors"
+
+
+def test_the_curve_is_where_the_figures_are(module) -> None:
+    """Dice 1 on the upper line, 0.5 in the middle, in the target's colour; a gap where it is not known."""
+    import qt
+    from ProMISeSlicerLib.course import Look
+    from ProMISeSlicerLib.curve import Curve, colourOf
+
+    label = qt.QLabel()
+    label.setFixedSize(342, 142)  # 300 × 100 for the curve itself
+    dice = [1.0, 1.0, None, 0.5, 0.5]
+    Curve(label).show([Look(n, float(n), None, {"a": value}) for n, value in enumerate(dice)])
+    picture = label.pixmap.toImage()
+
+    def isLine(seconds: float, value: float) -> bool:
+        colour = picture.pixelColor(round(34 + 75 * seconds), round(122 - 100 * value))
+        return max(abs(a - b) for a, b in zip(colour.getRgb()[:3], colourOf(0), strict=True)) < 40
+
+    assert isLine(0.5, 1.0) and isLine(3.5, 0.5)
+    assert not isLine(0.5, 0.5) and not isLine(2.5, 0.75) and not isLine(1.5, 1.0)
+
+
 def test_a_folder_of_pairs_is_learned_from_where_it_lies(school, tmp_path) -> None:
     from ProMISeCore import exports
     from ProMISeCore.volumes import Volume
@@ -412,7 +460,12 @@ def test_a_folder_of_pairs_is_learned_from_where_it_lies(school, tmp_path) -> No
     assert panel.widget.teach.chosenTargets() == ["Milz"]
 
 
-def test_which_case_next_lists_the_worst_first_and_shows_it(school, home) -> None:
+def test_which_case_next_lists_the_worst_first_and_shows_it(school, tmp_path, monkeypatch) -> None:
+    import tempfile
+
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
     panel = school()
     add_volume("ohne A", 3), add_volume("ohne B", 4)
     panel.widget.updateButtons()
@@ -421,7 +474,7 @@ def test_which_case_next_lists_the_worst_first_and_shows_it(school, home) -> Non
     tree = panel.ui.nextCaseTree
     assert [tree.topLevelItem(row).text(0) for row in range(tree.topLevelItemCount)] == ["ohne A", "ohne B"]
     assert [tree.topLevelItem(row).text(1) for row in range(2)] == ["0.90", "0.60"]
-    assert not (home / "rank").exists()
+    assert list(copies.iterdir()) == []
     panel.widget.rank.onClicked(tree.topLevelItem(1), 0)
     assert panel.widget.parameterNode.inputVolume.GetName() == "ohne B"
 
