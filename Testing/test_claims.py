@@ -146,7 +146,7 @@ def test_a_rerun_computes_only_what_is_missing_and_other_settings_are_refused(tm
         ([0.2, 0.3, 0.4], 0.5, OPEN),  # too little
         ([4.0, 4.5, 4.9], 5.0, OPEN),  # better, not far
         ([-0.6, -2.0, -1.0], 5.0, REVERSED),
-        ([9.0, 9.0], 0.5, f"{OPEN} (fewer than 3 seeds)"),
+        ([9.0, 9.0], 0.5, f"{OPEN} (2 of 3 seeds)"),
     ],
 )
 def test_a_verdict_follows_the_rule(points, least, answer):
@@ -200,7 +200,7 @@ def test_the_command_computes_every_cell_once_and_prints_the_section(discs, tiny
     command += ["--seeds", "1", "--backbone", str(tmp_path / "b.pth"), "--side", "64", "--steps", "1", "--lead", "1"]
     monkeypatch.setattr("sys.argv", [*command, "--views", "1"])
     claims.main()
-    assert "fewer than 3 seeds" in capsys.readouterr().out
+    assert "open (1 of 3 seeds): " in capsys.readouterr().out
     written = sorted((tmp_path / "w" / "cells").glob("*.json"))
     assert len(written) == sum(len(variant.counts) for variant in VARIANTS.values()) == 2 + 3 * len(COUNTS) + 1
     assert len(json.loads(written[0].read_text())["result"]["dice"]) == 3

@@ -44,6 +44,7 @@ _DESIGNS = {
     "pack": Design(AUTO, presence=True),
     "decoder": Design(NONE, ips=None, decoder=True),
 }
+_NOT_MEASURED = ["0", "not measured yet", *["–"] * 4]
 _LEAD = 150  # steps in which a pack's points learn their places alone
 _RATES = {"pack": 1e-3, "decoder": 5e-4, "unet": 1e-3}
 
@@ -156,9 +157,10 @@ def _rows(found: Found) -> list[list[str]]:
     ]
     for about, counts in found.items():
         for count in sorted(counts, key=_order):
+            labelled = _labelled(count, next(iter(counts[count].values()))[0])
             for way, title in WAYS.items():
-                if way in counts[count]:
-                    rows.append([about, _labelled(count, counts[count][way][0]), title, *_figures(counts[count][way])])
+                seeds = counts[count].get(way)
+                rows.append([about, labelled, title, *(_figures(seeds) if seeds else _NOT_MEASURED)])
     return rows
 
 

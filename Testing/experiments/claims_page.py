@@ -11,13 +11,15 @@ import plots
 import sections
 from learners import AUTO
 from variants import COUNT, COUNTS, SCORED, VARIANTS
-from verdicts import FAR, LEAST, Results, claims, judge, points_of
+from verdicts import FAR, LEAST, SEEDS, Results, claims, judge, points_of
 
 
 def report(shared: Mapping[str, Any], found: Mapping[str, Results], plot: str | None) -> str:
     """The section of docs/results.md."""
     seeds = {len(cells) for results in found.values() for counts in results.values() for cells in counts.values()}
     spread = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
+    whole = SEEDS * sum(len(variant.counts) for variant in VARIANTS.values())
+    done = ", ".join(f"{sum(1 for _ in _cells(results))} of {whole} for {about}" for about, results in found.items())
     text = [
         f"Backbone `{shared['backbone']}` (fingerprint {shared['fingerprint'][:12]}…) at frame side {shared['side']}, "
         f"frames squeezed to a square as in the paper, at most {shared['most']} training cases per subject in "
@@ -25,7 +27,8 @@ def report(shared: Mapping[str, Any], found: Mapping[str, Results], plot: str | 
         "the automatic points learn good places without the decoder (ours; the paper trains by the mask alone, 200 "
         "epochs long); a tenth of the cases is held out to choose the state. "
         f"Scored on {_names(found)}, on the pictures' own grid. Mean Dice × 100 over the cases ± standard deviation "
-        f"over {spread} seeds. All of SAM is frozen, but for the decoder in the row that names it. "
+        f"over {spread} seeds; cells finished, of {SEEDS} seeds: {done}. All of SAM is "
+        "frozen, but for the decoder in the row that names it. "
         "Unlike the paper's SAM, this backbone has seen the training pictures of these sets with prompts when it was "
         "pretrained, so that SAM with ground-truth points is a far stronger baseline here.",
         sections.table(_rows(found)),

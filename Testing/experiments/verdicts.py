@@ -41,7 +41,8 @@ class Verdict:
     seeds: int
 
     def __str__(self) -> str:
-        return f"{self.answer}: {self.mean:+.1f} ± {self.deviation:.1f}"
+        spread = f" ± {self.deviation:.1f}" if self.seeds > 1 else ""
+        return f"{self.answer}: {self.mean:+.1f}{spread}"
 
 
 def judge(claim: Claim, results: Results) -> Verdict:
@@ -51,7 +52,7 @@ def judge(claim: Claim, results: Results) -> Verdict:
         raise KeyError(claim.text)
     mean, deviation = float(points.mean()), float(points.std(ddof=1)) if len(points) > 1 else float("nan")
     if len(points) < SEEDS:
-        answer = f"{OPEN} (fewer than {SEEDS} seeds)"
+        answer = f"{OPEN} ({len(points)} of {SEEDS} seeds)"
     elif (points > 0).all() and mean >= claim.least:
         answer = HOLDS
     elif (points < 0).all() and mean <= -LEAST:
