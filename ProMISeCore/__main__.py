@@ -23,6 +23,8 @@ COMMANDS = {
     "view": ("ProMISeView.command", "add_arguments", "run", "segment and correct in a browser"),
     "packs": ("inventory", "add_packs_arguments", "run_packs", "list packs; install and remove them"),
     "backbones": ("inventory", "add_backbones_arguments", "run_backbones", "list backbones; download and remove them"),
+    "teach": ("teach", "add_arguments", "run", "teach a pack from a few segmented cases, in minutes"),
+    "rank": ("rank", "add_arguments", "run", "sort unsegmented cases, the least sure first"),
     "train": ("train", "add_arguments", "run", "train a pack on your own images and labels"),
     "evaluate": ("evaluate", "add_arguments", "run", "score a pack on labelled images"),
     "import": ("inventory", "add_import_arguments", "run_import", "turn the authors' checkpoint into a pack"),

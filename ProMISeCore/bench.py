@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ProMISeCore import backbones
+from ProMISeCore import backbones, bench_teach
 from ProMISeCore.terminal import amount, duration, say, table
 from ProMISeCore.whole_file import replacing
 
@@ -25,6 +25,7 @@ LARGE = (300, 512, 512)  # (K, J, I) of the volume whose segmentation's memory i
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `promise bench`."""
+    parser.add_argument("what", nargs="?", choices=("speed", "teach"), default="speed", help="default: speed")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--backbones", nargs="+", metavar="NAME", choices=backbones.TABLE, help="which ones")
     parser.add_argument("--ratios", action="store_true", help="also against segment_anything's own, minutes")
@@ -33,10 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quick", action="store_true", help="tiny only, small volumes: a check, no measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    bench_teach.add_arguments(parser.add_argument_group("teach: a few cases, a few minutes, against a U-Net"))
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print tables, write the JSON."""
+    if arguments.what == "teach":
+        bench_teach.run(arguments)
+        return
     from ProMISeCore import measures
 
     report: dict[str, Any] = {"machine": machine(), "backbones": {}}
@@ -70,7 +75,7 @@ def _ratios(device: str, quick: bool) -> list[dict[str, Any]]:
 
     found = []
     for row in ratios.rows(device, 1 if quick else 3, (4, 128, 128) if quick else WHOLE, 8 if quick else 160):
-        say(row.what)
+        say(f"{row.what}: {row.seconds:.3f} s" if row.seconds else row.what)
         found.append(row)
     cells = [["against segment_anything, fp32, batch 1", "baseline s", "here s", "ratio", "asked", "remark"]]
     for row in found:

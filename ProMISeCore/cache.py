@@ -1,4 +1,6 @@
-"""Embeddings on disk, content-addressed: one file per slice, written whole or not at all, evicted when unused longest.
+"""Embeddings and answers on disk, content-addressed: a file of each per slice, written whole or not at all.
+
+What was unused longest goes first when the cap is reached.
 
 A file is: magic (8 bytes), SHA-256 of all that follows (32), length of the header (4, little-endian), the header
 (JSON: `[[name, shape], …]`), then the arrays' float16 bytes (little-endian, C order). Nothing is ever unpickled.
@@ -118,12 +120,12 @@ class Cache:
         return True
 
     def size(self) -> tuple[int, int]:
-        """Bytes and number of slices kept."""
+        """Bytes and number of files kept."""
         sizes = [size for _, size, _ in self._files()]
         return sum(sizes), len(sizes)
 
     def clear(self) -> int:
-        """Remove every slice (and leftovers of killed writes); returns how many. Foreign files stay."""
+        """Remove every file (and leftovers of killed writes); returns how many. Foreign files stay."""
         removed = 0
         for path, _, _ in self._files():
             with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ProMISeCore import encoder, volumes
+from ProMISeCore import encoder, truth, volumes
 from ProMISeCore.augment import Augment
 from ProMISeCore.errors import InputError
 from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD, Frame
@@ -27,27 +27,33 @@ from ProMISeCore.whole_file import replacing
 
 @dataclass(frozen=True)
 class Task:
-    """What a pack learns: label value of each target, and how its volumes become frames (as in a manifest)."""
+    """What a pack learns: label value of each target, and how its volumes become frames (as in a manifest).
 
-    values: Mapping[str, int]
+    A target without a value is found by name, in segmentations. unlabelled: one of `truth.RULES`.
+    """
+
+    values: Mapping[str, int | None]
     orientation: str
     window: Mapping[str, float | str]
     channels: str
     padding: str
+    unlabelled: str = "background"
 
 
 class LabelledStack:
-    """The slices of one case with their labels, as frames of side S."""
+    """The slices of one case, and per target what is known of them (n, H, W) as in `truth`, as frames of side S."""
 
     def __init__(self, pair: Pair, task: Task, side: int) -> None:
-        volume, label = volumes.read_pair(pair.image, pair.label)
+        volume = volumes.read(pair.image)
+        self.colour = volume.voxels.ndim == 4
         stack = volumes.Stack(volume, "image" if volume.picture else task.orientation)
         self._pictures = volumes.pictures(stack, volumes.Window.of(task.window, volume.voxels), task.channels)
-        self.label = stack.canonical(label.voxels)
+        found = truth.read(volume, pair.label, task.values, task.unlabelled, stack.slice_axis)
+        self.labels = [stack.canonical(one) for one in found]
         self.frame = Frame(*stack.shape[1:], side, task.padding, stack.spacing_rc)
 
     def sample(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Slice n: picture (3, S, S) float 0…255, valid (1, S, S) 1 where there is content, label (1, S, S) float."""
+        """Slice n: picture (3, S, S) float 0…255, valid (1, S, S) 1 where there is content, labels (T, S, S) float."""
         frame = self.frame
         mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
         picture = frame.image(self._pictures[n]) * deviation + mean
@@ -55,16 +61,19 @@ class LabelledStack:
         valid[:, : frame.rows, : frame.columns] = 1
         rows = ((np.arange(frame.rows) + 0.5) / frame.scale_xy[1]).astype(int).clip(0, frame.height - 1)
         columns = ((np.arange(frame.columns) + 0.5) / frame.scale_xy[0]).astype(int).clip(0, frame.width - 1)
-        label = torch.zeros(1, frame.side, frame.side)
-        label[0, : frame.rows, : frame.columns] = torch.from_numpy(
-            self.label[n][np.ix_(rows, columns)].astype(np.float32)
-        )
-        return picture, valid, label
+        labels = torch.zeros(len(self.labels), frame.side, frame.side)
+        for label, known in zip(labels, self.labels, strict=True):
+            label[: frame.rows, : frame.columns] = torch.from_numpy(known[n][np.ix_(rows, columns)].astype(np.float32))
+        return picture, valid, labels
 
-    def choose(self, most: int, task: Task, rng: np.random.Generator, empty_share: float = 0.25) -> list[int]:
-        """At most `most` slices, spread at random; a quarter (at least one) without any target where there are such."""
-        filled = np.isin(self.label, list(task.values.values())).any((1, 2))
-        with_target, without = np.flatnonzero(filled), np.flatnonzero(~filled)
+    def choose(self, most: int, rng: np.random.Generator, empty_share: float = 0.25) -> list[int]:
+        """At most `most` slices, spread at random; a quarter (at least one) without any target where there are such.
+
+        Slices of which nothing is known are left out.
+        """
+        filled = np.any([(label == 1).any((1, 2)) for label in self.labels], axis=0)
+        known = np.any([(label != truth.UNKNOWN).any((1, 2)) for label in self.labels], axis=0)
+        with_target, without = np.flatnonzero(filled), np.flatnonzero(known & ~filled)
         count_empty = min(len(without), max(1, round(empty_share * min(most, len(filled)))))
         count_filled = min(len(with_target), most - count_empty)
         chosen = [
@@ -79,7 +88,8 @@ class Views:
     """Encoded views. M rows, T targets, s = S/4.
 
     embedding (M, 256, G, G) and features {block: (M, E, G, G)} float16, memory-mapped; masks (M, T, s, s) bool;
-    case (M,) index of the case each row comes from; key names what they were made from and how.
+    case (M,) index of the case each row comes from; key names what they were made from and how; known (M, T, s, s)
+    bool, everything unless given; plain (M,) bool, slices as they are, slice (M,) their numbers, both where known.
     """
 
     embedding: np.ndarray
@@ -87,6 +97,9 @@ class Views:
     masks: np.ndarray
     case: np.ndarray
     key: str = ""
+    known: np.ndarray | None = None
+    plain: np.ndarray | None = None
+    slice: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.case)
@@ -96,6 +109,36 @@ class Views:
         rows = np.asarray(rows)
         features = [torch.from_numpy(array[rows].astype(np.float32)) for array in self.features.values()]
         return torch.from_numpy(self.embedding[rows].astype(np.float32)), features, torch.from_numpy(self.masks[rows])
+
+    def take_known(self, rows: Sequence[int] | np.ndarray, target: int) -> Tensor | None:
+        """Where something is known of a target on some rows, (B, s, s) bool; None where everything is."""
+        return None if self.known is None else torch.from_numpy(np.ascontiguousarray(self.known[rows, target]))
+
+
+class Rows:
+    """Arrays (m, …) one after the other as if they were one (M, …), read row by row: nothing is copied before."""
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *[len(part) for part in parts]])
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        places = np.searchsorted(self._starts, rows, side="right") - 1
+        return np.stack([self._parts[p][row - self._starts[p]] for p, row in zip(places, rows, strict=True)])
+
+
+def joined(parts: Sequence[Views]) -> Views:
+    """The views of several cases as one; `case` counts the parts."""
+    return Views(
+        Rows([part.embedding for part in parts]),
+        {block: Rows([part.features[block] for part in parts]) for block in parts[0].features},
+        np.concatenate([part.masks for part in parts]),
+        np.concatenate([np.full(len(part), number) for number, part in enumerate(parts)]),
+        "+".join(part.key for part in parts),
+        np.concatenate([part.known for part in parts]),
+        np.concatenate([part.plain for part in parts]),
+        np.concatenate([part.slice for part in parts]),
+    )
 
 
 @dataclass(frozen=True)
@@ -109,17 +152,28 @@ class Plan:
 
     def key(self, sam: Sam, blocks: Sequence[int], augment: Augment) -> str:
         """A name for these views that changes with anything they depend on."""
-        files = [(str(p.image.resolve()), p.image.stat().st_mtime_ns, p.label.stat().st_mtime_ns) for p in self.pairs]
+        files = [(content(pair.image), content(pair.label)) for pair in self.pairs]
         backbone = [sam.fingerprint(), sam.side, list(blocks)]
         parts = [*backbone, asdict(augment), asdict(self.task), files, self.rows, self.seed]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def content(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of a folder's files: copies elsewhere and later are the same."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(inner for inner in path.iterdir() if inner.is_file()):
+        digest.update(b"" if file is path else file.name.encode())
+        with file.open("rb") as opened:
+            while piece := opened.read(2**20):
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 def plan(pairs: Sequence[Pair], task: Task, side: int, views: int, most: int, seed: int) -> Plan:
     """Choose at most `most` slices of every case, each in `views` views."""
     rows = []
     for number, pair in enumerate(pairs):
-        chosen = LabelledStack(pair, task, side).choose(most, task, np.random.default_rng([seed, number]))
+        chosen = LabelledStack(pair, task, side).choose(most, np.random.default_rng([seed, number]))
         rows += [(number, n, view) for n in chosen for view in range(views)]
     return Plan(pairs, task, rows, seed)
 
@@ -143,13 +197,17 @@ class Encoder:
         for _ in progress(self._fill(chosen, arrays, start, count), -(-(len(chosen.rows) - start) // self.batch)):
             pass
         features = {block: arrays[f"block{block}"] for block in self.blocks}
-        return Views(arrays["embedding"], features, arrays["masks"], np.array([row[0] for row in chosen.rows]), key)
+        case, number, view = np.array(chosen.rows).T
+        return Views(
+            arrays["embedding"], features, arrays["masks"], case, key, arrays["known"], view == 0, slice=number
+        )
 
     def _open(self, folder: Path, rows: int, targets: int, start: int) -> dict[str, np.ndarray]:
         """The arrays on disk, new ones unless rows before `start` are there. Raises InputError where the rest of them
         would not fit: on a full disk, writing to mapped memory kills the process."""
         grid, side = self.sam.grid, self.sam.side // 4
         shapes = {"embedding": ((rows, 256, grid, grid), np.float16), "masks": ((rows, targets, side, side), bool)}
+        shapes["known"] = shapes["masks"]
         shapes |= {f"block{b}": ((rows, self.sam.embed_width, grid, grid), np.float16) for b in self.blocks}
         needed = sum(math.prod(shape[1:]) * np.dtype(kind).itemsize for shape, kind in shapes.values()) * (rows - start)
         free = shutil.disk_usage(folder).free
@@ -177,7 +235,7 @@ class Encoder:
                     self._view(stack.sample(n), view, torch.Generator().manual_seed(chosen.seed * 1_000_003 + row))
                 )
             images, labels = (torch.stack(parts) for parts in zip(*samples, strict=True))
-            self._store(arrays, slice(first, first + len(rows)), images, labels, list(chosen.task.values.values()))
+            self._store(arrays, slice(first, first + len(rows)), images, labels)
             with replacing(count) as part:
                 part.write_text(str(first + len(rows)))
             yield
@@ -189,16 +247,14 @@ class Encoder:
         if view:
             picture, valid, label = self.augment(picture, valid, label, generator)
         mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-        return ((picture - mean) / deviation * valid)[0], label[0, 0]
+        return ((picture - mean) / deviation * valid)[0], label[0]
 
     @torch.inference_mode()
-    def _store(
-        self, arrays: dict[str, np.ndarray], rows: slice, images: Tensor, labels: Tensor, values: list[int]
-    ) -> None:
+    def _store(self, arrays: dict[str, np.ndarray], rows: slice, images: Tensor, labels: Tensor) -> None:
         device = next(self.sam.parameters()).device
         embedding, features = self._encode(images.to(device), self.blocks)
         arrays["embedding"][rows] = embedding.cpu().half().numpy()
         for block, feature in zip(self.blocks, features, strict=True):
             arrays[f"block{block}"][rows] = feature.cpu().half().numpy()
-        masks = torch.stack([(labels == value).float() for value in values], 1)
-        arrays["masks"][rows] = (F.avg_pool2d(masks, 4) >= 0.5).numpy()
+        arrays["masks"][rows] = (F.avg_pool2d((labels == 1).float(), 4) >= 0.5).numpy()
+        arrays["known"][rows] = (F.max_pool2d((labels == truth.UNKNOWN).float(), 4) == 0).numpy()

@@ -56,6 +56,11 @@ class Embedder:
         """Of the encoder: "float32" or "bfloat16"."""
         return self._encoder.precision
 
+    @property
+    def way(self) -> str:
+        """The encoder's, for keys: what results depend on in their last digits."""
+        return self._encoder.way
+
     def knows(self, n: int, image: Tensor) -> bool:
         """Whether image n, (3, S, S) normalised, needs no encoding."""
         return self._recent.get(n) is not None or (self.cache is not None and self._key(image) in self.cache)
@@ -119,7 +124,7 @@ class Embedder:
 
     def _key(self, image: Tensor) -> str:
         pixels = memoryview(image.numpy()).cast("B")
-        return key(pixels, self.model.sam.fingerprint(), self._encoder.way, self.model.blocks)
+        return key(pixels, self.model.sam.fingerprint(), self.way, self.model.blocks)
 
     @torch.inference_mode()
     def _encode(self, images: list[Tensor]) -> list[Arrays]:

@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from ProMISeCore import packs, pairs, volumes
+from ProMISeCore import failures, packs, pairs, volumes
+from ProMISeCore.contact_sheet import write_contact_sheet
 from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import Pair
 from ProMISeCore.segment import add_model_arguments
 from ProMISeCore.terminal import duration, once, progress, say, table
-from ProMISeCore.whole_file import replacing
+from ProMISeCore.whole_file import check_folder, replacing
 
 UNION = "union"
+_WORST = 5  # cases that --worst draws
 Scores = dict[str, float]
 
 
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--surface", action="store_true", help="also HD95 (mm) and surface Dice; needs true spacing")
     parser.add_argument("--tolerance", type=float, default=1.0, metavar="MM", help="of surface Dice (%(default)s mm)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every case's scores there")
+    parser.add_argument("--worst", type=Path, metavar="DIR", help="draw the five worst cases there, truth in white")
     parser.add_argument("--record", metavar="DATA", help="keep the means in the pack, under this name")
     add_model_arguments(parser)
 
@@ -46,6 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"the folder of {arguments.json} does not exist; make it first")
     if arguments.json is not None and arguments.json.is_dir():
         raise InputError(f"{arguments.json} is a folder; give --json a file")
+    if arguments.worst is not None:
+        check_folder(arguments.worst)
     report = evaluate(found, arguments)
     print(_as_table(report))
     print(f"{len(found)} cases in {duration(report['seconds'])} on {report['device']}; mean ± standard deviation")
@@ -53,6 +58,9 @@ def run(arguments: argparse.Namespace) -> None:
         with replacing(arguments.json) as part:
             part.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(arguments.json)
+    if arguments.worst is not None:
+        draw_worst(found, report, arguments)
+        print(arguments.worst)
     if arguments.record is not None:
         print(f"recorded in {record(packs.find(arguments.pack), arguments.record, report)}")
 
@@ -85,7 +93,8 @@ def evaluate(found: Sequence[Pair], arguments: argparse.Namespace) -> dict[str, 
     for pair in progress(found, len(found), "evaluate"):
         truth, masks, volume, device = _segment(pair, model, values, arguments, tell)
         scores = _case_scores(masks, truth, volume, arguments)
-        cases.append({"name": pair.name, "image": pair.image.name, "targets": scores})
+        voxels = {name: failures.counts(mask, truth[name]) for name, mask in masks.items()}
+        cases.append({"name": pair.name, "image": pair.image.name, "targets": scores, "voxels": voxels})
     manifest = model.manifest
     return {
         "pack": manifest.name,
@@ -98,6 +107,24 @@ def evaluate(found: Sequence[Pair], arguments: argparse.Namespace) -> dict[str, 
         "sd": _over_cases(cases, np.std),
         "seconds": round(time.perf_counter() - start, 3),
     }
+
+
+def draw_worst(found: Sequence[Pair], report: Mapping[str, Any], arguments: argparse.Namespace) -> list[Path]:
+    """A contact sheet of each of the five cases with the lowest mean Dice: masks in their colours, truth in white."""
+    import ProMISeCore
+
+    model, written = ProMISeCore.load(pack=arguments.pack, backbone=arguments.backbone, device="cpu"), []
+    manifest, tell = model.manifest, once(say)
+    for rank, number in enumerate(failures.worst(report["cases"], _WORST), start=1):
+        truth, masks, volume, _ = _segment(found[number], model, report["values"], arguments, tell)
+        stack = volumes.Stack(volume, arguments.axis or manifest.orientation)
+        reference = {f"{name}, truth": mask for name, mask in truth.items()}
+        targets = [{"name": name, "color": (1.0, 1.0, 1.0)} for name in reference]
+        targets += [{"name": target.name, "color": target.color} for target in manifest.targets]
+        written.append(arguments.worst / f"worst-{rank}.png")
+        window = volumes.Window.of(manifest.window, volume.voxels)
+        write_contact_sheet(written[-1], stack, window, reference | masks, targets)
+    return written
 
 
 def _values(given: Sequence[int] | None, targets: list[str]) -> dict[str, int]:

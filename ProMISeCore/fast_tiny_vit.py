@@ -2,7 +2,8 @@
 
 Batch norms become part of the convolutions before them; maps stay channels-last, so that tokens and maps share memory;
 attention's biases are spread over their pairs once; windows' padding is filled in after the projection, where it is
-one constant vector. The residual stream, norms, depthwise convolutions on it and the neck stay in float32.
+one constant vector. The residual stream, norms, depthwise convolutions on it and the neck stay in float32; so do the
+first convolutions, where half precision gains nothing, and the last stage, whose errors nothing evens out.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ class FastTinyViT:
 
     def __init__(self, encoder: TinyViT, dtype: torch.dtype) -> None:
         first, _, second = encoder.patch_embed.seq
-        self._first, self._second = _Convolution(first, dtype), _Convolution(second, dtype)
+        self._first, self._second = _Convolution(first, torch.float32), _Convolution(second, torch.float32)
         self._steps: list[_Narrow | _Block] = []
         for stage in encoder.layers:
             residual = not hasattr(stage.blocks[0], "attn")
             make = _Narrow if residual else _Block
-            self._steps += [make(block, dtype) for block in stage.blocks]
+            precision = torch.float32 if stage is encoder.layers[-1] else dtype
+            self._steps += [make(block, precision) for block in stage.blocks]
             if stage.downsample is not None:
                 self._steps.append(_Narrow(stage.downsample, dtype))
         self._neck = encoder.neck
@@ -37,7 +39,7 @@ class FastTinyViT:
     def __call__(self, images: Tensor, blocks: Sequence[int] = ()) -> tuple[Tensor, list[Tensor]]:
         """`blocks`: none, as this encoder has none whose outputs a pack can ask for."""
         x = self._first(images.contiguous(memory_format=torch.channels_last))
-        x = self._second(_gelu(x)).float()
+        x = self._second(_gelu(x))
         for step in self._steps:
             x = step(x)
         return self._neck(x), []

@@ -36,9 +36,12 @@ def exclusive(logits: Mapping[str, np.ndarray], at: float) -> dict[str, np.ndarr
     """Masks (H, W) of logits (H, W) that exceed `at`, each pixel given to the target with the highest logit."""
     if not logits:
         return {}
-    stacked = np.stack(list(logits.values()))
-    winner = stacked.argmax(axis=0)
-    return {name: (winner == index) & (stacked[index] > at) for index, name in enumerate(logits)}
+    highest = np.maximum.reduce(list(logits.values()))
+    taken, found = np.zeros(highest.shape, bool), {}
+    for name, values in logits.items():  # of equals, the first
+        found[name] = (values == highest) & (values > at) & ~taken
+        taken |= found[name]
+    return found
 
 
 def largest_piece(mask: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:

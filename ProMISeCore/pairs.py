@@ -12,8 +12,11 @@ from typing import NamedTuple
 from ProMISeCore.errors import InputError
 
 _SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-_LABEL_ENDINGS = ("_label", "_labels", "_mask", "_seg", "_segmentation")
+_LABEL_ENDINGS = tuple(
+    between + word for between in "_- " for word in ("label", "labels", "mask", "seg", "segmentation", "Segmentation")
+)
 _IMAGE_ENDINGS = ("_image",)
+_SEGMENTATION = ".seg.nrrd"  # of 3D Slicer
 _LABEL_SUFFIX = ".png"  # of two files called the same, the PNG is the label map: it has no loss
 
 
@@ -26,17 +29,30 @@ class Pair(NamedTuple):
 
 
 def find(images: Sequence[str], labels: Sequence[str] | None = None) -> list[Pair]:
-    """Pair files of folders, globs or plain names: `X.jpg` + `X.png`, `X_image.nii.gz` + `X_label.nii.gz`.
+    """Pair files of folders, globs or plain names: `X.jpg` + `X.png`, `X_image.nii.gz` + `X_label.nii.gz`, `X.nrrd` +
+    `X.seg.nrrd`.
 
     labels: None where they lie among the images. Raises InputError naming images that have no label map, or several.
     """
+    found, missing = sort_out(images, labels)
+    if missing:
+        names = ", ".join(path.name for path in missing[:3])
+        raise InputError(
+            f"{len(missing)} of {len(found) + len(missing)} images have no label map of the same name ({names}"
+            f"{', …' * (len(missing) > 3)}); name them X.jpg and X.png, or X_image.nii.gz and X_label.nii.gz"
+        )
+    return found
+
+
+def sort_out(images: Sequence[str], labels: Sequence[str] | None = None) -> tuple[list[Pair], list[Path]]:
+    """As `find`, and the images that have no label map."""
     files = _files(images)
     if labels is None:
         stems = Counter((path.parent, _stem(path)) for path in files)
         label_files = [path for path in files if _is_label(path, stems)]
     else:
         label_files = _without_images(_files(labels))
-        files = [path for path in files if not _stem(path).endswith(_LABEL_ENDINGS)]
+        files = [path for path in files if not _names_label(path)]
     taken = set(label_files)
     files = [path for path in files if path not in taken]
     if not files:
@@ -46,13 +62,9 @@ def find(images: Sequence[str], labels: Sequence[str] | None = None) -> list[Pai
     for (_, case), path in places.items():
         everywhere[case].append(path)
     found = {path: places.get((path.parent, _case(path))) or _only(everywhere[_case(path)], path) for path in files}
-    missing = [path.name for path, label in found.items() if label is None]
-    if missing:
-        raise InputError(
-            f"{len(missing)} of {len(files)} images have no label map of the same name ({', '.join(missing[:3])}"
-            f"{', …' * (len(missing) > 3)}); name them X.jpg and X.png, or X_image.nii.gz and X_label.nii.gz"
-        )
-    return [Pair(name, path, label) for name, (path, label) in zip(_names(files), found.items(), strict=True)]
+    named = zip(_names(files), found.items(), strict=True)
+    paired = [Pair(name, path, label) for name, (path, label) in named if label is not None]
+    return paired, [path for path, label in found.items() if label is None]
 
 
 def _files(places: Sequence[str]) -> list[Path]:
@@ -85,9 +97,13 @@ def _case(path: Path) -> str:
 
 
 def _is_label(path: Path, stems: Counter[tuple[Path, str]]) -> bool:
-    stem = _stem(path)
-    twin = stems[path.parent, stem] > 1
-    return stem.endswith(_LABEL_ENDINGS) or (path.suffix.lower() == _LABEL_SUFFIX and twin)
+    twin = stems[path.parent, _stem(path)] > 1
+    return _names_label(path) or (path.suffix.lower() == _LABEL_SUFFIX and twin)
+
+
+def _names_label(path: Path) -> bool:
+    """Whether the file's own name says that it is a label map."""
+    return _stem(path).endswith(_LABEL_ENDINGS) or path.name.lower().endswith(_SEGMENTATION)
 
 
 def _without_images(files: Sequence[Path]) -> list[Path]:
@@ -97,7 +113,7 @@ def _without_images(files: Sequence[Path]) -> list[Path]:
         path
         for path in files
         if not _stem(path).endswith(_IMAGE_ENDINGS)
-        and (stems[path.parent, _stem(path)] == 1 or path.suffix.lower() == _LABEL_SUFFIX)
+        and (stems[path.parent, _stem(path)] == 1 or path.suffix.lower() == _LABEL_SUFFIX or _names_label(path))
     ]
 
 

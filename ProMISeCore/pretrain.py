@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch import multiprocessing as mp
 from torch.nn import functional as F
 
-from ProMISeCore import corpus, simulate
+from ProMISeCore import allocator, corpus, simulate
 from ProMISeCore.augment import Augment
 from ProMISeCore.sam import Sam, build
 from ProMISeCore.whole_file import replacing
@@ -194,11 +194,19 @@ class Aids(nn.Module):
         self.shifts = nn.ParameterDict({name: torch.zeros(classes, 4, 256) for name, classes in named.items()})
 
 
-def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Binary cross-entropy + soft Dice per mask: logits and masks (P, T, s, s) → (P, T)."""
+def mask_loss(logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy + soft Dice per mask: logits and masks (P, T, s, s) → (P, T).
+
+    known (P, T, s, s) bool: pixels outside of it change neither the loss nor its gradient.
+    """
     masks = masks.float().expand_as(logits)
-    entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none").mean((2, 3))
+    entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
     probability = logits.sigmoid()
+    if known is None:
+        entropy = entropy.mean((2, 3))
+    else:
+        entropy = (entropy * known).sum((2, 3)) / known.sum((2, 3)).clamp(min=1)
+        probability, masks = probability * known, masks * known
     overlap = 2 * (probability * masks).sum((2, 3)) + 1
     return 2 * entropy + 1 - overlap / (probability.sum((2, 3)) + masks.sum((2, 3)) + 1)
 
@@ -466,6 +474,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Pack the corpus where needed, then train until the time is up."""
+    allocator.keep_freed_memory()
     corpus.pack(arguments.data, arguments.workspace, "train")
     Pretraining(arguments).run()
 

@@ -5,6 +5,7 @@ Wang et al. 2024 (arXiv 2403.04164), with any number of targets on one embedding
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -162,6 +163,16 @@ class Promise(nn.Module):
         Batch normalisation's counts of batches are left out: they are not used.
         """
         return {key: value for key, value in self._parts.state_dict().items() if value.is_floating_point()}
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the backbone's fingerprint and, of every target, its points' labels and its tensors."""
+        digest = hashlib.sha256(self.sam.fingerprint().encode())
+        for number, target in enumerate(self._parts):
+            digest.update(f"{number} {target.point_labels.tolist()}".encode())
+        for key, value in sorted(self.tensors().items()):
+            digest.update(f"{key} {tuple(value.shape)}\n".encode())
+            digest.update(memoryview(value.detach().float().cpu().contiguous().reshape(-1).numpy()).cast("B"))
+        return digest.hexdigest()
 
     def load_tensors(self, tensors: Mapping[str, Tensor], source: str = "the pack") -> Promise:
         """Take a pack's tensors. Raises one WeightsError for all that does not fit the manifest."""

@@ -51,6 +51,28 @@ def read_affine_image(path) -> AffineImage:
     return AffineImage(voxels, affine, _plain_name(path), picture)
 
 
+def read_layers(path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """A 3D Slicer segmentation (.seg.nrrd): layers (L, K, J, I) of integers, affine IJK → RAS mm, header's entries.
+
+    Raises InputError naming the file and what to do.
+    """
+    path = Path(path)
+    check_file(path, MAX_BYTES)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with _quiet_itk():
+            image = reader.Execute()
+    except (RuntimeError, MemoryError) as error:
+        raise _explain(path, error) from error
+    if image.GetDimension() != 3 or "integer" not in image.GetPixelIDTypeAsString():
+        kind = image.GetPixelIDTypeAsString()
+        raise InputError(f"{path} is {image.GetDimension()}D with {kind}; expected the labels of a 3D segmentation")
+    voxels = sitk.GetArrayFromImage(image)
+    layers = voxels[None] if image.GetNumberOfComponentsPerPixel() == 1 else np.moveaxis(voxels, -1, 0)
+    return layers, _affine(image, path), {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
+
+
 def whole_numbers(voxels: np.ndarray, path) -> np.ndarray:
     """A label map's voxels (K, J, I) as integers; grey stored as equal RGB is accepted, anything else is refused."""
     if voxels.ndim == 4:

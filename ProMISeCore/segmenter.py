@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from ProMISeCore import devices, masks
+from ProMISeCore.answers import Answer, Answers
 from ProMISeCore.cache import Cache
 from ProMISeCore.embedder import RECENT_BYTES, Arrays, Embedder, size
-from ProMISeCore.errors import InputError, WeightsError
+from ProMISeCore.errors import InputError
 from ProMISeCore.frame import Frame
 from ProMISeCore.markups import Prompts
-from ProMISeCore.promise import Output, Promise
+from ProMISeCore.promise import Promise
 from ProMISeCore.volumes import AXES, Stack, Volume, Window, pictures
 
 #: A slice must have at least this many pixels along both sides to show anything.
@@ -88,6 +89,7 @@ class Segmenter:
         self._points: dict[tuple[str, int], tuple[np.ndarray, np.ndarray, str]] = {}
         self._touched: dict[tuple[str, int], None] = {}  # (target, slice) prompted by the user, in that order
         self._embedder = Embedder(model, device, cache, batch, exact, self._say)
+        self._answers = Answers(model, self._pictures, self.frame, self._embedder)
 
     def __len__(self) -> int:
         return self.stack.shape[0]
@@ -177,8 +179,8 @@ class Segmenter:
             encode_seconds = _seconds(lambda n=n: embedder.embed([n], self._image))
             if encode_seconds > 1:
                 break
-        self._automatic(order[:1])
-        decode_seconds = _seconds(lambda: self._automatic(order[:1]))
+        self._solved(order[:1])
+        decode_seconds = _seconds(lambda: self._solved(order[:1]))
         count = round(len(order) * len(fresh) / len(sample))
         bytes_per_slice = size(embedder.embed(order[:1], self._image)[0])
         return Estimate(
@@ -251,52 +253,70 @@ class Segmenter:
         return self.frame.image(self._pictures[n])
 
     def _automatic(self, ns: Sequence[int]) -> list[SliceResult]:
+        answers = {n: self._answers.get(n) for n in ns}
+        unknown = [n for n in ns if answers[n] is None]
+        answers |= zip(unknown, self._solved(unknown), strict=True)
+        return [self._decided(n, answers[n]) for n in ns]
+
+    def _solved(self, ns: Sequence[int]) -> list[dict[str, Answer]]:
+        """What the model says of slices without prompts, computed now and kept."""
         arrays = self._embedder.embed(ns, self._image)
-        return self._embedder.in_batches(self._decode, list(zip(ns, arrays, strict=True)))
+        solved = self._embedder.in_batches(self._decode, list(zip(ns, arrays, strict=True)))
+        for n, answers in zip(ns, solved, strict=True):
+            self._answers.put(n, answers)
+        return solved
 
     @torch.inference_mode()
-    def _decode(self, items: list[tuple[int, Arrays]]) -> list[SliceResult]:
+    def _decode(self, items: list[tuple[int, Arrays]]) -> list[dict[str, Answer]]:
         encoded = self._embedder.encoded([arrays for _, arrays in items])
         outputs = {name: self.model.solve(encoded, name) for name in self.targets}
-        results = [self._result(n, i, outputs) for i, (n, _) in enumerate(items)]
-        least = self.model.manifest.presence_threshold
-        for result in results:
-            there = {name: logits for name, logits in result.logits.items() if result.presence.get(name, 1.0) >= least}
-            result.masks.update({name: np.zeros(self.stack.shape[1:], bool) for name in result.logits})
-            if self.model.manifest.exclusive:
-                result.masks.update(masks.exclusive(there, self._cut))
-            else:
-                result.masks.update({name: logits > self._cut for name, logits in there.items()})
-        return results
+        return [
+            {name: Answer.of(output, i, f"{name!r} on slice {n}") for name, output in outputs.items()}
+            for i, (n, _) in enumerate(items)
+        ]
+
+    def _decided(self, n: int, answers: dict[str, Answer]) -> SliceResult:
+        """Slice n with a mask of every target: absent ones empty, exclusive ones apart."""
+        result, manifest = self._result(n, answers), self.model.manifest
+        for name in answers:
+            if name in result.points_rc:
+                result.labels[name] = self.model.targets[name].point_labels.cpu().numpy().astype(int)
+        least = manifest.presence_threshold
+        there = {name: logits for name, logits in result.logits.items() if result.presence.get(name, 1.0) >= least}
+        result.masks.update({name: np.zeros(self.stack.shape[1:], bool) for name in result.logits})
+        if manifest.exclusive:
+            result.masks.update(masks.exclusive(there, self._cut))
+        else:
+            result.masks.update({name: logits > self._cut for name, logits in there.items()})
+        return result
 
     def _prompted(self, n: int, target: str, prompts: dict[str, Tensor]) -> SliceResult:
         @torch.inference_mode()
-        def solve(items: list[Arrays]) -> list[Output]:
+        def solve(items: list[Arrays]) -> list[Answer]:
             on_device = {name: tensor.to(self.device) for name, tensor in prompts.items()}
-            return [self.model.solve(self._embedder.encoded(items), target, **on_device)]
+            output = self.model.solve(self._embedder.encoded(items), target, **on_device)
+            return [Answer.of(output, 0, f"{target!r} on slice {n}")]
 
-        (output,) = self._embedder.in_batches(solve, self._embedder.embed([n], self._image))
-        result = self._result(n, 0, {target: output})
+        (answer,) = self._embedder.in_batches(solve, self._embedder.embed([n], self._image))
+        result = self._result(n, {target: answer})
+        if "labels" in prompts:
+            result.labels[target] = prompts["labels"][0].numpy().astype(int)
         result.masks[target] = result.logits[target] > self._cut
         return result
 
-    def _result(self, n: int, i: int, outputs: dict[str, Output]) -> SliceResult:
-        """Slice n from the outputs' batch entry i, masks still to be decided."""
+    def _result(self, n: int, answers: dict[str, Answer]) -> SliceResult:
+        """Slice n on its own pixels; masks and the points' labels still to be set."""
         result = SliceResult(n)
-        for name, output in outputs.items():
-            low = output.logits[i, 0]
-            if not torch.isfinite(low).all():
-                raise WeightsError(f"{name!r} on slice {n} gave values that are not numbers; the pack may be damaged")
+        for name, answer in answers.items():
+            low = answer.logits.astype(np.float32)
             if self.model.manifest.opening:
-                opened = masks.without_specks(low.cpu().numpy(), self.model.manifest.opening, self._cut)
-                low = torch.from_numpy(opened)
-            result.logits[name] = self.frame.logits(low).cpu().numpy()
-            result.iou[name] = float(output.iou[i, 0])
-            if output.points is not None:
-                result.points_rc[name] = self.frame.xy_to_rc(output.points[i].double().cpu().numpy())
-                result.labels[name] = output.labels[i].cpu().numpy().astype(int)
-            if output.presence is not None:
-                result.presence[name] = float(output.presence[i])
+                low = masks.without_specks(low, self.model.manifest.opening, self._cut)
+            result.logits[name] = self.frame.logits(torch.from_numpy(low)).numpy()
+            result.iou[name] = answer.iou
+            if answer.points_xy is not None:
+                result.points_rc[name] = self.frame.xy_to_rc(answer.points_xy.astype(float))
+            if answer.presence is not None:
+                result.presence[name] = answer.presence
         return result
 
     # Prompts and limits

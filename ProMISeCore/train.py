@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ProMISeCore import packs, pairs
+from ProMISeCore import allocator, packs, pairs
 from ProMISeCore.augment import Augment
 from ProMISeCore.dataset import Encoder, Task, Views, plan
 from ProMISeCore.errors import InputError
 from ProMISeCore.manifest import Manifest
 from ProMISeCore.terminal import duration, progress, say
-from ProMISeCore.training import Material, Settings, Training
+from ProMISeCore.training import Look, Material, Settings, Training
 from ProMISeCore.whole_file import check_folder
+from ProMISeCore.windows import parsed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ProMISeCore import devices, sam
     from ProMISeCore.promise import Promise
 
+    allocator.keep_freed_memory()
     _check(arguments)
     found = pairs.find(arguments.images, arguments.labels)
     task, card = _task(arguments, found), _card(arguments)
@@ -96,11 +98,15 @@ def run(arguments: argparse.Namespace) -> None:
         steps=arguments.steps, batch=arguments.batch, rate=arguments.rate, guide=arguments.guide, seed=arguments.seed
     )
     material = Material(learn, {t.name: t.point_labels for t in manifest.targets})
-    reached = Training(model, material, held, settings, workspace / "training.pt").run(say)
+    reached = Training(model, material, held, settings, workspace / "training.pt").run(_tell)
     manifest = replace(manifest, training=dict(manifest.training) | {"seconds": round(reached.seconds, 1)})
     packs.save(arguments.out, manifest, model.tensors(), half=True)
     dice = ", ".join(f"{name} {value:.3f}" for name, value in reached.best.items())
     print(f"{arguments.out}: held-out Dice {dice}; {reached.step} steps in {duration(reached.seconds)}")
+
+
+def _tell(look: Look) -> None:
+    say(json.dumps({"step": look.step, "seconds": round(look.seconds), "loss": look.loss, "dice": look.dice}))
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -123,7 +129,7 @@ def _task(arguments: argparse.Namespace, found: list[pairs.Pair]) -> Task:
     return Task(
         _values(arguments.targets),
         arguments.orientation or ("image" if picture else "axial"),
-        _window(window),
+        parsed(window),
         arguments.channels or ("repeat" if picture else "neighbours"),
         arguments.padding,
     )
@@ -137,17 +143,6 @@ def _values(targets: list[str]) -> dict[str, int]:
             raise InputError(f"--targets got {entry!r}; give each a name of its own and a label value: LV=3")
         values[name] = int(value)
     return values
-
-
-def _window(text: str) -> dict[str, Any]:
-    mode, *limits = text.split(":")
-    if mode == "bytes" and not limits:
-        return {"mode": mode}
-    try:
-        low, high = map(float, limits)
-    except ValueError as error:
-        raise InputError(f"--window got {text!r}; give percentile:0.5:99.5, fixed:-160:240 or bytes") from error
-    return {"mode": mode, "low": low, "high": high}
 
 
 def _card(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,22 +18,30 @@ from torch.nn import functional as F
 
 from ProMISeCore import simulate
 from ProMISeCore.dataset import Views
-from ProMISeCore.errors import InputError
+from ProMISeCore.errors import InputError, WeightsError
 from ProMISeCore.pretrain import mask_loss
 from ProMISeCore.promise import Encoded, Promise
 from ProMISeCore.whole_file import replacing
 
+_LOOKS = 40  # in a time budget, at most one every 5 seconds
+_DOUBT = (0.3, 0.5, 0.7)  # shares of the budget at which labels are doubted
+_MOST_FAILURES = 20  # steps in a row without finite gradients
+
 
 @dataclass(frozen=True)
 class Settings:
-    """How a pack is trained. Steps count batches of one target; weights of the losses beside the mask's."""
+    """How a pack is trained. Steps count batches of one target; weights of the losses beside the mask's.
+
+    minutes: instead of `steps`, which then does not count.
+    """
 
     steps: int = 1500
+    minutes: float | None = None
     batch: int = 16
     rate: float = 1e-3
     weight_decay: float = 0.05
     every: int = 50  # steps between looks at the held-out cases
-    patience: int = 8  # looks without improvement before a target stops
+    patience: int | None = 8  # looks without improvement before a target stops; None: never
     empty_share: float = 0.2  # of a batch: slices without the target
     empty_weight: float = 0.3  # of the mask loss on them
     guide: float = 2.0  # pull of the points to good places; 0 as published
@@ -41,11 +50,16 @@ class Settings:
 
 
 class Material:
-    """Views of the training cases for one model: batches of rows, and the good places for every target's points."""
+    """Views of the training cases for one model: batches of rows, and the good places for every target's points.
+
+    distrusted: per target, cases that are not learned from any more.
+    """
 
     def __init__(self, views: Views, point_labels: Mapping[str, Sequence[int]]) -> None:
         self.views = views
         self.filled = views.masks.any((2, 3))
+        self.known = np.ones_like(self.filled) if views.known is None else views.known.any((2, 3))
+        self.distrusted: dict[int, set[int]] = {}
         self.places = {
             name: torch.stack([simulate.places(torch.from_numpy(mask), labels) for mask in views.masks[:, number]])
             for number, (name, labels) in enumerate(point_labels.items())
@@ -54,7 +68,9 @@ class Material:
 
     def rows(self, target: int, settings: Settings, generator: torch.Generator) -> np.ndarray:
         """A random batch of rows, `empty_share` of them without the target where there are such."""
-        filled, empty = np.flatnonzero(self.filled[:, target]), np.flatnonzero(~self.filled[:, target])
+        usable = self.known[:, target] & ~np.isin(self.views.case, list(self.distrusted.get(target, ())))
+        filled = np.flatnonzero(usable & self.filled[:, target])
+        empty = np.flatnonzero(usable & ~self.filled[:, target])
         if not len(filled):
             raise InputError("no training slice holds this target; check the label values of --targets")
         count = round(settings.batch * settings.empty_share) if len(empty) else 0
@@ -68,25 +84,52 @@ class Material:
 
 @dataclass
 class Progress:
-    """What a training has reached; per target the best held-out Dice, when it was, and whether it has stopped."""
+    """What a training has reached; per target the best held-out Dice, when it was, and the Dice before the first step.
+
+    seconds: pauses left out; looks: reached of `_DOUBT`; suspects: what `Training.doubt` has found.
+    """
 
     step: int = 0
     seconds: float = 0.0
-    best: dict[str, float] | None = None
-    best_step: dict[str, int] | None = None
+    best: dict[str, float] = field(default_factory=dict)
+    best_step: dict[str, int] = field(default_factory=dict)
+    before: dict[str, float | None] = field(default_factory=dict)
+    doubts: int = 0
+    suspects: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the held-out cases. share: 0…1 of the budget; loss: mean since the last look; dice: None where
+    nothing is held out; suspects: cases doubted since the last look."""
+
+    step: int
+    seconds: float
+    share: float
+    loss: dict[str, float]
+    dice: dict[str, float | None]
+    best: dict[str, float | None]
+    suspects: list[dict[str, Any]]
 
 
 class Training:
-    """Trains `model`'s targets in turn on `material`; keeps, per target, the state that is best on `held`."""
+    """Trains `model`'s targets in turn on `material`; keeps, per target, the state that is best on `held`.
 
-    def __init__(self, model: Promise, material: Material, held: Views, settings: Settings, checkpoint: Path) -> None:
-        self.model, self.material, self.held, self.settings, self.checkpoint = (
-            model,
-            material,
-            held,
-            settings,
-            checkpoint,
-        )
+    held None: nothing is held out, and the last state is kept. spent: seconds of the budget that are used already.
+    """
+
+    def __init__(
+        self,
+        model: Promise,
+        material: Material,
+        held: Views | None,
+        settings: Settings,
+        checkpoint: Path,
+        spent: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.model, self.material, self.held = model, material, held
+        self.settings, self.checkpoint, self._clock = settings, checkpoint, clock
         self.names = list(model.targets)
         self.device = next(model.sam.parameters()).device
         self.generator = torch.Generator().manual_seed(settings.seed)
@@ -95,42 +138,86 @@ class Training:
             lr=settings.rate,
             weight_decay=settings.weight_decay,
         )
-        self.progress = Progress(best={n: -1.0 for n in self.names}, best_step={n: 0 for n in self.names})
+        self.progress = Progress(0, spent, {n: -1.0 for n in self.names}, {n: 0 for n in self.names})
         self.states = {name: _copy(model.targets[name]) for name in self.names}
+        self._usual = 0.0  # seconds of a step
+        self._failed = 0  # steps in a row
         if checkpoint.exists():
             self._resume()
 
-    def run(self, report: Callable[[str], None] = print) -> Progress:
-        """Train until every target has had its steps or has stopped improving; the best states end up in the model."""
-        settings = self.settings
-        while self.progress.step < settings.steps:
-            started = time.monotonic()
+    def restart(self) -> None:
+        """Take the weights that the model has now as the first ones. Not for a training that goes on."""
+        self.states = {name: _copy(self.model.targets[name]) for name in self.names}
+
+    @property
+    def share(self) -> float:
+        """How much of the budget is used, 0…1."""
+        settings, progress = self.settings, self.progress
+        used = progress.step / settings.steps if settings.minutes is None else progress.seconds / 60 / settings.minutes
+        return min(1.0, used)
+
+    def run(
+        self, report: Callable[[Look], None] = lambda look: None, stop: Callable[[], bool] = lambda: False
+    ) -> Progress:
+        """Train until the budget is used, every target has stopped improving, or `stop()`, asked before each step.
+
+        The best states end up in the model. A stop leaves a checkpoint from which the same training goes on.
+        """
+        losses: dict[str, list[float]] = {name: [] for name in self.names}
+        last_look = self.progress.seconds
+        while self.share < 1 and not stop():
+            started = self._clock()
             running = [n for n in self.names if self._running(n)]
             if not running:
                 break
-            losses = {name: self._step(name) for name in running}
+            for name in running:
+                losses[name].append(self._step(name))
             self.progress.step += 1
-            due = self.progress.step % settings.every == 0 or self.progress.step == settings.steps
+            due = self._due(last_look)
             scores = {name: self._look(name) for name in running} if due else {}
-            self.progress.seconds += time.monotonic() - started
+            doubted = self.doubt() if due else []
+            self.progress.seconds += self._lasted(self._clock() - started, due)
             if due:
-                report(
-                    json.dumps(
-                        {
-                            "step": self.progress.step,
-                            "seconds": round(self.progress.seconds),
-                            "loss": losses,
-                            "dice": scores,
-                        }
-                    )
-                )
+                last_look = self.progress.seconds
+                means = {name: round(float(np.mean(found)), 4) for name, found in losses.items() if found}
+                losses = {name: [] for name in self.names}
                 self._store()
+                started = self._clock()
+                report(self._seen(means, scores, doubted))
+                self.progress.seconds += self._clock() - started
+        self._store()
+        if (
+            self.share < 1 and self.held is not None
+        ):  # stopped: after the checkpoint, which an uninterrupted run has too
+            for name in self.names:
+                self._look(name)
         for name in self.names:
-            self.model.targets[name].load_state_dict(self.states[name])
+            kept = self.states[name] if self.held is not None else _copy(self.model.targets[name])
+            self.model.targets[name].load_state_dict(kept)
         return self.progress
 
+    def _due(self, last_look: float) -> bool:
+        if self.share >= 1:
+            return True
+        if self.settings.minutes is None:
+            return self.progress.step % self.settings.every == 0
+        return self.progress.seconds - last_look >= max(5.0, 60 * self.settings.minutes / _LOOKS)
+
+    def _lasted(self, seconds: float, due: bool) -> float:
+        """Of a step, for the budget: the usual time where the computer has slept meanwhile."""
+        if seconds > max(60.0, 50 * self._usual) and self._usual:
+            return self._usual
+        if not due:
+            self._usual = seconds if not self._usual else 0.9 * self._usual + 0.1 * seconds
+        return seconds
+
+    def _seen(self, losses: dict[str, float], scores: dict[str, float | None], doubted: list[dict[str, Any]]) -> Look:
+        best = {name: value if value >= 0 else None for name, value in self.progress.best.items()}
+        return Look(self.progress.step, self.progress.seconds, self.share, losses, scores, best, doubted)
+
     def _running(self, name: str) -> bool:
-        return self.progress.step - self.progress.best_step[name] < self.settings.patience * self.settings.every
+        patience = self.settings.patience
+        return patience is None or self.progress.step - self.progress.best_step[name] < patience * self.settings.every
 
     def _step(self, name: str) -> float:
         for group in self.optimizer.param_groups:
@@ -141,29 +228,42 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.targets[name].parameters(), 1.0)
+        self._failed = 0 if norm.isfinite() else self._failed + 1
+        if self._failed > _MOST_FAILURES:
+            raise WeightsError(
+                f"training {name!r} gives numbers that are not finite, {self._failed} steps in a row; use a smaller "
+                "--rate, or another start; the last checkpoint is kept"
+            )
         if norm.isfinite():  # batch normalisation of nearly equal rows can let gradients overflow
             self.optimizer.step()
         return round(loss.item(), 4)
 
     def _rate(self) -> float:
-        part = self.progress.step / self.settings.steps
+        part = self.share
         warm = min(1.0, (self.progress.step + 1) / 50)
         return self.settings.rate * warm * (0.01 + 0.495 * (1 + math.cos(math.pi * part)))
 
     def _loss(self, name: str, rows: np.ndarray) -> Tensor:
         encoded, masks = self._encoded(self.material.views, rows, name)
+        known = self.material.views.take_known(rows, self.names.index(name))
+        known = None if known is None else known.to(self.device)
         output = self._solve(encoded, name)
         there = masks.flatten(1).any(1)
         weight = torch.where(there, 1.0, self.settings.empty_weight)
-        loss = (mask_loss(output.logits[:, :1].float(), masks[:, None])[:, 0] * weight).mean()
+        unknown = None if known is None else known[:, None]
+        loss = (mask_loss(output.logits[:, :1].float(), masks[:, None], unknown)[:, 0] * weight).mean()
         if output.points is not None and self.settings.guide and there.any():
             places = self.material.places[name][rows].to(self.device)[there]
             points = output.points[there] / self.model.sam.side
             loss = loss + self.settings.guide * F.smooth_l1_loss(points, places, beta=0.02)
         if output.presence is not None:
-            loss = loss + self.settings.presence * F.binary_cross_entropy(
-                output.presence.float().clamp(1e-6, 1 - 1e-6), there.float()
+            certain = there if known is None else there | known.flatten(1).all(1)
+            presence = F.binary_cross_entropy(
+                output.presence.float().clamp(1e-6, 1 - 1e-6),
+                there.float(),
+                weight=None if known is None else certain.float(),
             )
+            loss = loss + self.settings.presence * presence
         return loss
 
     def _encoded(self, views: Views, rows: np.ndarray, name: str) -> tuple[Encoded, Tensor]:
@@ -176,32 +276,73 @@ class Training:
         with torch.autocast(kind, torch.bfloat16, enabled=kind in ("cpu", "cuda")):
             return self.model.solve(encoded, name)
 
-    @torch.no_grad()
-    def _look(self, name: str, batch: int = 32) -> float:
+    def look_before(self) -> dict[str, float | None]:
+        """Held-out Dice before the first step, per target; that state is then the best so far."""
+        if not self.progress.before:
+            self.progress.before = {name: self._look(name) for name in self.names}
+        return self.progress.before
+
+    def _look(self, name: str) -> float | None:
         """Held-out Dice of a target, pooled per case and averaged over the cases; a better state is kept."""
-        target = self.model.targets[name].eval()
-        overlap, total = np.zeros(self.held.case.max() + 1), np.zeros(self.held.case.max() + 1)
+        if self.held is None:
+            return None
+        dice = list(self.case_dice(self.held, np.arange(len(self.held)), name).values())
+        if not dice:
+            return None
+        mean = float(np.mean(dice))
+        if mean > self.progress.best[name]:
+            self.progress.best[name], self.progress.best_step[name] = mean, self.progress.step
+            self.states[name] = _copy(self.model.targets[name])
+        return round(mean, 4)
+
+    @torch.no_grad()
+    def case_dice(self, views: Views, rows: np.ndarray, name: str, batch: int = 32) -> dict[int, float]:
+        """Dice of a target over some rows, pooled per case, unknown pixels left out; no entry for unknown cases."""
+        target, number = self.model.targets[name].eval(), self.names.index(name)
+        overlap, total, known_rows = (np.zeros(views.case.max() + 1) for _ in range(3))
         least = self.model.manifest.presence_threshold
-        for first in range(0, len(self.held), batch):
-            rows = np.arange(first, min(first + batch, len(self.held)))
-            encoded, masks = self._encoded(self.held, rows, name)
+        for first in range(0, len(rows), batch):
+            chosen = rows[first : first + batch]
+            encoded, masks = self._encoded(views, chosen, name)
             output = self._solve(encoded, name)
             found = output.logits[:, 0] > 0
             if output.presence is not None:
                 found &= (output.presence >= least)[:, None, None]
-            np.add.at(overlap, self.held.case[rows], 2 * (found & masks).flatten(1).sum(1).cpu().numpy())
-            np.add.at(total, self.held.case[rows], (found.flatten(1).sum(1) + masks.flatten(1).sum(1)).cpu().numpy())
-        cases = np.unique(self.held.case)
-        dice = float(np.where(total[cases] > 0, overlap[cases] / np.maximum(total[cases], 1), 1.0).mean())
-        if dice > self.progress.best[name]:
-            self.progress.best[name], self.progress.best_step[name] = dice, self.progress.step
-            self.states[name] = _copy(target)
-        return round(dice, 4)
+            known = views.take_known(chosen, number)
+            if known is not None:
+                found &= known.to(self.device)
+            some = np.ones(len(chosen)) if known is None else known.flatten(1).any(1).numpy()
+            np.add.at(known_rows, views.case[chosen], some)
+            np.add.at(overlap, views.case[chosen], 2 * (found & masks).flatten(1).sum(1).cpu().numpy())
+            np.add.at(total, views.case[chosen], (found.flatten(1).sum(1) + masks.flatten(1).sum(1)).cpu().numpy())
+        target.train()
+        cases = np.flatnonzero(known_rows)
+        return {int(case): float(overlap[case] / total[case]) if total[case] else 1.0 for case in cases}
+
+    def doubt(self) -> list[dict[str, Any]]:
+        """At some shares of the budget: cases whose labels disagree with what the others teach, and not learned from
+        any more. Entries: target, case (of the material), dice, typical."""
+        if self.progress.doubts >= len(_DOUBT) or self.share < _DOUBT[self.progress.doubts]:
+            return []
+        self.progress.doubts += 1
+        views, found = self.material.views, []
+        if views.plain is None:
+            return []
+        for number, name in enumerate(self.names):
+            distrusted = self.material.distrusted.setdefault(number, set())
+            dice = self.case_dice(views, np.flatnonzero(views.plain), name)
+            for case, value, typical in outliers(dice):
+                if case not in distrusted and len(distrusted) < len(dice) // 4:
+                    distrusted.add(case)
+                    found.append({"target": name, "case": case, "dice": round(value, 4), "typical": round(typical, 4)})
+        self.progress.suspects += found
+        return found
 
     def _identity(self) -> str:
         """What has to be the same for a checkpoint to be continued: settings, targets, backbone and rows."""
         manifest = self.model.manifest.entries()
-        parts = [manifest["targets"], manifest["backbone"], self.material.views.key, self.held.key]
+        held = None if self.held is None else self.held.key
+        parts = [manifest["targets"], manifest["backbone"], self.material.views.key, held]
         return json.dumps([asdict(self.settings), *parts], sort_keys=True)
 
     def _store(self) -> None:
@@ -232,6 +373,22 @@ class Training:
         self.states, self.progress = state["states"], Progress(**state["progress"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
+        for suspect in self.progress.suspects:
+            self.material.distrusted.setdefault(self.names.index(suspect["target"]), set()).add(suspect["case"])
+
+
+def outliers(dice: Mapping[int, float]) -> list[tuple[int, float, float]]:
+    """Cases far below the others, the worst first: case, its Dice, the median. Four cases are needed to tell.
+
+    Far: below the median by 3 robust standard deviations and by 0.15 at least.
+    """
+    if len(dice) < 4:
+        return []
+    values = np.array(list(dice.values()))
+    typical = float(np.median(values))
+    spread = 1.4826 * float(np.median(np.abs(values - typical)))
+    least = typical - max(3 * spread, 0.15)
+    return sorted(((case, value, typical) for case, value in dice.items() if value < least), key=lambda found: found[1])
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,12 +67,19 @@ def read_label(path) -> Volume:
 def read_pair(image, label) -> tuple[Volume, Volume]:
     """Read an image and its label map. Raises InputError where they do not lie on the same grid in space."""
     volume, labels = read(image), read_label(label)
+    check_grid(volume, labels, label)
+    return volume, labels
+
+
+def check_grid(volume: Volume, labels: Volume, path) -> None:
+    """Raise InputError where a label map, read from `path`, does not lie on its image's grid in space."""
     if labels.voxels.shape != volume.voxels.shape[:3]:
-        shapes = f"{label} has shape {labels.voxels.shape}, {image} {volume.voxels.shape[:3]} (K, J, I)"
+        shapes = (
+            f"{path} has shape {labels.voxels.shape}, its image {volume.name!r} {volume.voxels.shape[:3]} (K, J, I)"
+        )
         raise InputError(f"{shapes}; a label map must lie on its image's grid")
     if not volume.picture and not np.allclose(labels.affine, volume.affine, atol=1e-2):
-        raise InputError(f"{label} lies elsewhere than {image} in space; resample it to the image's grid")
-    return volume, labels
+        raise InputError(f"{path} lies elsewhere than its image {volume.name!r}; resample it to the image's grid")
 
 
 def _keep_best(candidates: list, values: list[float]) -> list:
@@ -131,6 +139,11 @@ class Stack:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def slice_axis(self) -> int:
+        """The axis of (K, J, I) along which the slices follow each other."""
+        return self._numpy_axes[0]
 
     def canonical(self, array: np.ndarray) -> np.ndarray:
         """View an array (K, J, I[, C]) on the volume's grid as canonical slices (n, H, W[, C])."""
@@ -242,6 +255,7 @@ class Pictures:
             raise InputError(f"unknown channels {channels!r}; choose repeat or neighbours")
         self.stack, self.window, self.channels = stack, window, channels
         self._slices = stack.canonical(stack.volume.voxels)
+        self._digests: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         return len(self._slices)
@@ -253,8 +267,21 @@ class Pictures:
             return np.ascontiguousarray(self.window.apply(self._slices[n]))
         if self.channels == "repeat":
             return np.repeat(self.window.apply(self._slices[n])[..., None], 3, axis=-1)
-        neighbours = (max(n - 1, 0), n, min(n + 1, len(self) - 1))
-        return np.stack([self.window.apply(self._slices[m]) for m in neighbours], axis=-1)
+        return np.stack([self.window.apply(self._slices[m]) for m in self._neighbours(n)], axis=-1)
+
+    def identity(self, n: int) -> bytes:
+        """What [n] is made from, in short: digests of its voxels, the window, the channels; equal in any storage."""
+        settings = f"{self._slices.dtype.str}|{self._slices.shape[1:]}|{self.window}|{self.channels}|".encode()
+        return settings + b"".join(map(self._digest, self._neighbours(n) if self.channels == "neighbours" else (n,)))
+
+    def _neighbours(self, n: int) -> tuple[int, int, int]:
+        return max(n - 1, 0), n, min(n + 1, len(self) - 1)
+
+    def _digest(self, n: int) -> bytes:
+        if n not in self._digests:
+            voxels = np.ascontiguousarray(self._slices[n])
+            self._digests[n] = hashlib.sha256(memoryview(voxels).cast("B")).digest()
+        return self._digests[n]
 
 
 def pictures(stack: Stack, window: Window, channels: str) -> Pictures:

@@ -40,14 +40,14 @@ def replacing(path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, remedy: str = "another folder with --out") -> None:
     """Make the folder and see that it can be written, before anything is computed. InputError if not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}); choose another folder with --out") from error
+        raise InputError(f"{folder} cannot be written ({error.strerror}); choose {remedy}") from error
 
 
 def _reason(error: Exception, folder: Path) -> str:

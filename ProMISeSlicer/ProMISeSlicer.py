@@ -117,16 +117,22 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setupSections(self, panel):
         from ProMISeSlicerLib.choosing import PackSection
         from ProMISeSlicerLib.correcting import CorrectionSection
+        from ProMISeSlicerLib.keeping import KeepingSection
+        from ProMISeSlicerLib.ranking import RankSection
         from ProMISeSlicerLib.reviewing import ReviewSection
         from ProMISeSlicerLib.running import RunSection
         from ProMISeSlicerLib.settings import SettingsSection
         from ProMISeSlicerLib.shortcuts import Shortcuts
+        from ProMISeSlicerLib.teaching import TeachSection
 
         self.correction = CorrectionSection(self.ui, self)
         self.review = ReviewSection(self.ui, self)
         self.settings = SettingsSection(self.ui, self)
         self.choice = PackSection(self.ui, self)
         self.run = RunSection(self.ui, self)
+        self.keeping = KeepingSection(self.ui, self)
+        self.teach = TeachSection(self.ui, self)
+        self.rank = RankSection(self.ui, self)
         self.shortcuts = Shortcuts(self.ui, panel)
 
     def observeScene(self):
@@ -146,6 +152,8 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setSession(None)
         self.setParameterNode(None)
         self.removeObservers()
+        self.teach.letGo()
+        self.rank.letGo()
 
     def enter(self):
         self.initializeParameterNode()
@@ -187,12 +195,14 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneChanged(self, caller, event):
         if self.parent.isEntered:
             self.initializeParameterNode()
+        self.teach.restore()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAboutToBeRemoved(self, caller, event, node=None):
         if self.session and node in (self.session.volumeNode, self.session.segmentationNode):
             self.setSession(None)
             self.say(_("{name} was removed, so segmenting it has ended.").format(name=node.GetName()))
+        self.teach.onNodeRemoved(node)
 
     # Parameters
 
@@ -277,6 +287,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """A button is enabled exactly when it can do something."""
         self.run.updateButtons()
         self.correction.updateButtons()
+        self.rank.updateButtons()
 
     def onSettingsChanged(self):
         """Device, folders or models are others: the session goes on with them."""

@@ -99,7 +99,7 @@ def test_biases_are_of_row_and_column_distance() -> None:
     attention = _WindowAttention(8, 2, 3)
     with torch.no_grad():
         attention.attention_biases[0] = torch.tensor([0.0, 1, 2, 10, 11, 12, 20, 21, 22])  # 10 · rows + columns
-    bias = attention._bias()[0, 0]
+    bias = attention.spread_biases()[0, 0]
     assert bias[0].tolist() == [0, 1, 2, 10, 11, 12, 20, 21, 22]  # from the corner
     assert bias[4].tolist() == [11, 10, 11, 1, 0, 1, 11, 10, 11]  # from the middle
     assert torch.equal(bias, bias.T)
@@ -114,7 +114,7 @@ def test_attention_written_out() -> None:
         heads = []
         for head in range(2):
             q, k, v = per_head[:, :, head].split(4, dim=-1)
-            weights = (q @ k.transpose(1, 2) / 2 + attention._bias()[0, head]).softmax(-1)
+            weights = (q @ k.transpose(1, 2) / 2 + attention.spread_biases()[0, head]).softmax(-1)
             heads.append(weights @ v)
         assert torch.allclose(attention(x), attention.proj(torch.cat(heads, dim=-1)), atol=1e-5)
 

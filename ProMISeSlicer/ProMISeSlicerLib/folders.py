@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,25 @@ def packs() -> list:
     return list(found.values())
 
 
+def ownPacks() -> list:
+    """Packs that have versions: taught here or imported, in the core's own folder of packs."""
+    core = environment.core("packs")
+    return [pack for pack in core.installed() if pack.path.parent == core.folder()]
+
+
+def publish(name: str) -> None:
+    """Copy a pack of one's own, as it is now or not at all any more, to the folder where packs are listed from."""
+    core, target = environment.core("packs"), folder("pack") / (name + environment.core("packs").SUFFIX)
+    source = core.folder() / target.name
+    if folder("pack") == core.folder():
+        return
+    if source.is_file():
+        with environment.core("whole_file").replacing(target) as part:
+            shutil.copyfile(source, part)
+    else:
+        target.unlink(missing_ok=True)
+
+
 def backboneFile(name: str) -> Path | None:
     """The file of a backbone of the core's table; None where it has none of that name."""
     backbones = environment.core("backbones")
@@ -51,6 +71,13 @@ def backboneFile(name: str) -> Path | None:
         return None
     location = backbones.location(known)
     return location if location.parent == backbones.EMBEDDED else folder("backbone") / known.file
+
+
+def backbonePlace(name: str) -> str:
+    """What to call a backbone of the core's table for a child process: its name, or the file in the chosen folder."""
+    backbones, file = environment.core("backbones"), backboneFile(name)
+    known = backbones.TABLE.get(name)
+    return name if known is None or backbones.location(known) == file else str(file)
 
 
 def downloaded() -> list[Path]:

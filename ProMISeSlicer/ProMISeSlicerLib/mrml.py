@@ -330,6 +330,47 @@ class Segments:
                 self._offset(image)
 
 
+def segmentOnVolume(segmentationNode, segmentId: str, volumeNode) -> np.ndarray:
+    """(K, J, I) bool: a segment on the volume's voxels, whatever its own grid, transform or representation is.
+
+    A copy; no node is changed or added. Raises GeometryError where the segment cannot be turned into a labelmap.
+    """
+    image, size = volumeNode.GetImageData(), volumeNode.GetImageData().GetDimensions()
+    reference, found = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
+    reference.SetDimensions(size)
+    reference.SetGeometryFromImageToWorldMatrix(matrixFromArray(ijkToRas(volumeNode)))
+    labelmap = _labelmap(segmentationNode, segmentId, reference)
+    if labelmap.GetNumberOfPoints() == 0 or labelmap.GetPointData().GetScalars() is None:
+        return np.zeros(image.GetDimensions()[::-1], bool)
+    way = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
+        segmentationNode.GetParentTransformNode(), volumeNode.GetParentTransformNode(), way
+    )
+    resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
+    if not resample(labelmap, reference, found, False, False, way):
+        name = segmentationNode.GetSegmentation().GetSegment(segmentId).GetName()
+        raise GeometryError(f"the segment {name!r} cannot be brought onto the voxels of {volumeNode.GetName()!r}")
+    return vtk_to_numpy(found.GetPointData().GetScalars()).reshape(size[::-1]) != 0
+
+
+def _labelmap(segmentationNode, segmentId: str, reference):
+    """A segment's own labelmap, 0 and 1; of a surface, one made of a copy on the grid of `reference`."""
+    labelmap = slicer.vtkOrientedImageData()
+    if segmentationNode.GetBinaryLabelmapRepresentation(segmentId, labelmap):
+        return labelmap
+    converter, copy = slicer.vtkSegmentationConverter, slicer.vtkSegmentation()
+    copy.DeepCopy(segmentationNode.GetSegmentation())
+    geometry = converter.SerializeImageGeometry(reference)
+    copy.SetConversionParameter(converter.GetReferenceImageGeometryParameterName(), geometry)
+    if not copy.CreateRepresentation(converter.GetSegmentationBinaryLabelmapRepresentationName()):
+        name = copy.GetSegment(segmentId).GetName()
+        raise GeometryError(
+            f"the segment {name!r} is neither a labelmap nor a closed surface; make Binary labelmap its representation "
+            "in the Segmentations module"
+        )
+    return copy.GetSegment(segmentId).GetRepresentation(converter.GetSegmentationBinaryLabelmapRepresentationName())
+
+
 def describe(target: Mapping | object) -> tuple[str, tuple[float, float, float], str]:
     """Name, colour (0…1) and terminology entry of a manifest's target."""
     entry = target if isinstance(target, Mapping) else vars(target)

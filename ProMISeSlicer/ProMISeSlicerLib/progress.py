@@ -1,4 +1,4 @@
-"""How far a pass is, in words and on the bar."""
+"""How far something is, in words and on the bar."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return _("{count} min").format(count=round(seconds / 60))
     return _("{count:.1f} h").format(count=seconds / 3600)
+
+
+def amount(size: float | None) -> str:
+    """Bytes as people read them."""
+    if size is None:
+        return _("unknown")
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def during(done: int, total: int, secondsLeft: float | None) -> str:

@@ -6,11 +6,7 @@ from slicer.i18n import tr as _
 
 from . import folders, preferences, upkeep
 from .preferences import DEFAULT_LIMIT, DEVICES, store, stored
-
-
-def amount(size: float) -> str:
-    """Bytes as people read them."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+from .progress import amount
 
 
 class SettingsSection:

@@ -192,6 +192,7 @@ def evaluate(name: str, recipe: dict, data: Path, workspace: Path) -> None:
         str(workspace / name / "val.json"),
         "--no-cache",
     ]
+    command += ["--worst", str(workspace / name / "worst")]
     sets = ", ".join(Path(folder).parent.name for folder in folders)
     if promise([*command, "--record", f"{sets} val"]):
         raise SystemExit(1)

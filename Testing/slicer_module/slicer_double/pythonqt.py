@@ -204,6 +204,8 @@ def install() -> types.ModuleType:
         for index in range(meta.propertyOffset(), meta.propertyCount()):
             setattr(cls, meta.property(index).name(), _Property(meta.property(index).name()))
         cls.__setattr__ = _strict_setattr
+        if cls is QtCore.QProcess:  # has one of its own, as classes with a second base do
+            cls.__getattribute__ = _strict_getattribute
     QObject.name = _Property("objectName")
     QObject.className = lambda self: self.metaObject().className()
     QObject.__getattribute__ = _strict_getattribute
@@ -212,8 +214,15 @@ def install() -> types.ModuleType:
     for module in _MODULES[:3]:
         vars(qt).update({name: value for name, value in vars(module).items() if not name.startswith("_")})
     qt.QUiLoader = UiLoader
+    for name in ("getOpenFileName", "getSaveFileName"):
+        setattr(qt.QFileDialog, name, staticmethod(_only_the_name(getattr(qt.QFileDialog, name))))
     sys.modules["qt"] = qt
     return qt
+
+
+def _only_the_name(ask):
+    """PythonQt gives the file's name, PySide6 also the chosen filter."""
+    return lambda *arguments: ask(*arguments)[0]
 
 
 def _classes() -> Iterator[type]:

@@ -1,0 +1,96 @@
+"""What a model says of slices that nobody has prompted, kept on disk: the same volume again is read, not computed.
+
+An answer depends on the slice's voxels, its frame, the weights of backbone and pack and the way they are computed in;
+all of these are in its key. Threshold, opening and what is decided between targets come after it. Logits pass through
+float16, fresh or read, so both give the same masks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ProMISeCore.cache import Cache
+from ProMISeCore.embedder import Embedder
+from ProMISeCore.errors import WeightsError
+from ProMISeCore.frame import Frame
+from ProMISeCore.promise import Output, Promise
+from ProMISeCore.volumes import Pictures
+
+#: To be raised when slices become frames, or answers are stored, in another way: older answers are then not found.
+_VERSION = 1
+_HALF_MAX = 65504.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of one target on one slice: logits (S/4, S/4) float16 of the method's mask, SAM's guess of its IoU, the points
+    (N, 2) float32 x, y in frame pixels and the presence probability, the last two None where the pack has none."""
+
+    logits: np.ndarray
+    iou: float
+    points_xy: np.ndarray | None = None
+    presence: float | None = None
+
+    @classmethod
+    def of(cls, output: Output, i: int, what: str) -> Answer:
+        """Batch entry i of an output. Raises WeightsError, naming `what`, for logits that are no numbers."""
+        logits = output.logits[i, 0]
+        if not torch.isfinite(logits).all():
+            raise WeightsError(f"{what} gave values that are not numbers; the pack may be damaged")
+        half = logits.float().clamp(-_HALF_MAX, _HALF_MAX).half().cpu().numpy()
+        points = None if output.points is None else output.points[i].float().cpu().numpy()
+        presence = None if output.presence is None else float(output.presence[i])
+        return cls(half, float(output.iou[i, 0]), points, presence)
+
+
+class Answers:
+    """Answers of a model on the slices of a stack, in the cache where there is one. embedder: of the same model."""
+
+    def __init__(self, model: Promise, pictures: Pictures, frame: Frame, embedder: Embedder) -> None:
+        self._names, self._pictures, self._embedder = tuple(model.targets), pictures, embedder
+        shape = (frame.height, frame.width, frame.rows, frame.columns, frame.side)
+        self._made_by = f"{_VERSION}|{shape}|{model.fingerprint()}|{model.sam.exact}"
+
+    def get(self, n: int) -> dict[str, Answer] | None:
+        """All targets' answers on slice n, None where they are not known."""
+        cache = self._cache
+        arrays = None if cache is None else cache.get(self._key(n))
+        if arrays is None:
+            return None
+        return {name: _read(arrays, number) for number, name in enumerate(self._names)}
+
+    def put(self, n: int, answers: Mapping[str, Answer]) -> None:
+        """Keep all targets' answers on slice n."""
+        if self._cache is not None:
+            arrays: dict[str, np.ndarray] = {}
+            for number, name in enumerate(self._names):
+                arrays |= _written(answers[name], number)
+            self._cache.put(self._key(n), arrays)
+
+    @property
+    def _cache(self) -> Cache | None:
+        return self._embedder.cache
+
+    def _key(self, n: int) -> str:
+        digest = hashlib.sha256(f"answer|{self._made_by}|{self._embedder.way}|".encode())
+        digest.update(self._pictures.identity(n))
+        return digest.hexdigest()
+
+
+def _written(answer: Answer, number: int) -> dict[str, np.ndarray]:
+    """As arrays of 16 bits, which is what a cache holds: other numbers are two halves of a float32 each."""
+    points = np.zeros((0, 2)) if answer.points_xy is None else answer.points_xy
+    presence = np.nan if answer.presence is None else answer.presence
+    numbers = np.concatenate([[answer.iou, presence], np.ravel(points)]).astype("<f4")
+    return {f"{number}.logits": answer.logits, f"{number}.numbers": numbers.view("<f2")}
+
+
+def _read(arrays: Mapping[str, np.ndarray], number: int) -> Answer:
+    iou, presence, *points = arrays[f"{number}.numbers"].view("<f4")
+    points_xy = np.array(points, np.float32).reshape(-1, 2) if points else None
+    return Answer(arrays[f"{number}.logits"], float(iou), points_xy, None if np.isnan(presence) else float(presence))

@@ -1,0 +1,55 @@
+"""What a program tells a running command on stdin: pause, resume or stop, a line each; its end, that it has gone."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+_POLL_SECONDS = 0.1  # while paused
+
+
+class Commands:
+    """Listens on a file descriptor, or to nobody (None). tell: called with "paused" and "resumed".
+
+    The thread reads the descriptor itself: one waiting in sys.stdin would crash the interpreter when that ends.
+    """
+
+    def __init__(self, descriptor: int | None, tell: Callable[[str], None] = lambda event: None) -> None:
+        self._tell = tell
+        self._paused = threading.Event()
+        self.stopped = self.gone = False
+        if descriptor is not None:
+            threading.Thread(target=self._listen, args=(descriptor,), daemon=True).start()
+
+    def stop(self) -> bool:
+        """Whether to end now. Waits while paused."""
+        if self._paused.is_set():
+            self._tell("paused")
+            while self._paused.is_set() and not self.stopped:
+                time.sleep(_POLL_SECONDS)
+            self._tell("resumed")
+        return self.stopped
+
+    def _listen(self, descriptor: int) -> None:
+        rest = b""
+        while piece := self._read(descriptor):
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                self._obey(line.strip().decode("ascii", "replace"))
+        self.gone, self.stopped = not self.stopped, True
+
+    def _read(self, descriptor: int) -> bytes:
+        try:
+            return os.read(descriptor, 1024)
+        except OSError:
+            return b""
+
+    def _obey(self, command: str) -> None:
+        if command == "pause":
+            self._paused.set()
+        elif command == "resume":
+            self._paused.clear()
+        elif command == "stop":
+            self.stopped = True

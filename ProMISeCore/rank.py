@@ -1,0 +1,96 @@
+"""`promise rank`: which of the unsegmented cases a pack is least sure of, so that a person segments that one next."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ProMISeCore import pairs, volumes
+from ProMISeCore.errors import InputError
+from ProMISeCore.segment import add_model_arguments
+from ProMISeCore.terminal import once, progress, say, table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `promise rank`."""
+    parser.add_argument("--pack", required=True, metavar="NAME", help="pack's name (see promise packs) or file")
+    parser.add_argument("--images", required=True, nargs="+", metavar="PATH", help="folder, pattern or files")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_model_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Segment every image without labels and list them, the least sure first."""
+    labelled, images = pairs.sort_out(arguments.images)
+    if not images:
+        raise InputError(f"all {len(labelled)} images have labels; give the folder of those that are not segmented yet")
+    ranked = rank(images, arguments)
+    if arguments.json:
+        print(json.dumps(ranked, ensure_ascii=False))
+        return
+    rows = [["case", "uncertainty", "predicted IoU", "slices disagree", "why"]]
+    rows += [
+        [one["case"], *(f"{one[key]:.3f}" for key in ("uncertainty", "predicted_iou", "disagreement")), one["why"]]
+        for one in ranked
+    ]
+    print(table(rows))
+
+
+def rank(images: Sequence[Path], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """An entry for every image as docs/teach.md describes it, the least sure first."""
+    import ProMISeCore
+    from ProMISeCore.cache import Cache
+    from ProMISeCore.segmenter import Segmenter
+
+    model = ProMISeCore.load(pack=arguments.pack, backbone=arguments.backbone, device="cpu")
+    tell, found = once(say), []
+    for path in progress(images, len(images), "rank"):
+        cache = None if arguments.no_cache else Cache(notice=tell)
+        volume = volumes.read(path)
+        segmenter = Segmenter(model, volume, arguments.device, arguments.axis, cache, notice=tell)
+        results = sorted(segmenter.segment_volume(), key=lambda result: result.index)
+        targets = {
+            name: of_slices([result.masks[name] for result in results], [result.iou[name] for result in results])
+            for name in segmenter.targets
+        }
+        found.append({"case": volume.name, "image": str(path.resolve()), **_summary(targets), "targets": targets})
+    return sorted(found, key=lambda entry: -entry["uncertainty"])
+
+
+def of_slices(masks: Sequence[np.ndarray], iou: Sequence[float]) -> dict[str, Any]:
+    """How sure a target's masks (H, W), slice by slice in order, are: predicted_iou, the mean SAM expects of the slices
+    with a mask (0 without any), and disagreement, the mean of 1 − Dice between neighbours, weighted by their size."""
+    filled = [number for number, mask in enumerate(masks) if mask.any()]
+    expected = float(np.mean([np.clip(iou[number], 0, 1) for number in filled])) if filled else 0.0
+    areas, apart = 0, 0
+    for one, other in zip(masks[:-1], masks[1:], strict=True):
+        areas += int(one.sum()) + int(other.sum())
+        apart += int((one != other).sum())
+    disagreement = apart / areas if areas else 0.0
+    return {"predicted_iou": round(expected, 4), "disagreement": round(disagreement, 4), "slices": len(filled)}
+
+
+def _summary(targets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Of all targets: the means, their combination, and the reason in words."""
+    expected = float(np.mean([one["predicted_iou"] for one in targets.values()]))
+    disagreement = float(np.mean([one["disagreement"] for one in targets.values()]))
+    missing = [name for name, one in targets.items() if not one["slices"]]
+    if missing:
+        why = f"{', '.join(missing)} not found"
+    elif 1 - expected >= disagreement:
+        worst = min(targets, key=lambda name: targets[name]["predicted_iou"])
+        why = f"{worst} is expected to be imprecise"
+    else:
+        worst = max(targets, key=lambda name: targets[name]["disagreement"])
+        why = f"{worst} jumps from slice to slice"
+    return {
+        "uncertainty": round((1 - expected + disagreement) / 2, 4),
+        "predicted_iou": round(expected, 4),
+        "disagreement": round(disagreement, 4),
+        "why": why,
+    }

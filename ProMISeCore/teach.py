@@ -1,0 +1,184 @@
+"""`promise teach`: a pack from a few segmented cases, in minutes, for people and for programs (docs/teach.md)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ProMISeCore import packs, versions
+from ProMISeCore.commands import Commands
+from ProMISeCore.errors import InputError, PromiseError
+from ProMISeCore.survey import Survey, Wish
+from ProMISeCore.terminal import duration, say, table
+from ProMISeCore.truth import RULES
+from ProMISeCore.windows import parsed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `promise teach`."""
+    parser.add_argument("--images", nargs="+", required=True, metavar="PATH", help="folders, patterns or files")
+    parser.add_argument("--labels", nargs="+", metavar="PATH", help="likewise; default: beside the images")
+    parser.add_argument("--name", required=True, help="the pack's name")
+    parser.add_argument("--targets", nargs="+", metavar="NAME[=VALUE]", help="segments to learn; default: all")
+    parser.add_argument("--backbone", default="tiny", help="name or file (default: %(default)s)")
+    parser.add_argument("--side", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--minutes", type=float, default=10.0, help="time for everything (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="instead of --minutes: a budget that can be repeated exactly")
+    parser.add_argument("--held-out", nargs="+", metavar="CASE", help="cases not learned from, their share, or none")
+    parser.add_argument("--base", metavar="PACK", help="go on from this pack")
+    parser.add_argument("--start", default="auto", metavar="PACK", help="auto, none, or a pack to begin from")
+    parser.add_argument("--unlabelled-slices", choices=RULES, default="auto", help="default: %(default)s")
+    parser.add_argument("--orientation", choices=("axial", "sagittal", "coronal", "image"), help="default: proposed")
+    parser.add_argument("--window", metavar="MODE[:LOW:HIGH]", help="percentile:0.5:99.5, fixed:-160:240 or bytes")
+    parser.add_argument("--channels", choices=("repeat", "neighbours"))
+    parser.add_argument("--slices", type=int, help="of every case at most (default: what the time allows)")
+    parser.add_argument("--views", type=int, help="of every slice (default: what the time allows)")
+    parser.add_argument("--batch", type=int, default=12, help="slices in a step (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate (default: %(default)s)")
+    parser.add_argument("--every", type=int, default=50, help="steps between looks, with --steps")
+    parser.add_argument("--workspace", type=Path, metavar="DIR", help="cached views, checkpoints; default: by name")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--check", action="store_true", help="say what was found and what it will take, and stop")
+    parser.add_argument("--events", action="store_true", help="JSON lines on stdout, commands on stdin")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check, and teach. With --events every failure is told there, too."""
+    teller = Events() if arguments.events else Words()
+    try:
+        _run(arguments, teller)
+    except (PromiseError, OSError, MemoryError) as error:
+        teller.tell("failed", message=" ".join(str(error).split()) or "there is not enough memory")
+        raise
+
+
+def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
+    wish = _wish(arguments)
+    folder = packs.folder().parent / "teach" / wish.name if arguments.workspace is None else arguments.workspace
+    survey = Survey(arguments.images, arguments.labels, wish)
+    if arguments.check or arguments.events:
+        teller.tell("checked", report=survey.report(folder), text=survey.text(folder))
+    if arguments.check:
+        if not survey.ready:
+            raise InputError("; ".join(str(p["what"]) for p in survey.problems if p["case"] is None))
+        return
+    from ProMISeCore.teaching import Order, Teaching
+    from ProMISeCore.training import Settings
+
+    settings = Settings(
+        steps=arguments.steps or Settings.steps,
+        minutes=wish.minutes,
+        batch=arguments.batch,
+        rate=arguments.rate,
+        every=arguments.every,
+        patience=None,
+        seed=wish.seed,
+    )
+    budget = f"--minutes {wish.minutes:g}" if wish.minutes else f"--steps {settings.steps}"
+    base = None if arguments.base is None else packs.find(arguments.base)
+    order = Order(
+        folder, settings, arguments.device, base, _starts(arguments.start), f"promise teach --seed {wish.seed} {budget}"
+    )
+    commands = Commands(0 if arguments.events else None, teller.tell)
+    Teaching(survey, order, teller.tell, commands).run()
+
+
+def _wish(arguments: argparse.Namespace) -> Wish:
+    """Refuse numbers that cannot be meant before anything is read."""
+    for name in ("slices", "views", "steps", "batch", "every"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name} is {value}; expected 1 or more")
+    if not 0 < arguments.minutes < 10_000 or not 0 < arguments.rate < 1:
+        raise InputError(
+            f"--minutes is {arguments.minutes:g}, --rate {arguments.rate:g}; expected more than 0 minutes, 0 < rate < 1"
+        )
+    return Wish(
+        versions.checked_name(arguments.name),
+        None if arguments.targets is None else _targets(arguments.targets),
+        arguments.backbone,
+        arguments.side,
+        None if arguments.steps else arguments.minutes,
+        _held_out(arguments.held_out),
+        arguments.orientation,
+        None if arguments.window is None else parsed(arguments.window),
+        arguments.channels,
+        arguments.unlabelled_slices,
+        arguments.slices,
+        arguments.views,
+        arguments.seed,
+    )
+
+
+def _targets(given: list[str]) -> dict[str, int | None]:
+    found: dict[str, int | None] = {}
+    for entry in given:
+        name, equals, value = entry.rpartition("=")
+        name, number = (name, int(value)) if equals and value.isdecimal() else (entry, None)
+        if not name.strip() or name in found or number == 0:
+            raise InputError(f"--targets got {entry!r}; give names of segments, with values for label maps: LV=3")
+        found[name] = number
+    return found
+
+
+def _held_out(given: list[str] | None) -> list[str] | float | None:
+    if given is None or given == ["none"]:
+        return None if given is None else []
+    try:
+        share = float(given[0])
+    except ValueError:
+        return given
+    if len(given) > 1:
+        return given
+    if not 0 < share < 1:
+        raise InputError(f"--held-out is {share:g}; expected names of cases, none, or a share between 0 and 1")
+    return share
+
+
+def _starts(wish: str) -> list[packs.Pack]:
+    if wish == "none":
+        return []
+    return packs.installed() if wish == "auto" else [packs.read(packs.find(wish))]
+
+
+class Events:
+    """One JSON object per line on stdout."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def tell(self, event: str, **values: Any) -> None:
+        values.pop("text", None)
+        line = {"event": event, "seconds": round(time.monotonic() - self._start, 3), **values}
+        try:
+            sys.stdout.buffer.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # nobody listens any more; the end of stdin tells when to stop
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for the rest of the process)
+
+
+class Words:
+    """The same for people: results on stdout, the rest on stderr."""
+
+    def tell(self, event: str, **values: Any) -> None:
+        if event == "checked":
+            print(values["text"])
+        elif event in ("notice", "suspicious"):
+            say(values.get("message") or values["why"])
+        elif event == "look":
+            dice = ", ".join(f"{name} {value:.3f}" for name, value in values["dice"].items() if value is not None)
+            left = duration(values["seconds_left"])
+            say(f"step {values['step']}: held-out Dice {dice or 'none'}, {left} left")
+        elif event == "done":
+            cells = [
+                [row["target"], *("–" if row[key] is None else f"{row[key]:.3f}" for key in ("before", "after"))]
+                for row in values["table"]
+            ]
+            print(table([["target", "before", "after"], *cells]))
+            print(f"{values['pack']}: version {values['version']}, {values['step']} steps")

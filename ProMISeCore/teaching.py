@@ -1,0 +1,375 @@
+"""From surveyed cases to a new version of a pack: encode, train, tell, and lose nothing whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ProMISeCore import backbones, dataset, devices, packs, sam, start, versions
+from ProMISeCore.allocator import keep_freed_memory
+from ProMISeCore.augment import Augment
+from ProMISeCore.commands import Commands
+from ProMISeCore.dataset import Encoder, LabelledStack, Plan, Task, Views
+from ProMISeCore.errors import Cancelled, InputError, PromiseError, WeightsError
+from ProMISeCore.lock import alone
+from ProMISeCore.manifest import BackboneInfo, Manifest, TargetInfo
+from ProMISeCore.promise import Promise
+from ProMISeCore.snapshot import Snapshot, best_row
+from ProMISeCore.survey import Case, Survey
+from ProMISeCore.training import Look, Material, Settings, Training
+from ProMISeCore.whole_file import check_folder
+
+Tell = Callable[..., None]  # tell(event, **values)
+
+_COLOURS = ((0.85, 0.2, 0.2), (0.2, 0.7, 0.3), (0.25, 0.45, 0.9), (0.9, 0.75, 0.15), (0.7, 0.3, 0.8), (0.2, 0.75, 0.75))
+_INTENDED = "Research use only, not for clinical use. A first automatic result to be corrected by a person."
+_HELD_EVERY = 4  # of the slices of an only case, one in so many is held out
+PICTURE = Augment(upset=0.5)  # with one target
+PICTURES = Augment(mirror=0.0)  # with several, which may be left and right
+VOLUMES = Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a teaching needs beside the survey. base: pack to go on from; starts: packs to begin from."""
+
+    workspace: Path
+    settings: Settings
+    device: str = "auto"
+    base: Path | None = None
+    starts: Sequence[packs.Pack] = ()
+    command: str = "promise teach"
+    clock: Callable[[], float] = time.monotonic
+
+
+class Teaching:
+    """One teaching. tell(event, …) is called with all of docs/teach.md; `commands` is asked before each step."""
+
+    def __init__(self, survey: Survey, order: Order, tell: Tell, commands: Commands) -> None:
+        self.survey, self.order, self._tell, self._commands = survey, order, tell, commands
+        self.name = versions.checked_name(survey.wish.name)
+        self._pictures = 0
+
+    def run(self) -> None:
+        """Teach, and make the result the pack's present version. InputError, WeightsError, Cancelled; nothing is lost.
+
+        KeyboardInterrupt, with a checkpoint, where the asking program has gone.
+        """
+        if not self.survey.ready:
+            raise InputError("; ".join(p["what"] for p in self.survey.problems if p["case"] is None))
+        with alone(self.order.workspace, "give another --workspace"):
+            check_folder(packs.folder(), "another PROMISE_HOME")
+            self._say_left_out()
+            keep_freed_memory()
+            model = self._model()
+            before = self._contents()
+            learn, held, spent = self._encode(model)
+            training = self._training(model, learn, held, spent)
+            self._train(training, held or learn)
+            self._finish(training, before)
+
+    # Before
+
+    def _say_left_out(self) -> None:
+        for case in self.survey.cases:
+            if case.use == "left out":
+                self._tell("notice", message=f"{case.pair.name} is left out: {case.why}")
+        for problem in self.survey.problems:
+            if problem["severity"] == "warning":
+                self._tell("notice", message=problem["what"])
+
+    def _model(self) -> Promise:
+        wish, base = self.survey.wish, self._base()
+        side = wish.side if base is None else base.backbone.side
+        backbone = sam.load(wish.backbone, devices.choose(self.order.device), side)
+        torch.manual_seed(wish.seed)
+        return Promise(backbone, self._manifest(backbone, base))
+
+    def _base(self) -> Manifest | None:
+        return None if self.order.base is None else packs.read_manifest(self.order.base)
+
+    def _manifest(self, backbone: sam.Sam, base: Manifest | None) -> Manifest:
+        survey = self.survey
+        known = {} if base is None else {info.name: info for info in base.targets}
+        targets = [
+            known.get(name) or _target(name, _COLOURS[number % len(_COLOURS)])
+            for number, name in enumerate(survey.targets)
+        ]
+        made = Manifest(
+            name=packs.name_of(Path(f"{self.name}{packs.SUFFIX}")),
+            title=self.name,
+            backbone=BackboneInfo(backbone.name, backbone.fingerprint(), backbone.side),
+            targets=tuple(targets),
+            modality=survey.modality,
+            orientation=survey.orientation,
+            window=survey.window,
+            channels=survey.channels,
+            licence=self._licence(backbone, base),
+            largest_component=survey.single_pieces,
+            exclusive=not survey.overlapping,
+            intended_use=_INTENDED,
+        )
+        if base is not None:
+            if base.orientation != made.orientation and (base.orientation == "image" or made.orientation == "image"):
+                raise InputError(
+                    f"{self.order.base} is a pack for {base.orientation} slices, these are not; teach anew"
+                )
+            made = replace(
+                made, orientation=base.orientation, window=base.window, channels=base.channels, padding=base.padding
+            )
+        return made.check()
+
+    def _licence(self, backbone: sam.Sam, base: Manifest | None) -> str:
+        entry = backbones.TABLE.get(backbone.name)
+        parts = ["the user's own data", f"unstated ({backbone.name})" if entry is None else entry.licence]
+        return "; ".join(dict.fromkeys([*parts, *([base.licence] if base is not None and base.licence else [])]))
+
+    def _task(self, manifest: Manifest) -> Task:
+        window = dict(manifest.window)
+        unlabelled = self.survey.wish.unlabelled
+        return Task(self.survey.targets, manifest.orientation, window, manifest.channels, manifest.padding, unlabelled)
+
+    def _contents(self) -> dict[str, str]:
+        """Case → fingerprint of its labels now."""
+        return {case.pair.name: dataset.content(case.pair.label) for case in self.survey.usable}
+
+    # Encoding
+
+    def _encode(self, model: Promise) -> tuple[Views, Views | None, float]:
+        """Views to learn from, views held out, and the seconds it took."""
+        survey, augment = self.survey, VOLUMES
+        if survey.picture:
+            augment = PICTURE if len(survey.targets) == 1 else PICTURES
+        encoder = Encoder(model.sam, model.blocks, augment, self.order.workspace)
+        plans = [self._plan(model, case, learn) for cases, learn in ((survey.learn, True), (survey.held, False))
+                 for case in cases]  # fmt: skip
+        count = len(survey.learn)
+        kept = [number for number, plan in enumerate(plans) if plan.rows]
+        total, done, started = sum(len(plan.rows) for plan in plans), 0, self.order.clock()
+
+        def watched(steps: Iterator[None], batches: int) -> Iterator[None]:
+            for _ in steps:
+                yield
+                left = (self.order.clock() - started) * (total - done) / max(1, done)
+                self._tell("encoding", done=min(total, done), total=total, seconds_left=round(left, 1))
+                if self._commands.stop():
+                    self._ended_while_encoding()
+
+        views = []
+        for number in kept:
+            views.append(encoder.views(plans[number], watched))
+            done += len(plans[number].rows)
+        self._tell("encoding", done=total, total=total, seconds_left=0.0)
+        self._cases = [survey.learn[number] for number in kept if number < count]
+        self._held_cases = [survey.held[number - count] for number in kept if number >= count]
+        learn, held = views[: len(self._cases)], views[len(self._cases) :]
+        self._used = {view.key for view in views}
+        return dataset.joined(learn), dataset.joined(held) if held else None, self.order.clock() - started
+
+    def _plan(self, model: Promise, case: Case, learn: bool) -> Plan:
+        """Rows of a case. Their random changes follow from the case itself, so a new case leaves the others alone."""
+        survey, task = self.survey, self._task(model.manifest)
+        seed = survey.wish.seed + int(dataset.content(case.pair.label)[:6], 16)
+        views, most = (survey.views, survey.slices) if learn else (1, 2 * survey.slices)
+        if case.use != "both":
+            return dataset.plan([case.pair], task, model.sam.side, views, most, seed)
+        every = dataset.plan([case.pair], task, model.sam.side, 1, 2 * survey.slices, seed)
+        filled = [n for _, n, _ in every.rows]
+        held = filled[1::_HELD_EVERY] or filled[-1:]
+        chosen = [n for n in filled if n not in held] if learn else held
+        return replace(every, rows=[(0, n, view) for n in chosen for view in range(views)])
+
+    def _ended_while_encoding(self) -> None:
+        if self._commands.gone:
+            raise KeyboardInterrupt
+        raise Cancelled(
+            "stopped while encoding: nothing was learned yet; the same command goes on from what is encoded"
+        )
+
+    # Training
+
+    def _training(self, model: Promise, learn: Views, held: Views | None, spent: float) -> Training:
+        labels = {info.name: info.point_labels for info in model.manifest.targets}
+        origin = [str(self.order.base and dataset.content(self.order.base)), *[p.path.name for p in self.order.starts]]
+        parts = [asdict(self.order.settings), learn.key, held and held.key, origin, model.manifest.entries()["targets"]]
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+        checkpoint = self.order.workspace / f"training-{key}.pt"
+        resumed = checkpoint.exists()
+        if self.order.settings.minutes is not None:  # however slow the encoder was, half of the time is for learning
+            spent = min(spent, 30 * self.order.settings.minutes)
+        training = Training(
+            model, Material(learn, labels), held, self.order.settings, checkpoint, spent, self.order.clock
+        )
+        if resumed:
+            step = training.progress.step
+            self._tell("notice", message=f"going on from step {step} of a training that was interrupted")
+        else:
+            self._begin(training)
+        training.look_before()
+        return training
+
+    def _begin(self, training: Training) -> None:
+        """First weights: of the base, and for targets that are new to it of what looks alike."""
+        base, names = self._base(), list(training.names)
+        if base is not None:
+            theirs = [info.name for info in base.targets]
+            tensors = packs.tensors(self.order.base)
+            for name in [name for name in names if name in theirs]:
+                prefix = f"{theirs.index(name)}."
+                state = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+                training.model.targets[name].load_state_dict(state, strict=False)
+                names.remove(name)
+            training.restart()
+        if names and self.order.starts:
+            for name, which in start.begin(training, self.order.starts, names).items():
+                self._tell("notice", message=f"{name!r} begins from what is installed as {which}")
+
+    def _train(self, training: Training, shown: Views) -> None:
+        row = best_row(shown)
+        cases = self._held_cases if shown is training.held else self._cases
+        case = cases[int(shown.case[row])]
+        stack = LabelledStack(case.pair, self._task(training.model.manifest), training.model.sam.side)
+        snapshot = Snapshot(shown, row, stack)
+
+        def report(look: Look) -> None:
+            self._report(look)
+            path = self.order.workspace / f"slice-{look.step:06d}.png"
+            snapshot.write(path, training.model)
+            self._tell("picture", path=str(path.resolve()), step=look.step, case=case.pair.name, slice=snapshot.slice)
+
+        for old in self.order.workspace.glob("slice-*.png"):
+            old.unlink()
+        try:
+            training.run(report, self._commands.stop)
+        except (MemoryError, RuntimeError) as error:
+            if not devices.is_out_of_memory(error):
+                raise
+            raise InputError(
+                "there is not enough memory to train; close other programs, or use a smaller --backbone or fewer "
+                "--targets; the last checkpoint is kept, the same command goes on from it"
+            ) from error
+        if self._commands.gone:
+            raise KeyboardInterrupt
+
+    def _report(self, look: Look) -> None:
+        settings = self.order.settings
+        left = settings.steps - look.step if settings.minutes is None else 60 * settings.minutes - look.seconds
+        left *= look.seconds / look.step if settings.minutes is None else 1
+        self._tell(
+            "look",
+            step=look.step,
+            elapsed=round(look.seconds, 1),
+            share=round(look.share, 4),
+            loss=look.loss,
+            dice=look.dice,
+            best=look.best,
+            seconds_left=round(max(0.0, left), 1),
+        )
+        for suspect in look.suspects:
+            case = self._cases[suspect["case"]].pair.name
+            why = (
+                f"{suspect['target']!r} as segmented in {case} agrees with what is taught by a Dice of only "
+                f"{suspect['dice']:.2f}, the others by {suspect['typical']:.2f}; it no longer counts: look at it"
+            )
+            self._tell("suspicious", **{**suspect, "case": case, "why": why})
+
+    # After
+
+    def _finish(self, training: Training, before: Mapping[str, str]) -> None:
+        self._say_changed(before)
+        table, scores = self._scores(training)
+        progress, model = training.progress, training.model
+        count, base = len(self.survey.usable), self._base()
+        data = f"{count} {'case' if count == 1 else 'cases'} of the user's own"
+        if base is not None:
+            data += f", continued from {base.title or base.name} version {base.version}"
+        manifest = replace(
+            model.manifest,
+            scores=tuple(scores),
+            description=f"Taught from {data}.",
+            training={
+                "data": data,
+                "cases": count,
+                "licence": model.manifest.licence,
+                "command": self.order.command,
+                "seconds": round(progress.seconds, 1),
+            },
+        )
+        version = self._keep(manifest, model)
+        stopped = training.share < 1
+        if not stopped:
+            training.checkpoint.unlink(missing_ok=True)
+            self._tidy()
+        suspects = sorted({self._cases[suspect["case"]].pair.name for suspect in progress.suspects})
+        self._tell(
+            "done",
+            pack=str(versions.present(self.name).resolve()),
+            name=self.name,
+            version=version.number,
+            stopped=stopped,
+            table=table,
+            suspicious=suspects,
+            step=progress.step,
+            elapsed=round(progress.seconds, 1),
+            held_out=[case.pair.name for case in self._held_cases],
+            within=self.survey.within,
+            manifest=version.manifest.entries(),
+        )
+
+    def _say_changed(self, before: Mapping[str, str]) -> None:
+        for case in self.survey.usable:
+            path = case.pair.label
+            if not path.exists() or dataset.content(path) != before[case.pair.name]:
+                self._tell("notice", message=f"the labels of {case.pair.name} were changed meanwhile; the pack learned "
+                           "from what they were at the start: teach again to use them")  # fmt: skip
+
+    def _scores(self, training: Training) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The table of before and after, and the manifest's scores."""
+        table, scores, held = [], [], training.held
+        for number, name in enumerate(training.names):
+            dice = [] if held is None else list(training.case_dice(held, np.arange(len(held)), name).values())
+            after = round(float(np.mean(dice)), 4) if dice else None
+            slices = 0 if held is None or not dice else int(held.known[:, number].any((1, 2)).sum())
+            before = training.progress.before.get(name)
+            table.append({"target": name, "before": before, "after": after, "cases": len(dice), "slices": slices})
+            if dice:
+                iou = float(np.mean([one / (2 - one) for one in dice]))
+                data = "slices of the only case" if self.survey.within else "held-out cases of the user's own"
+                scores.append({"data": data, "cases": len(dice), "target": name, "dice": after, "iou": round(iou, 4)})
+        return table, scores
+
+    def _keep(self, manifest: Manifest, model: Promise) -> versions.Version:
+        try:
+            return versions.add(self.name, manifest, model.tensors())
+        except PromiseError as error:
+            rescued = self.order.workspace / f"{self.name}{packs.SUFFIX}"
+            packs.save(rescued, manifest, model.tensors(), half=True)
+            raise WeightsError(
+                f"{error}; the pack was taught and lies in {rescued}: promise packs --install it once that is mended"
+            ) from error
+
+    def _tidy(self) -> None:
+        """Views that no case needs any more: of labels that were corrected since, or other settings."""
+        for folder in self.order.workspace.glob("views-*"):
+            if folder.name.removeprefix("views-") not in self._used:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _target(name: str, colour: tuple[float, float, float]) -> TargetInfo:
+    return TargetInfo(
+        name,
+        colour,
+        apm={"kind": "lite", "count": 8, "width": 64},
+        ips={"kind": "pae", "hidden": 256},
+        presence={"width": 64},
+        point_labels=(1, 1, 1, 1, 0, 0, 0, 0),
+    )

@@ -1,0 +1,107 @@
+"""What a child process that teaches has said so far, from its JSON lines (docs/teach.md). No Qt, no MRML."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Look(NamedTuple):
+    """The pack at one moment: seconds of training, mean loss, held-out Dice by target; None for what is no number."""
+
+    step: int
+    elapsed: float
+    loss: float | None
+    dice: Mapping[str, float | None]
+
+    @property
+    def meanDice(self) -> float | None:
+        """Over the targets that have one."""
+        return _mean(self.dice.values())
+
+
+class Course:
+    """Fed line by line. A line that is no event is passed over: libraries print to stdout now and then.
+
+    report: of `checked`; result: the event `done`; failure: the message of `failed`; picture: path of the newest one.
+    """
+
+    def __init__(self) -> None:
+        self.report: Mapping[str, Any] | None = None
+        self.result: Mapping[str, Any] | None = None
+        self.looks: list[Look] = []
+        self.suspicious: list[Mapping[str, Any]] = []
+        self.failure = self.notice = self.picture = ""
+        self.isPaused, self.encoded, self.share = False, (0, 0), 0.0
+        self.secondsLeft: float | None = None
+
+    def take(self, line: str) -> str:
+        """The kind of event that this line was, "" for none."""
+        event = _event(line)
+        if event is None:
+            return ""
+        if "seconds_left" in event:
+            self.secondsLeft = number(event["seconds_left"])
+        handle = getattr(self, "_take" + event["event"].capitalize(), None)
+        if handle is not None:
+            handle(event)
+        return event["event"]
+
+    def _takeChecked(self, event: Mapping[str, Any]) -> None:
+        self.report = event.get("report") or {}
+
+    def _takeEncoding(self, event: Mapping[str, Any]) -> None:
+        self.encoded = (int(number(event.get("done")) or 0), int(number(event.get("total")) or 0))
+
+    def _takeLook(self, event: Mapping[str, Any]) -> None:
+        step, elapsed = number(event.get("step")) or 0, number(event.get("elapsed")) or 0.0
+        self.share = number(event.get("share")) or 0.0
+        dice = {str(name): number(value) for name, value in (event.get("dice") or {}).items()}
+        loss = _mean(number(value) for value in (event.get("loss") or {}).values())
+        self.looks = [look for look in self.looks if look.step < step]  # after a crash, steps are taken again
+        self.looks.append(Look(int(step), elapsed, loss, dice))
+
+    def _takePicture(self, event: Mapping[str, Any]) -> None:
+        self.picture = str(event.get("path") or "")
+
+    def _takeSuspicious(self, event: Mapping[str, Any]) -> None:
+        key = (event.get("case"), event.get("target"))
+        self.suspicious = [each for each in self.suspicious if (each.get("case"), each.get("target")) != key]
+        self.suspicious.append(event)
+
+    def _takeNotice(self, event: Mapping[str, Any]) -> None:
+        self.notice = str(event.get("message") or "")
+
+    def _takePaused(self, event: Mapping[str, Any]) -> None:
+        self.isPaused = True
+
+    def _takeResumed(self, event: Mapping[str, Any]) -> None:
+        self.isPaused = False
+
+    def _takeDone(self, event: Mapping[str, Any]) -> None:
+        self.result = event
+
+    def _takeFailed(self, event: Mapping[str, Any]) -> None:
+        self.failure = str(event.get("message") or "it gave no reason")
+
+
+def number(value) -> float | None:
+    """A finite number, or None: a child may say null or NaN."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _mean(values) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("event"), str) else None

@@ -1,0 +1,124 @@
+"""Cases of the scene as files for a child process, in the private folder of a teaching. No Qt; no node is changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from . import cases, environment, mrml
+from .cases import UNKNOWN, Case
+
+_GREY = (0.5, 0.5, 0.5)  # of segments that say what is unknown
+_MARK = ".written"  # beside a file: what it was made from
+
+
+class Exported(NamedTuple):
+    """A case as files. name: neutral, as the files' is; shown: the volume's; problem: why there are none, or ""."""
+
+    name: str
+    shown: str
+    files: tuple[Path, ...] = ()
+    problem: str = ""
+
+
+class Exporter:
+    """folder: made when it is needed. A file whose content has not changed is left alone, with its date.
+
+    A file that has is replaced as a whole, so that a child process that has opened the former one reads that on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, chosen: Sequence[Case], targets: Sequence[str]) -> Iterator[Exported]:
+        """Case by case, so that whoever asks can do other things in between. Raises InputError on a full disk.
+
+        A case that cannot be used comes with its problem; the others are still written.
+        """
+        seen: dict[str, str] = {}
+        for case, shown in zip(chosen, cases.shownNames(chosen), strict=True):
+            try:
+                volume = _upright(cases.voxels(case))
+                name = cases.fileName(volume)
+                if name in seen:
+                    raise mrml.GeometryError(
+                        f"the volumes {seen[name]!r} and {case.name!r} hold the same voxels; teach with one of them"
+                    )
+                files = (self._image(name, volume), self._labels(name, case, volume, list(targets)))
+            except mrml.GeometryError as error:
+                yield Exported("", shown, problem=str(error))
+                continue
+            seen[name] = case.name
+            yield Exported(name, shown, files)
+
+    def writeVolume(self, volumeNode) -> Exported:
+        """A volume without labels."""
+        try:
+            volume = _upright(cases.voxels(Case(volumeNode, None)))
+        except mrml.GeometryError as error:
+            return Exported("", volumeNode.GetName(), problem=str(error))
+        name = cases.fileName(volume)
+        return Exported(name, volumeNode.GetName(), (self._image(name, volume),))
+
+    def _image(self, name: str, volume) -> Path:
+        """The name tells the content: what is there already needs not be written."""
+        import SimpleITK as sitk
+
+        path = self.folder / (name + (".png" if volume.picture else ".nrrd"))
+        if not path.is_file():
+            image = _picture(volume) if volume.picture else environment.core("exports").on_grid(volume.voxels, volume)
+            with environment.core("whole_file").replacing(path) as part:
+                sitk.WriteImage(image, str(part))
+            self.folder.chmod(0o700)  # for this user's eyes only, where the system knows such things
+        return path
+
+    def _labels(self, name: str, case: Case, volume, targets: list[str]) -> Path:
+        masks = cases.masks(case, targets, volume)
+        if not masks:
+            raise mrml.GeometryError(f"the segmentation of {case.name!r} has none of the segments {', '.join(targets)}")
+        path = self.folder / f"{name}.seg.nrrd"
+        described = [{"name": each, "color": _GREY if each.startswith(UNKNOWN) else None} for each in masks]
+        made = _digest(masks)
+        mark = path.with_name(path.name + _MARK)
+        if not (path.is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == made):
+            mark.unlink(missing_ok=True)
+            environment.core("exports").write_segmentation(path, masks, volume, described)
+            with environment.core("whole_file").replacing(mark) as part:
+                part.write_text(made, encoding="utf-8")
+        return path
+
+
+def _upright(volume):
+    """Under a shearing transform the axes are not perpendicular, which files cannot say: the nearest that are.
+
+    A picture file says nothing of its place; its labels lie where such files are read to.
+    """
+    if volume.picture:
+        return replace(volume, affine=np.diag([-1.0, -1.0, 1.0, 1.0]))
+    spacing = volume.spacing
+    left, _, right = np.linalg.svd(volume.affine[:3, :3] / spacing)
+    if np.allclose(left @ right, volume.affine[:3, :3] / spacing, atol=1e-6):
+        return volume
+    affine = np.array(volume.affine)
+    affine[:3, :3] = left @ right * spacing
+    return replace(volume, affine=affine)
+
+
+def _picture(volume):
+    """A colour picture as SimpleITK has it, in bytes."""
+    import SimpleITK as sitk
+
+    return sitk.GetImageFromArray(volume.voxels[0].astype(np.uint8), isVector=True)
+
+
+def _digest(masks: dict[str, np.ndarray]) -> str:
+    seen = hashlib.sha256()
+    for name, mask in masks.items():
+        seen.update(f"{name}\n{mask.shape}\n".encode())
+        seen.update(np.packbits(mask).data)
+    return seen.hexdigest()

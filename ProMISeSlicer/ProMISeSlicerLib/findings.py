@@ -1,0 +1,147 @@
+"""What a teaching found and reached, in words: of the report and the result that its child process gives. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from .course import Course, number
+from .exporting import Exported
+from .lesson import Lesson
+from .progress import amount, duration
+
+_WARNING = "⚠ "
+_USES = {"learn": "", "held-out": _("held out"), "both": _("also held out"), "left out": _("left out")}
+
+
+def ofCases(lesson: Lesson, course: Course, leftOut: Sequence[Exported]) -> dict[str, str]:
+    """Shown name → a few words for its row."""
+    report, wrong = course.report or {}, {each.get("case") for each in course.suspicious}
+    found = {each.shown: _WARNING + _("left out") for each in leftOut}
+    for case in report.get("cases", ()):
+        slices = max((target.get("slices", 0) for target in case.get("targets", {}).values()), default=0)
+        words = [_("{slices} slices").format(slices=slices), _USES.get(case.get("use"), "")]
+        if case.get("use") == "left out":
+            words = [_WARNING + _("left out")]
+        elif case["case"] in wrong:
+            words.append(_WARNING + _("looks wrong"))
+        found[lesson.caseName(case["case"])] = ", ".join(filter(None, words))
+    return found
+
+
+def report(lesson: Lesson, found: Mapping[str, Any], leftOut: Sequence[Exported]) -> str:
+    """Rich text: what there is, what is wrong with it, what is proposed, and what it would take."""
+    lines = [f"<b>{escape(_summary(found))}</b>"]
+    lines += [escape(_target(lesson, target)) for target in found.get("targets", ())]
+    lines += [_WARNING + escape(f"{each.shown}: {each.problem}") for each in leftOut]
+    lines += [_WARNING + escape(_problem(lesson, each)) for each in found.get("problems", ())]
+    if found.get("proposal"):
+        lines.append(escape(_proposal(lesson, found["proposal"])))
+    if found.get("estimate"):
+        lines.append(escape(_estimate(found["estimate"])))
+    return "<br>".join(lines)
+
+
+def _summary(found: Mapping[str, Any]) -> str:
+    cases = [case for case in found.get("cases", ()) if case.get("use") != "left out"]
+    text = _("{cases} cases with a segmentation, {targets} segments to learn")
+    return text.format(cases=len(cases), targets=len(found.get("targets", ())))
+
+
+def _target(lesson: Lesson, target: Mapping[str, Any]) -> str:
+    text = _("{name}: in {cases} cases, on {slices} slices").format(
+        name=target.get("name"), cases=target.get("cases"), slices=target.get("slices")
+    )
+    for key, words in (("missing", _("not segmented in {names}")), ("empty", _("empty in {names}"))):
+        if target.get(key):
+            text += "; " + words.format(names=", ".join(lesson.caseName(name) for name in target[key]))
+    return text
+
+
+def _problem(lesson: Lesson, problem: Mapping[str, Any]) -> str:
+    what = problem.get("what", "")
+    return f"{lesson.caseName(problem['case'])}: {what}" if problem.get("case") else what
+
+
+def _proposal(lesson: Lesson, proposal: Mapping[str, Any]) -> str:
+    window = proposal.get("window") or {}
+    words = window.get("mode", "")
+    if number(window.get("low")) is not None and number(window.get("high")) is not None:
+        words += f" {window['low']:g}–{window['high']:g}"
+    text = _("Cut into {orientation} slices, intensities {window}").format(
+        orientation=proposal.get("orientation"), window=words
+    )
+    held = ", ".join(lesson.caseName(name) for name in proposal.get("held_out") or ())
+    if proposal.get("within"):
+        return text + _("; some slices are held out, as there is one case only: expect optimistic figures")
+    return text + (_("; held out: {names}").format(names=held) if held else _("; nothing is held out"))
+
+
+def _estimate(estimate: Mapping[str, Any]) -> str:
+    seconds = (number(estimate.get("encode_seconds")) or 0) + (number(estimate.get("train_seconds")) or 0)
+    return _("About {time}, {disk} of disk ({free} are free), {memory} of memory").format(
+        time=duration(seconds),
+        disk=amount(number(estimate.get("disk_bytes"))),
+        free=amount(number(estimate.get("free_bytes"))),
+        memory=amount(number(estimate.get("memory_bytes"))),
+    )
+
+
+def stage(course: Course, isWriting: bool, isStopping: bool) -> str:
+    """What is being done now, and the time left."""
+    if isWriting:
+        return _("Writing the cases to a private folder…")
+    if isStopping:
+        return _("Stopping; the best so far becomes the pack…")
+    if course.isPaused:
+        return _("Paused.")
+    if course.looks:
+        text, best = _("Learning"), course.looks[-1].meanDice
+        text += "" if best is None else _(", held-out Dice {dice:.2f} now").format(dice=best)
+    elif course.encoded[1]:
+        done, total = course.encoded
+        text = _("Looking at the slices once: {done} of {total} views").format(done=done, total=total)
+    else:
+        text = _("Getting ready: loading the model")
+    left = course.secondsLeft
+    return text + (_("; about {time} left").format(time=duration(left)) if left is not None else "…")
+
+
+def result(lesson: Lesson, course: Course) -> str:
+    """Rich text: before and after per target, and cases that look wrong."""
+    done = course.result or {}
+    rows = "".join(_row(entry) for entry in done.get("table", ()))
+    titles = (_("Segment"), _("before"), _("after"), _("held-out slices"))
+    head = "".join(f'<th align="left">{escape(title)}&nbsp;&nbsp;</th>' for title in titles)
+    table = f"<table><tr>{head}</tr>{rows}</table>" if rows else ""
+    version = done.get("version")
+    title = _("{name}, version {version}").format(name=done.get("name", lesson.name), version=version) if done else ""
+    notes = []
+    if done.get("within"):
+        notes.append(_("Measured on slices of the same volume: expect less on another one."))
+    notes += [_WARNING + _suspicious(lesson, each) for each in course.suspicious]
+    return (f"<b>{escape(title)}</b>" if title else "") + table + "<br>".join(map(escape, notes))
+
+
+def _row(entry: Mapping[str, Any]) -> str:
+    def figure(value) -> str:
+        return "–" if number(value) is None else f"{value:.3f}"
+
+    cells = (entry.get("target"), figure(entry.get("before")), figure(entry.get("after")), entry.get("slices"))
+    return "<tr>" + "".join(f"<td>{escape(str(cell))}&nbsp;&nbsp;</td>" for cell in cells) + "</tr>"
+
+
+def _suspicious(lesson: Lesson, each: Mapping[str, Any]) -> str:
+    text = _("{case}, {target}, looks wrong and counts less: {why}")
+    return text.format(case=lesson.caseName(each.get("case", "")), target=each.get("target"), why=each.get("why"))
+
+
+def news(lesson: Lesson, course: Course) -> str:
+    """One sentence for the end."""
+    stopped = bool((course.result or {}).get("stopped"))
+    how = _("Stopped; the best so far is") if stopped else _("Done:")
+    text = _("{how} the pack {name}, version {version}. Select it above and press Segment on the next volume.")
+    return text.format(how=how, name=lesson.name, version=course.result.get("version"))

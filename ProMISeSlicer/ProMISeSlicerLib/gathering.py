@@ -1,0 +1,134 @@
+"""The table of cases to learn from: volumes and segmentations of the scene, and folders of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import qt
+from slicer.i18n import tr as _
+
+from . import cases
+from .cases import AS_SEGMENTED, MINE, Case
+
+_VOLUME, _SEGMENTATION, _SLICES, _FOUND = range(4)
+_ROW = 24  # pixels
+
+
+class CaseTable:
+    """Fills a QTableWidget from `cases` and `folders`, and changes them as the user does; changed() after each."""
+
+    def __init__(self, table, changed: Callable[[], None]) -> None:
+        self.table, self._changed = table, changed
+        self.cases: list[Case] = []
+        self.folders: list[str] = []
+        self._found: Mapping[str, str] = {}
+        table.setColumnCount(4)
+        table.textElideMode = qt.Qt.ElideMiddle
+        table.setHorizontalHeaderLabels([_("Volume"), _("Segmentation"), _("Slices"), _("Found")])
+        table.verticalHeader().hide()
+        table.verticalHeader().defaultSectionSize = _ROW
+        for column in range(4):
+            isName = column in (_VOLUME, _SEGMENTATION)
+            mode = qt.QHeaderView.Stretch if isName else qt.QHeaderView.ResizeToContents
+            table.horizontalHeader().setSectionResizeMode(column, mode)
+        table.connect("itemChanged(QTableWidgetItem*)", self._onItem)
+
+    @property
+    def used(self) -> list[Case]:
+        return [case for case in self.cases if case.used]
+
+    def addScene(self) -> int:
+        """Every volume that has a segmentation and is not listed yet; how many there were."""
+        known = [(case.volumeNode, case.segmentationNode) for case in self.cases]
+        new = [case for case in cases.ofScene() if (case.volumeNode, case.segmentationNode) not in known]
+        self.cases += new
+        self.show()
+        return len(new)
+
+    def addFolder(self, path: str) -> None:
+        if path and path not in self.folders:
+            self.folders.append(path)
+            self.show()
+
+    def forget(self) -> None:
+        """The selected rows."""
+        rows = {item.row() for item in self.table.selectedItems()}
+        count = len(self.cases)
+        self.folders = [path for number, path in enumerate(self.folders, count) if number not in rows]
+        self.cases = [case for number, case in enumerate(self.cases) if number not in rows]
+        self.show()
+
+    def forgetNode(self, node) -> bool:
+        """A node leaves the scene; True if it was in the list."""
+        kept = [case for case in self.cases if node not in (case.volumeNode, case.segmentationNode)]
+        gone = len(kept) < len(self.cases)
+        self.cases = kept
+        if gone:
+            self.show()
+        return gone
+
+    def forgetAbsent(self) -> None:
+        """What has left the scene with it."""
+        self.cases = [
+            case for case in self.cases if None not in (case.volumeNode.GetScene(), case.segmentationNode.GetScene())
+        ]
+
+    def tell(self, found: Mapping[str, str]) -> None:
+        """found: volume's shown name → what was found in it."""
+        self._found = found
+        self.show(changed=False)
+
+    def show(self, changed: bool = True) -> None:
+        table = self.table
+        table.blockSignals(True)
+        table.clearContents()
+        table.setRowCount(len(self.cases) + len(self.folders))
+        shown = cases.shownNames(self.cases)
+        for row, case in enumerate(self.cases):
+            self._showCase(row, case, shown[row])
+        for row, path in enumerate(self.folders, len(self.cases)):
+            self._put(row, _VOLUME, _("Folder {name}").format(name=Path(path).name), path)
+            self._put(row, _SEGMENTATION, _("beside the images"), path)
+        table.blockSignals(False)
+        if changed:
+            self._changed()
+
+    def _showCase(self, row: int, case: Case, shown: str) -> None:
+        item = self._put(row, _VOLUME, shown, shown)
+        item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable)
+        item.setCheckState(qt.Qt.Checked if case.used else qt.Qt.Unchecked)
+        name = case.segmentationNode.GetName()
+        self._put(row, _SEGMENTATION, name, ", ".join(case.segments()) or _("no segment"))
+        found = self._found.get(shown, "")
+        self._put(row, _FOUND, found, found)
+        if case.session() is None:
+            self._put(row, _SLICES, _("all"), _("The slices are taken as they are segmented."))
+        else:
+            self.table.setCellWidget(row, _SLICES, self._slices(row, case))
+
+    def _slices(self, row: int, case: Case):
+        """Of a ProMISe result: whose slices count."""
+        combo = qt.QComboBox()
+        for text in (_("only mine"), _("all")):
+            combo.addItem(text)
+        combo.setCurrentIndex(0 if case.slices == MINE else 1)
+        combo.toolTip = _("Only mine: slices that you have corrected, locked or edited. All: you have looked at all.")
+        combo.connect("currentIndexChanged(int)", lambda index: self._onSlices(row, index))
+        return combo
+
+    def _put(self, row: int, column: int, text: str, tip: str):
+        item = qt.QTableWidgetItem(text)
+        item.setToolTip(tip)
+        item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
+        self.table.setItem(row, column, item)
+        return item
+
+    def _onSlices(self, row: int, index: int) -> None:
+        self.cases[row].slices = (MINE, AS_SEGMENTED)[index]
+        self._changed()
+
+    def _onItem(self, item) -> None:
+        if item.column() == _VOLUME and item.row() < len(self.cases):
+            self.cases[item.row()].used = item.checkState() == qt.Qt.Checked
+            self._changed()

@@ -1,0 +1,105 @@
+"""One teaching: what is asked for, and its folder, which outlives the application. No Qt, no MRML."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from . import environment
+
+_FILE, _EVENTS, _CASES = "lesson.json", "events.jsonl", "cases"
+FORMAT = 1
+
+
+@dataclass
+class Lesson:
+    """name: of the pack. targets: names, or NAME=VALUE for label maps; none: all there are. files: images and labels.
+
+    folders: of the user's own pairs; shown: case in the files → volume's name; base: pack to go on from, or "".
+    heldOut: case that is not learned from, "" for the proposed ones; state: running, stopped or done. more: further
+    options of `promise teach`, for scripts.
+    """
+
+    name: str
+    targets: list[str] = field(default_factory=list)
+    backbone: str = "tiny"
+    minutes: float = 10.0
+    more: list[str] = field(default_factory=list)
+    heldOut: str = ""
+    base: str = ""
+    device: str = "auto"
+    files: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    shown: dict[str, str] = field(default_factory=dict)
+    state: str = "running"
+    format: int = FORMAT
+
+    @property
+    def workspace(self) -> Path:
+        return workspace(self.name)
+
+    @property
+    def casesFolder(self) -> Path:
+        """Where the scene's cases are written to."""
+        return self.workspace / _CASES
+
+    @property
+    def eventsFile(self) -> Path:
+        """What the child has said, for the curve after a restart."""
+        return self.workspace / _EVENTS
+
+    def arguments(self, check: bool = False) -> list[str]:
+        """Of `promise`, see docs/teach.md."""
+        made = ["teach", "--events", "--name", self.name, "--workspace", str(self.workspace), "--device", self.device]
+        made += ["--images", *self.files, *self.folders, "--backbone", self.backbone, "--minutes", f"{self.minutes:g}"]
+        made += ["--targets", *self.targets] if self.targets else []
+        made += ["--held-out", self.heldOut] if self.heldOut else []
+        made += ["--base", self.base] if self.base else []
+        return [*made, *self.more, *["--check"] * check]
+
+    def caseName(self, name: str) -> str:
+        """A case as the user knows it."""
+        return self.shown.get(name, name)
+
+    def save(self) -> None:
+        """Into the workspace, whole or not at all. Raises InputError where it cannot be written."""
+        text = json.dumps(asdict(self), ensure_ascii=False, indent=1)
+        with environment.core("whole_file").replacing(self.workspace / _FILE) as part:
+            part.write_text(text, encoding="utf-8")
+
+
+def root() -> Path:
+    """The folder of all teachings."""
+    return environment.core("packs").folder().parent / "teach"
+
+
+def workspace(name: str) -> Path:
+    return root() / name
+
+
+def nameProblem(name: str) -> str:
+    """Why a pack cannot be called so, or ""."""
+    if not name.strip():
+        return "give the pack a name first"
+    try:
+        environment.core("versions").checked_name(name.strip())
+    except environment.core("errors").InputError as error:
+        return str(error)
+    return ""
+
+
+def read(folder: Path) -> Lesson | None:
+    """The teaching of a workspace; None where there is none, or one of another version."""
+    try:
+        found = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        return Lesson(**found) if found.get("format") == FORMAT else None
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def unfinished() -> list[Lesson]:
+    """Teachings that were stopped, or cut off by a crash, by name."""
+    folders = sorted(root().iterdir()) if root().is_dir() else []
+    found = [read(folder) for folder in folders if folder.is_dir()]
+    return [lesson for lesson in found if lesson is not None and lesson.state != "done"]

@@ -1,0 +1,155 @@
+"""Which case next: volumes without a segmentation, the one that a pack is least sure of first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from . import cases, environment, folders, installing, preferences
+from .child import Child
+from .course import number
+from .exporting import Exporter
+
+_VOLUME, _UNSURE, _WHY = range(3)
+
+
+class RankSection:
+    """host: the module's widget, of which `choice`, `teach`, `parameterNode`, `resourcePath`, `say` and `reporting` are
+    used. The volumes' copies are deleted when the child process has ended.
+    """
+
+    def __init__(self, ui, host) -> None:
+        self.ui, self.host = ui, host
+        self._child, self._folder, self._steps = None, None, iter(())
+        self._output, self._volumes, self._files = [], {}, []
+        self._timer = qt.QTimer()
+        self._timer.setInterval(0)  # one volume, then the window's turn
+        self._timer.connect("timeout()", self._write)
+        ui.nextCaseTree.setColumnCount(3)
+        ui.nextCaseTree.setHeaderLabels([_("Volume"), _("Unsure"), _("Why")])
+        ui.rankButton.connect("clicked(bool)", self.onRank)
+        ui.rankStopButton.connect("clicked(bool)", self.onCancel)
+        ui.nextCaseTree.connect("itemClicked(QTreeWidgetItem*,int)", self.onClicked)
+        ui.nextCaseCollapsibleButton.connect("contentsCollapsed(bool)", self.updateButtons)
+        self.updateButtons()
+
+    @property
+    def isRunning(self) -> bool:
+        return self._timer.active or (self._child is not None and self._child.isRunning)
+
+    def updateButtons(self, value=None) -> None:
+        pack = self.host.choice.chosen()
+        self.ui.rankButton.enabled = pack is not None and not self.isRunning
+        self.ui.rankStopButton.enabled = self.isRunning
+
+    def onRank(self) -> None:
+        with self.host.reporting(_("The volumes could not be compared")):
+            nodes = cases.unlabelled(self.host.teach.table.cases)
+            if not nodes:
+                self.host.say(_("Every volume of this scene has a segmentation: load one without."))
+                return
+            needs = installing.missing(self.host.choice.chosen())
+            if needs and not installing.askAndInstall(needs, self.host.resourcePath("requirements.txt"), self.host.say):
+                return
+            self._output, self._volumes, self._files = [], {}, []
+            self.ui.nextCaseTree.clear()
+            self._folder = Path(tempfile.mkdtemp(prefix="ProMISe-"))
+            exporter = Exporter(self._folder)
+            self._steps = ((node, exporter.writeVolume(node)) for node in nodes)
+            self._timer.start()
+            self.host.say(_("Looking at {count} volumes…").format(count=len(nodes)))
+        self.updateButtons()
+
+    def _write(self) -> None:
+        """One volume."""
+        with self.host.reporting(_("The volumes could not be compared")):
+            try:
+                node, exported = next(self._steps)
+            except StopIteration:
+                self._timer.stop()
+                self._launch()
+                return
+            except environment.core("errors").PromiseError:
+                self._timer.stop()
+                self._clear()
+                raise
+            if exported.problem:
+                self.host.say(f"⚠ {exported.problem}")
+            elif exported.name not in self._volumes:
+                self._volumes[exported.name] = node.GetID()
+                self._files += map(str, exported.files)
+
+    def _launch(self) -> None:
+        if not self._files:
+            self._clear()
+        else:
+            pack = self.host.choice.chosen()
+            backbone = folders.backbonePlace(pack.manifest.backbone.name)
+            self._child = Child(self._output.append, self._ended, self.host.teach.command)
+            given = ["--pack", str(pack.path), "--backbone", backbone, "--device", preferences.device(), "--json"]
+            self._child.start(["rank", *given, "--images", *self._files])
+        self.updateButtons()
+
+    def onCancel(self) -> None:
+        self._timer.stop()
+        if self._child is not None and self._child.isRunning:
+            self._child.kill()
+        else:
+            self._clear()
+        self.updateButtons()
+
+    def letGo(self) -> None:
+        """The application ends, or the module is loaded again."""
+        self._timer.stop()
+        if self._child is not None:
+            self._child.kill()
+            self._child.letGo()
+        self._clear()
+
+    def _clear(self) -> None:
+        """The copies are nobody's any more."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _ended(self, code: int | None, errors: str) -> None:
+        self._clear()
+        if code is None:
+            self.host.say(_("Cancelled, or the child process was killed; nothing was compared."))
+        elif code:
+            self.host.say(f"⚠ {errors.strip().splitlines()[-1] if errors.strip() else code}")
+        else:
+            with self.host.reporting(_("What the child process found cannot be read")):
+                self.show(json.loads("\n".join(self._output)))
+        self.updateButtons()
+
+    def show(self, ranked: Sequence[dict]) -> None:
+        """ranked: as `promise rank --json` prints it, the worst first."""
+        for entry in ranked:
+            node = slicer.mrmlScene.GetNodeByID(self._volumes.get(entry.get("case"), ""))
+            if node is None:  # has left the scene meanwhile
+                continue
+            item = qt.QTreeWidgetItem()
+            unsure = number(entry.get("uncertainty"))
+            item.setText(_VOLUME, node.GetName())
+            item.setText(_UNSURE, "–" if unsure is None else f"{unsure:.2f}")
+            item.setText(_WHY, str(entry.get("why") or ""))
+            item.setData(_VOLUME, qt.Qt.UserRole, node.GetID())
+            self.ui.nextCaseTree.addTopLevelItem(item)
+        self.host.say(_("The volume at the top is the one to segment and correct next. Click to show it."))
+
+    def onClicked(self, item, column: int) -> None:
+        """Show the volume, and select it above."""
+        node = slicer.mrmlScene.GetNodeByID(item.data(_VOLUME, qt.Qt.UserRole))
+        if node is None or self.host.parameterNode is None:
+            self.host.say(_("That volume is no longer in the scene."))
+            return
+        slicer.util.setSliceViewerLayers(background=node, fit=True)
+        self.host.parameterNode.inputVolume = node

@@ -1,0 +1,347 @@
+"""The section Teach: cases, segments and a name become a pack, in a child process; and what was cut off goes on."""
+
+from __future__ import annotations
+
+import shutil
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from . import environment, findings, folders, installing, lesson, lessonNode, preferences
+from .cases import shownNames
+from .courseView import CourseView
+from .gathering import CaseTable
+from .lesson import Lesson
+from .tuition import Tuition
+
+_NEW, _PROPOSED = 0, 0  # first entries of the combo boxes
+
+
+class TeachSection:
+    """host: the module's widget, of which `choice`, `keeping`, `session`, `parameterNode`, `resourcePath`, `say` and
+    `reporting` are used. command: of the child process, see Child; tests put another one here. Nothing is polled.
+    """
+
+    command = None
+
+    def __init__(self, ui, host) -> None:
+        self.ui, self.host, self.tuition, self._reason = ui, host, None, ""
+        self.view, self._targets, self._unticked = CourseView(ui), {}, set()
+        self.table = CaseTable(ui.teachCaseTable, self.onChanged)
+        self.fillBackbones()
+        self._connect()
+        self.refresh()
+        self.restore()
+
+    def _connect(self) -> None:
+        ui = self.ui
+        for button, slot in (
+            (ui.teachSceneButton, self.onScene),
+            (ui.teachFolderButton, self.onFolder),
+            (ui.teachForgetButton, self.onForget),
+            (ui.teachCheckButton, self.onCheck),
+            (ui.teachButton, self.onTeach),
+            (ui.teachPauseButton, self.onPause),
+            (ui.teachStopButton, self.onStop),
+            (ui.teachResumeButton, self.onResume),
+            (ui.teachDiscardButton, self.onDiscard),
+        ):
+            button.connect("clicked(bool)", slot)
+        ui.teachNameEdit.connect("textChanged(QString)", self.onEdited)
+        ui.teachTargetList.connect("itemChanged(QListWidgetItem*)", self.onTarget)
+        ui.teachBaseComboBox.connect("currentIndexChanged(int)", self.onBase)
+        ui.teachMinutesSpinBox.connect("valueChanged(int)", self.onEdited)
+        ui.teachCollapsibleButton.connect("contentsCollapsed(bool)", self.onCollapsed)
+
+    # What is chosen
+
+    @property
+    def name(self) -> str:
+        return self.ui.teachNameEdit.text.strip()
+
+    @property
+    def base(self) -> str:
+        """The pack to go on from, "" for a new one."""
+        combo = self.ui.teachBaseComboBox
+        return combo.currentText if combo.currentIndex > _NEW else ""
+
+    @property
+    def isRunning(self) -> bool:
+        return self.tuition is not None and self.tuition.isRunning
+
+    def chosenTargets(self) -> list[str]:
+        """Ticked segments; none where nothing is known yet or all are ticked by default."""
+        names = self.ui.teachTargetList
+        items = [names.item(row) for row in range(names.count)]
+        return [item.text() for item in items if item.checkState() == qt.Qt.Checked]
+
+    def wanted(self) -> Lesson:
+        """What the section asks for."""
+        held = self.ui.teachHeldOutComboBox
+        return Lesson(
+            name=self.name,
+            targets=self.chosenTargets(),
+            backbone=folders.backbonePlace(self.ui.teachBackboneComboBox.currentText),
+            minutes=float(self.ui.teachMinutesSpinBox.value),
+            heldOut=held.currentText if held.currentIndex > _PROPOSED else "",
+            base=self.base,
+            device=preferences.device(),
+            folders=list(self.table.folders),
+        )
+
+    def whyNot(self) -> str:
+        """What is missing before anything can be learned, or ""."""
+        if self.isRunning:
+            return _("A teaching is going on.")
+        if not self.table.used and not self.table.folders:
+            return _("Add cases first: volumes with a segmentation, or a folder of such pairs.")
+        if self.ui.teachTargetList.count and not self.chosenTargets():
+            return _("Tick a segment to learn.")
+        return lesson.nameProblem(self.ui.teachNameEdit.text)
+
+    # Shown
+
+    def refresh(self) -> None:
+        """Own packs, unfinished teachings and buttons as they are now."""
+        with self.host.reporting(_("The folder of teachings could not be read")):
+            self.fillBases()
+            self.fillUnfinished()
+        self.updateButtons()
+
+    def fillBackbones(self) -> None:
+        """Those that are installed."""
+        names = [name for name in environment.core("backbones").TABLE if _isInstalled(name)]
+        for name in names:
+            self.ui.teachBackboneComboBox.addItem(name)
+
+    def fillBases(self) -> None:
+        packs = [pack.path.stem for pack in folders.ownPacks()]
+        _fill(self.ui.teachBaseComboBox, [_("nothing: a new pack"), *packs])
+
+    def fillUnfinished(self) -> None:
+        running = self.tuition.lesson.name if self.isRunning else ""
+        names = [each.name for each in lesson.unfinished() if each.name != running]
+        _fill(self.ui.teachUnfinishedComboBox, names)
+        for widget in (self.ui.teachUnfinishedComboBox, self.ui.teachResumeButton, self.ui.teachDiscardButton):
+            widget.visible = bool(names)
+
+    def fillTargets(self) -> None:
+        """The union of the segments' names, and what a check found in folders; ticks stay."""
+        found: dict[str, int] = {}
+        for case in self.table.used:
+            for name in case.segments():
+                found[name] = found.get(name, 0) + 1
+        targets = found | {name: cases for name, cases in self._targets.items() if name not in found}
+        names = self.ui.teachTargetList
+        names.blockSignals(True)
+        names.clear()
+        for name, count in targets.items():
+            item = qt.QListWidgetItem(name)
+            item.setFlags(item.flags() | qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsEditable)
+            item.setCheckState(qt.Qt.Unchecked if name in self._unticked else qt.Qt.Checked)
+            item.setToolTip(_("in {count} cases").format(count=count))
+            names.addItem(item)
+        names.blockSignals(False)
+        _fill(self.ui.teachHeldOutComboBox, [_("as proposed"), *shownNames(self.table.used)])
+
+    def updateButtons(self) -> None:
+        ui, reason, running = self.ui, self.whyNot(), self.isRunning
+        for button in (ui.teachButton, ui.teachCheckButton):
+            button.enabled = not reason
+        continued = bool(self.base) and self.base == self.name
+        ui.teachButton.text = _("Continue teaching") if continued else _("Teach")
+        ui.teachButton.toolTip = reason or _("Learn from the cases, in a process of its own; go on working meanwhile.")
+        ui.teachPauseButton.enabled = running and not self.tuition.check and not self.tuition.isWriting
+        ui.teachPauseButton.checked = running and self.tuition.course.isPaused
+        ui.teachPauseButton.text = _("Go on") if running and self.tuition.course.isPaused else _("Pause")
+        ui.teachStopButton.enabled = running
+        ui.teachStopButton.text = _("End at once") if running and self.tuition.isStopping else _("Stop")
+        ui.teachResumeButton.enabled = ui.teachDiscardButton.enabled = not running
+        ui.teachForgetButton.enabled = bool(self.table.cases or self.table.folders)
+
+    def onCollapsed(self, collapsed: bool) -> None:
+        """Opened for the first time, it lists what the scene has."""
+        if not collapsed:
+            self.refresh()
+            if not self.table.cases and not self.table.folders:
+                self.onScene()
+
+    # Cases
+
+    def onScene(self) -> None:
+        with self.host.reporting(_("The scene could not be listed")):
+            if not self.table.addScene() and not self.table.cases:
+                self.host.say(_("No volume of this scene has a segmentation yet: segment one, then add it here."))
+
+    def onFolder(self) -> None:
+        caption = _("Folder with images and segmentations")
+        self.table.addFolder(qt.QFileDialog.getExistingDirectory(self.ui.teachCaseTable, caption, ""))
+
+    def onForget(self) -> None:
+        self.table.forget()
+
+    def onNodeRemoved(self, node) -> None:
+        """A running teaching has files of its own and goes on."""
+        self.table.forgetNode(node)
+
+    def restore(self) -> None:
+        """Show what the scene was saved with; without that, no more than is still in the scene."""
+        found, settings = lessonNode.read()
+        if settings:
+            self.table.cases, self.table.folders = found, list(settings["folders"])
+            self._unticked = set(settings["unticked"])
+            self._set(settings["name"], settings["minutes"])
+        else:
+            self.table.forgetAbsent()
+        self.table.show(changed=False)
+        self.fillTargets()
+        self.updateButtons()
+
+    def _set(self, name: str, minutes: int) -> None:
+        """Without the scene being written meanwhile."""
+        for widget in (self.ui.teachNameEdit, self.ui.teachMinutesSpinBox):
+            widget.blockSignals(True)
+        self.ui.teachNameEdit.text = name
+        self.ui.teachMinutesSpinBox.value = minutes
+        for widget in (self.ui.teachNameEdit, self.ui.teachMinutesSpinBox):
+            widget.blockSignals(False)
+
+    def onChanged(self) -> None:
+        """Cases were added, removed or ticked."""
+        self.fillTargets()
+        self.onEdited()
+
+    def onTarget(self, item) -> None:
+        names = self.ui.teachTargetList
+        items = [names.item(row) for row in range(names.count)]
+        self._unticked = {item.text() for item in items if item.checkState() != qt.Qt.Checked}
+        self.onEdited()
+
+    def onBase(self, index: int) -> None:
+        """Going on with a pack keeps its name, so that it gets a new version."""
+        if self.base:
+            self.ui.teachNameEdit.text = self.base
+        self.onEdited()
+
+    def onEdited(self, value=None) -> None:
+        self.updateButtons()
+        if self.host.parameterNode is not None:
+            settings = {"name": self.ui.teachNameEdit.text, "minutes": self.ui.teachMinutesSpinBox.value}
+            settings |= {"folders": self.table.folders, "unticked": sorted(self._unticked)}
+            lessonNode.save(self.table.cases, settings)
+
+    # Teaching
+
+    def onCheck(self) -> None:
+        self._begin(_("The cases could not be checked"), check=True)
+
+    def onTeach(self) -> None:
+        self._begin(_("Teaching could not start"), check=False)
+
+    def _begin(self, failure: str, check: bool) -> None:
+        with self.host.reporting(failure):
+            if not self.ensureInstalled():
+                return
+            self.view.forget()
+            tuition = Tuition(self.wanted(), self.onNews, self.onEnd, check, self.command)
+            self.tuition = tuition
+            tuition.begin(self.table.used, [target.partition("=")[0] for target in tuition.lesson.targets])
+            self.host.say(_("Checking the cases…") if check else _("Teaching {name}…").format(name=self.name))
+            self.onNews()
+
+    def ensureInstalled(self) -> bool:
+        needs = environment.missing()
+        return not needs or installing.askAndInstall(needs, self.host.resourcePath("requirements.txt"), self.host.say)
+
+    def onPause(self, checked: bool) -> None:
+        self.tuition.pause(checked)
+
+    def onStop(self) -> None:
+        self.tuition.stop()
+        self.onNews()
+
+    def onResume(self) -> None:
+        with self.host.reporting(_("The teaching could not go on")):
+            found = lesson.read(lesson.workspace(self.ui.teachUnfinishedComboBox.currentText))
+            if found is None:
+                self.host.say(_("Nothing is left of that teaching."))
+            else:
+                self.view.forget()
+                self.tuition = Tuition(found, self.onNews, self.onEnd, command=self.command)
+                self.tuition.resume()
+                self.host.say(_("Teaching {name} goes on…").format(name=found.name))
+        self.refresh()
+
+    def onDiscard(self) -> None:
+        name = self.ui.teachUnfinishedComboBox.currentText
+        question = _("Delete what the teaching {name} has kept? Its packs stay.").format(name=name)
+        if slicer.util.confirmOkCancelDisplay(question):
+            with self.host.reporting(_("Not everything could be deleted")):
+                shutil.rmtree(lesson.workspace(name))
+                self.host.say(_("Deleted."))
+        self.refresh()
+
+    def onNews(self) -> None:
+        """The child has said something; labels that are set while nobody looks cost little."""
+        course = self.tuition.course
+        self.view.show(self.tuition)
+        if course.notice:
+            self.host.say(course.notice)
+            course.notice = ""
+        self.updateButtons()
+
+    def onEnd(self) -> None:
+        tuition = self.tuition
+        with self.host.reporting(_("The end of the teaching could not be shown")):
+            self.view.show(tuition)
+            self._tell(tuition)
+            if tuition.course.result is not None:
+                self._welcome(tuition.lesson.name)
+        self.refresh()
+
+    def _tell(self, tuition: Tuition) -> None:
+        course, lesson_ = tuition.course, tuition.lesson
+        if course.report is not None:
+            self.table.tell(findings.ofCases(lesson_, course, tuition.leftOut))
+            self._targets = {_target(each): each.get("cases", 0) for each in course.report.get("targets", ())}
+            self.fillTargets()
+        if tuition.problem:
+            self.host.say(f"⚠ {lesson_.name}: {tuition.problem}")
+        else:
+            self.host.say(_("Checked; see below.") if tuition.check else findings.news(lesson_, course))
+
+    def _welcome(self, name: str) -> None:
+        """The new pack is in the list, and chosen where no session would end by it."""
+        folders.publish(name)
+        self.host.choice.fill()
+        self.host.keeping.fill(name)
+        if self.host.session is None and self.host.parameterNode is not None:
+            self.host.parameterNode.pack = name
+
+    def letGo(self) -> None:
+        """The application ends, or the module is loaded again: the child makes a checkpoint."""
+        if self.tuition is not None:
+            self.tuition.letGo()
+
+
+def _target(found) -> str:
+    """As `--targets` takes it: with its value where it has no name in the files."""
+    value, name = found.get("value"), str(found.get("name"))
+    return name if value is None or "=" in name else f"{name}={value}"
+
+
+def _fill(combo, texts: list[str]) -> None:
+    """Other entries; the chosen one stays where it is still there."""
+    chosen = combo.currentText
+    combo.blockSignals(True)
+    combo.clear()
+    for text in texts:
+        combo.addItem(text)
+    combo.setCurrentIndex(texts.index(chosen) if chosen in texts else 0)
+    combo.blockSignals(False)
+
+
+def _isInstalled(name: str) -> bool:
+    path = folders.backboneFile(name)
+    return path is not None and path.is_file()

@@ -1,0 +1,150 @@
+"""Unknown is not background: not for the loss, the score, or what is learned; wrong labels are named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_teach import NAME, command, volume, write  # noqa: F401 (a fixture)
+
+from ProMISeCore import packs
+from ProMISeCore.__main__ import main
+from ProMISeCore.dataset import Views, joined
+from ProMISeCore.pretrain import mask_loss
+from ProMISeCore.training import Material, Settings, Training, outliers
+
+
+def views(count: int = 8, cases: int = 4, seed: int = 0) -> Views:
+    """Random embeddings at grid 4, a square in each mask (1 target), two rows of each case, everything known."""
+    generator = np.random.default_rng(seed)
+    masks = np.zeros((count, 1, 16, 16), bool)
+    masks[:, :, 4:10, 5:11] = True
+    embedding = generator.standard_normal((count, 256, 4, 4), np.float32).astype(np.float16)
+    case = np.arange(count) * cases // count
+    return Views(embedding, {}, masks, case, "v", np.ones_like(masks), np.ones(count, bool), np.arange(count))
+
+
+def training(model, material: Views, held: Views | None, folder: Path, **changes) -> Training:
+    settings = replace(Settings(steps=6, batch=4, every=3, patience=None), **changes)
+    labels = {info.name: info.point_labels for info in model.manifest.targets}
+    return Training(model, Material(material, labels), held, settings, folder / "t.pt")
+
+
+def test_unknown_pixels_change_neither_loss_nor_gradient() -> None:
+    logits = torch.linspace(-3, 3, 16).reshape(1, 1, 4, 4)
+    known = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    known[..., :2] = True
+    masks = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    masks[..., 1] = True
+    found = []
+    for beyond in (False, True):
+        masks[..., 2:] = beyond
+        free = logits.clone().requires_grad_()
+        loss = mask_loss(free, masks, known)
+        loss.sum().backward()
+        assert (free.grad[~known] == 0).all() and (free.grad[known] != 0).all()
+        found.append((loss.detach(), free.grad))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+    assert torch.allclose(mask_loss(logits, masks, torch.ones_like(known)), mask_loss(logits, masks))
+
+
+def test_unknown_pixels_do_not_count_in_the_score(tiny_model, tmp_path) -> None:
+    held = views()
+    learner = training(tiny_model(("a",)), held, held, tmp_path)
+    whole = learner.case_dice(held, np.arange(8), "a")
+    held.known[:2], held.masks[:2] = False, False
+    part = learner.case_dice(held, np.arange(8), "a")
+    assert set(whole) == {0, 1, 2, 3} and set(part) == {1, 2, 3}
+    assert all(part[case] == whole[case] for case in part)
+
+
+def test_rows_of_which_nothing_is_known_are_never_drawn(tiny_model, tmp_path) -> None:
+    material = views()
+    material.known[[1, 6]], material.masks[[1, 6]] = False, False
+    learner = training(tiny_model(("a",)), material, None, tmp_path)
+    drawn = np.concatenate([learner.material.rows(0, learner.settings, learner.generator) for _ in range(50)])
+    assert set(drawn.tolist()) == {0, 2, 3, 4, 5, 7}
+
+
+@pytest.mark.parametrize(("rule", "succeeds"), [("auto", True), ("background", False)])
+def test_every_third_slice_teaches_and_the_others_are_not_background(tmp_path, command, rule, succeeds) -> None:  # noqa: F811
+    """Dark slices with a disc are segmented, the grey ones between them, with a disc too, are not; in the case that is
+    scored all are grey. Whoever takes untouched slices as background learns that a disc on grey is none.
+    """
+    grey = 70
+    for number in range(3):
+        voxels, mask = volume(number, 9)
+        segmented = np.isin(np.arange(9), [] if number == 0 else [1, 4, 7])[:, None, None]
+        voxels[~np.broadcast_to(segmented, mask.shape) & ~mask] += grey
+        folder = tmp_path / ("new" if number == 0 else "sparse")
+        write(folder, f"c{number}", voxels, {"Scheibe": mask if number == 0 else mask & segmented})
+    options = ["--held-out", "none", "--unlabelled-slices", rule, "--rate", "0.01", "--channels", "repeat"]
+    options += ["--window", "fixed:0:255"]  # or each volume would be brought to the same greys
+    options += ["--backbone", "tiny", "--side", "128"]  # the embedded one, which sees the disc
+    assert main(command(tmp_path / "sparse", *options, steps=40)) == 0
+    report = tmp_path / "scores.json"
+    scoring = ["evaluate", "--pack", NAME, "--images", str(tmp_path / "new"), "--json", str(report), "--no-cache"]
+    assert main([*scoring, "--backbone", "tiny", "--device", "cpu"]) == 0
+    dice = json.loads(report.read_text())["mean"]["Scheibe"]["dice"]
+    assert (dice > 0.5) == succeeds, dice
+
+
+def test_a_target_that_some_cases_lack_is_learned_from_the_others(tmp_path, command, capsys) -> None:  # noqa: F811
+    for number in range(3):
+        voxels, mask = volume(number)
+        both = {"Scheibe": mask, "Rand": ~mask} if number != 1 else {"Scheibe": mask}
+        write(tmp_path / "some", f"c{number}", voxels, both)
+    assert main(command(tmp_path / "some", "--held-out", "c0")) == 0
+    assert "'Rand' is not known in 1 cases: c1" in capsys.readouterr().err
+    manifest = packs.read_manifest(packs.find(NAME))
+    assert [(score["target"], score["cases"]) for score in manifest.scores] == [("Scheibe", 1), ("Rand", 1)]
+
+
+def test_outliers_are_far_below_the_median() -> None:
+    assert outliers({0: 0.9, 1: 0.88, 2: 0.2, 3: 0.91, 4: 0.86}) == [(2, 0.2, 0.88)]
+    assert outliers({0: 0.9, 1: 0.88, 2: 0.8, 3: 0.91}) == []  # within 0.15
+    assert outliers({0: 0.9, 1: 0.1, 2: 0.9}) == []  # three cases cannot tell
+
+
+def test_a_doubted_case_is_not_learned_from_any_more_and_a_resumed_training_knows(tiny_model, tmp_path, monkeypatch):
+    material = views(16, 8)
+    learner = training(tiny_model(("a",)), material, None, tmp_path)
+    monkeypatch.setattr(Training, "case_dice", lambda *_: dict.fromkeys(range(8), 0.9) | {5: 0.1})
+    looks = []
+    learner.run(looks.append)
+    assert [suspect["case"] for look in looks for suspect in look.suspects] == [5]
+    resumed = training(tiny_model(("a",)), material, None, tmp_path)
+    drawn = np.concatenate([resumed.material.rows(0, resumed.settings, resumed.generator) for _ in range(50)])
+    assert not set(drawn.tolist()) & {10, 11} and len(set(drawn.tolist())) == 14
+
+
+def test_a_computer_that_slept_has_not_used_its_minutes(tiny_model, tmp_path) -> None:
+    times = iter(np.cumsum([*[0.0, 1.0] * 3, 0, 36_000, *[0.0, 1.0] * 900]).tolist())
+    material = views()
+    learner = training(tiny_model(("a",)), material, None, tmp_path, minutes=0.2)
+    learner._clock = lambda: next(times)
+    progress = learner.run()
+    assert progress.step == 11 and 11 < progress.seconds < 14  # and two looks of a second each
+
+
+def test_a_training_without_finite_gradients_ends_with_a_reason(tiny_model, tmp_path, monkeypatch) -> None:
+    from ProMISeCore.errors import WeightsError
+
+    learner = training(tiny_model(("a",)), views(), None, tmp_path, steps=100)
+    parameter = next(learner.model.targets["a"].parameters())
+    monkeypatch.setattr(learner, "_loss", lambda *_: parameter.sum() * float("nan"))
+    with pytest.raises(WeightsError, match="not finite, 21 steps in a row"):
+        learner.run()
+
+
+def test_joined_views_are_read_row_by_row() -> None:
+    one, two = views(4, 2, seed=1), views(6, 3, seed=2)
+    both = joined([one, two])
+    assert both.case.tolist() == [0] * 4 + [1] * 6
+    rows = np.array([9, 0, 4, 3])
+    expected = [two.embedding[5], one.embedding[0], two.embedding[0], one.embedding[3]]
+    assert np.array_equal(both.embedding[rows], expected)

@@ -1,0 +1,47 @@
+"""Which case next: masks that jump and masks that are expected to be imprecise come first."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import SimpleITK as sitk
+
+from ProMISeCore.__main__ import main
+from ProMISeCore.rank import of_slices
+
+
+def square(first: int) -> np.ndarray:
+    mask = np.zeros((6, 6), bool)
+    mask[2:4, first : first + 2] = True
+    return mask
+
+
+def test_equal_neighbours_agree_and_disjoint_ones_do_not() -> None:
+    assert of_slices([square(1), square(1)], [0.9, 0.7]) == {"predicted_iou": 0.8, "disagreement": 0.0, "slices": 2}
+    assert of_slices([square(0), square(3)], [0.9, 0.7])["disagreement"] == 1.0
+    assert of_slices([square(1), square(2)], [1, 1])["disagreement"] == 0.5  # 2 of 4 pixels shared
+
+
+def test_empty_slices_do_not_count_and_nothing_found_is_the_least_sure() -> None:
+    empty = np.zeros((6, 6), bool)
+    assert of_slices([empty, square(1), empty, empty], [0, 0.9, 0, 0]) == {
+        "predicted_iou": 0.9, "disagreement": 1.0, "slices": 1,
+    }  # fmt: skip
+    assert of_slices([empty, empty], [0.9, 0.9]) == {"predicted_iou": 0.0, "disagreement": 0.0, "slices": 0}
+
+
+def test_the_command_ranks_images_without_labels(tmp_path, weights, capsys) -> None:
+    generator = np.random.default_rng(0)
+    for name in ("ä 1", "b", "c"):
+        image = sitk.GetImageFromArray(generator.integers(0, 255, (3, 20, 24)).astype(np.int16))
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nrrd"))
+    (tmp_path / "c_label.nrrd").write_bytes(b"")
+    command = ["rank", "--images", str(tmp_path), *weights(), "--no-cache"]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {entry["case"] for entry in found} == {"ä 1", "b"}
+    assert [entry["uncertainty"] for entry in found] == sorted((e["uncertainty"] for e in found), reverse=True)
+    assert set(found[0]["targets"]) == {"a", "b"}
+    assert main(command) == 0
+    assert "uncertainty" in capsys.readouterr().out

@@ -1,0 +1,162 @@
+"""Versions of packs: nothing is lost by teaching, installing or going back, whatever fails in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ProMISeCore import packs, versions
+from ProMISeCore.__main__ import main
+from ProMISeCore.errors import InputError, PromiseError, WeightsError
+from ProMISeCore.inventory import install_pack
+from ProMISeCore.lock import alone
+
+NAME = "Ventrikel, süß (2)"
+KEY = "0.apm.read.bias"
+
+
+@pytest.fixture
+def taught(tiny_model):
+    """`taught(value)`: add a version of NAME whose first tensor is filled with that value."""
+
+    def add(value: float) -> versions.Version:
+        model = tiny_model(("a",))
+        tensors = {key: tensor.clone() for key, tensor in model.tensors().items()}
+        tensors[KEY].fill_(value)
+        return versions.add(NAME, model.manifest, tensors)
+
+    return add
+
+
+def first(path: Path) -> float:
+    return float(packs.tensors(path)[KEY][0])
+
+
+def test_versions_are_numbered_and_the_latest_is_present(taught) -> None:
+    assert [taught(value).number for value in (1, 2, 3)] == [1, 2, 3]
+    assert first(packs.find(NAME)) == 3
+    assert [(v.number, v.present, v.manifest.version) for v in versions.listing(NAME)] == [
+        (1, False, "1"), (2, False, "2"), (3, True, "3"),
+    ]  # fmt: skip
+
+
+def test_rolling_back_keeps_every_version(taught) -> None:
+    for value in (1, 2, 3):
+        taught(value)
+    versions.roll_back(NAME, 1)
+    assert first(packs.find(NAME)) == 1
+    assert [v.present for v in versions.listing(NAME)] == [True, False, False]
+    assert taught(4).number == 4
+    versions.roll_back(NAME, 3)
+    assert first(packs.find(NAME)) == 3
+    with pytest.raises(WeightsError, match="no version 7; there are: 1, 2, 3, 4"):
+        versions.roll_back(NAME, 7)
+
+
+def test_an_installed_pack_becomes_a_version_before_it_is_replaced(taught, tiny_model, tmp_path) -> None:
+    model = tiny_model(("a",))
+    foreign = tmp_path / f"{NAME}.safetensors"
+    packs.save(foreign, model.manifest, model.tensors())
+    install_pack(foreign)
+    assert [v.number for v in versions.listing(NAME)] == [1]
+    assert taught(5).number == 2
+    versions.roll_back(NAME, 1)
+    assert packs.find(NAME).read_bytes() == foreign.read_bytes()
+    versions.roll_back(NAME, 2)
+    install_pack(foreign)
+    assert packs.find(NAME).read_bytes() == foreign.read_bytes()
+    assert [v.number for v in versions.listing(NAME)] == [1, 2]
+
+
+def test_a_version_that_cannot_be_written_leaves_the_present_one(taught, monkeypatch) -> None:
+    taught(1)
+    before = packs.find(NAME).read_bytes()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.numpy.save_file", full)
+        with pytest.raises(PromiseError, match="No space left"):
+            taught(2)
+    assert packs.find(NAME).read_bytes() == before
+    assert [v.number for v in versions.listing(NAME)] == [1]
+    assert not list(packs.folder().rglob(".promise-*"))
+
+
+def test_a_damaged_present_pack_can_be_rolled_back(taught) -> None:
+    taught(1), taught(2)
+    packs.find(NAME).write_bytes(b"broken")
+    versions.roll_back(NAME, 1)
+    assert first(packs.find(NAME)) == 1
+
+
+def test_exported_and_installed_elsewhere_it_is_the_same(taught, tmp_path, monkeypatch) -> None:
+    path = taught(6).path
+    versions.export(NAME, tmp_path / f"{NAME}.safetensors")
+    monkeypatch.setenv("PROMISE_HOME", str(tmp_path / "elsewhere"))
+    assert install_pack(tmp_path / f"{NAME}.safetensors").read_bytes() == path.read_bytes()
+    with pytest.raises(InputError, match="safetensors"):
+        versions.export(NAME, tmp_path / "pack.zip")
+
+
+def test_removing_takes_all_versions(taught) -> None:
+    taught(1), taught(2)
+    assert versions.remove(NAME) == 3
+    assert not list(packs.folder().iterdir())
+    with pytest.raises(WeightsError, match="no installed pack"):
+        versions.remove(NAME)
+
+
+@pytest.mark.parametrize("name", ["", " a", "a ", "a.", "../a", "a/b", "a\\b", "a:b", "CON", "nul.x", "x" * 65, "_a"])
+def test_names_that_no_file_can_have_everywhere_are_refused(name) -> None:
+    with pytest.raises(InputError, match="cannot be called"):
+        versions.checked_name(name)
+
+
+def test_umlauts_are_composed() -> None:
+    assert versions.checked_name("a\u0308 b") == "ä b"
+
+
+def test_command_lists_and_rolls_back(taught, capsys) -> None:
+    taught(1), taught(2)
+    assert main(["packs", "--roll-back", NAME, "1"]) == 0
+    assert main(["packs", "--versions", NAME]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith("1") and lines[-2].endswith("present") and not lines[-1].endswith("present")
+    assert main(["packs", "--versions", NAME, "--json"]) == 0
+    assert '"number": 1' in capsys.readouterr().out
+    assert main(["packs", "--roll-back", NAME, "one"]) == 2
+
+
+HOLD = "import sys, time; from ProMISeCore.lock import alone\nwith alone(__import__('pathlib').Path(sys.argv[1]), 'x'):"
+
+
+def test_a_lock_is_refused_while_held_and_free_after_a_kill(tmp_path) -> None:
+    code = f"{HOLD} print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        message = rf"in use by another process \({holder.pid}\).*another name"
+        with pytest.raises(InputError, match=message), alone(tmp_path, "give another name"):
+            pass
+        os.kill(holder.pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+        holder.wait(20)
+        time.sleep(0.1)
+        with alone(tmp_path, "give another name"):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_a_lock_ends_with_its_block(tmp_path) -> None:
+    for _ in range(2):
+        with pytest.raises(ValueError), alone(tmp_path, "wait"):
+            raise ValueError
