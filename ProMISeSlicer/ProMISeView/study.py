@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import slicer
@@ -236,7 +237,22 @@ class Study:
 
     def deleteLast(self) -> None:
         """The user's last point of the target on the slice on screen. Raises SessionError where there is none."""
-        session, shown = self.needed(), self.sliceOnScreen()
+        self.needed()
+        with self._withoutPreview():
+            self._deleteLast()
+
+    @contextmanager
+    def _withoutPreview(self) -> Iterator[None]:
+        """The point that follows the mouse is away meanwhile: its widget counts on the others' numbers."""
+        tool = self.tool
+        self.use("move")
+        try:
+            yield
+        finally:
+            self.use(tool)
+
+    def _deleteLast(self) -> None:
+        session, shown = self.session, self.sliceOnScreen()
         for node in sorted(session.promptNodes(self.target)[:2], key=lambda node: node is not views.placingNode()):
             for index in reversed(range(node.GetNumberOfControlPoints())):
                 placed = node.GetNthControlPointPositionStatus(index) == slicer.vtkMRMLMarkupsNode.PositionDefined
@@ -272,9 +288,10 @@ class Study:
         session = self.needed()
         if self.isInPass:
             raise SessionError("slices are still coming in; wait for them, or press Cancel first")
-        self.solve()
-        step(session)
-        self.solve()
+        with self._withoutPreview():
+            self.solve()
+            step(session)
+            self.solve()
 
     def solve(self) -> None:
         """Let the session answer the prompts that were changed last; not while slices of a pass come in."""
