@@ -45,6 +45,8 @@ class LabelledStack:
 
     def __init__(self, pair: Pair, task: Task, side: int) -> None:
         volume = volumes.read(pair.image)
+        #: Channels that people should see: of grey neighbours the middle one is the slice itself.
+        self.shown = [1, 1, 1] if task.channels == "neighbours" and volume.voxels.ndim == 3 else [0, 1, 2]
         stack = volumes.Stack(volume, "image" if volume.picture else task.orientation)
         self._pictures = volumes.pictures(stack, volumes.Window.of(task.window, volume.voxels), task.channels)
         found = truth.read(volume, pair.label, task.values, task.unlabelled, stack.slice_axis)

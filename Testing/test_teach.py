@@ -333,3 +333,19 @@ def test_memory_that_runs_out_is_told(cases, command, capsys, monkeypatch) -> No
     monkeypatch.setattr(Training, "_step", no_memory)
     assert main(command(cases)) == 2
     assert "not enough memory to train" in capsys.readouterr().err
+
+
+def test_the_picture_is_grey_where_the_slices_are(tmp_path: Path, tiny_model) -> None:
+    """A volume whose three neighbouring slices differ: the picture shows the one in the middle, not all as colours."""
+    from ProMISeCore.dataset import LabelledStack, Task, Views
+    from ProMISeCore.pairs import Pair
+    from ProMISeCore.snapshot import Snapshot
+
+    ramp = np.broadcast_to(np.array([0, 100, 200], np.int16)[:, None, None], (3, 16, 16)).copy()
+    for name, voxels in (("a_image", ramp), ("a_label", np.zeros((3, 16, 16), np.uint8))):
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / f"{name}.nrrd"))
+    task = Task({"x": 1}, "axial", {"mode": "fixed", "low": 0, "high": 200}, "neighbours", "corner")
+    stack = LabelledStack(Pair("a", tmp_path / "a_image.nrrd", tmp_path / "a_label.nrrd"), task, 64)
+    rows = {"embedding": np.zeros((1, 256, 4, 4)), "features": {}, "masks": np.zeros((1, 1, 16, 16), bool)}
+    picture = Snapshot(Views(**rows, case=np.zeros(1), slice=np.array([1])), 0, stack)._picture
+    assert np.ptp(picture, axis=2).max() < 1e-3 and abs(picture[2, 2, 0] - 127.5) < 1
