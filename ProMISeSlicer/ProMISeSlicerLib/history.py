@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,12 +29,23 @@ def checksum(mask: np.ndarray) -> int:
 
 @dataclass
 class Moment:
-    """One side of a step: per slice the mask (None: not known, decode again), the record, the points; and the ROI."""
+    """One side of a step: per slice the mask (none: not known, decode again), the record, the points; and the ROI.
 
-    masks: dict[int, Bits | None] = field(default_factory=dict)
+    awaited: slices whose masks were still those before an earlier prompt, as its answer had not come; decode again.
+    """
+
+    masks: dict[int, Bits] = field(default_factory=dict)
     records: dict[int, dict | None] = field(default_factory=dict)
     points: dict[int, list[tuple]] = field(default_factory=dict)  # (i, j, k), positive, user
     roi: tuple | None = None
+    awaited: set[int] = field(default_factory=set)
+
+
+class Gift(NamedTuple):
+    """A slice of another target that gave way to a step: its mask before, and of it all that was given meanwhile."""
+
+    whole: Bits
+    given: Bits
 
 
 @dataclass
@@ -43,7 +55,7 @@ class Step:
     target: str
     before: Moment = field(default_factory=Moment)
     after: Moment = field(default_factory=Moment)
-    others: dict[tuple[str, int], Bits] = field(default_factory=dict)  # target, slice → its mask before it gave way
+    others: dict[tuple[str, int], Gift] = field(default_factory=dict)  # target, slice → what it gave
 
     @property
     def slices(self) -> list[int]:
@@ -78,14 +90,21 @@ class History:
 
     def newest(self, target: str, n: int) -> Step | None:
         """The newest step done that has touched this slice of the target."""
-        steps = (step for step in reversed(self._done) if step.target == target and n in step.after.records)
-        return next(steps, None)
+        return _last(self._done, target, n)
 
     def learn(self, target: str, n: int, mask: np.ndarray) -> None:
-        """The mask that the newest step of this slice has led to."""
-        step = self.newest(target, n)
-        if step is not None and step.after.masks.get(n) is None:
+        """The mask that the newest step of this slice has led to, and that a step undone since goes on from."""
+        step, later = self.newest(target, n), _last(self._undone, target, n)
+        if step is not None and n not in step.after.masks:
             step.after.masks[n] = Bits(mask)
+        if later is not None and n in later.before.awaited:
+            later.before.masks[n] = Bits(mask)
+            later.before.awaited.remove(n)
+
+
+def _last(steps: list[Step], target: str, n: int) -> Step | None:
+    """The last of the steps that has touched this slice of the target."""
+    return next((step for step in reversed(steps) if step.target == target and n in step.after.records), None)
 
 
 def revert(current: np.ndarray, here: Bits | None, there: Bits) -> np.ndarray:

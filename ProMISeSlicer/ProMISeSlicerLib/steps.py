@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .history import Bits, History, Moment, Step, revert
+from .history import Bits, Gift, History, Moment, Step, revert
 from .jobs import Jobs
 from .prompts import SOURCE, USER
 from .source import Source
@@ -86,9 +86,11 @@ class Steps:
 
     def found(self, name: str, n: int, mask: np.ndarray, iou: float | None) -> None:
         """The answer to a slice's prompts."""
-        step = self._open.get(name) or self.history.newest(name, n)
+        step = self._open.get(name)
+        isPreview = step is not None and n in step.before.masks
+        step = step if isPreview else self.history.newest(name, n)
         mask = self._write(self._targets[name], n, mask, iou, step)
-        if name not in self._open:
+        if not isPreview:
             self.history.learn(name, n, mask)
 
     def _write(self, target: Target, n: int, mask: np.ndarray, iou: float | None, step: Step | None) -> np.ndarray:
@@ -150,8 +152,10 @@ class Steps:
         target = self._targets[step.target]
         for n in slices - set(step.before.masks):
             moment = target.moment({n})
-            step.before.masks[n] = None if self._jobs.isWaiting(target.name, n) else moment.masks[n]
+            step.before.masks[n] = moment.masks[n]
             step.before.records[n], step.before.points[n] = moment.records[n], moment.points[n]
+            if self._jobs.isWaiting(target.name, n):
+                step.before.awaited.add(n)
 
     def _go(self, step: Step, here: Moment, there: Moment) -> None:
         """From one side of a step to the other."""
@@ -171,17 +175,19 @@ class Steps:
             target.records.pop(n, None)
         else:
             target.records[n] = dict(record)
-        if known is None:
-            self._decode(target, n, target.table, target.roi.boxes)
-        else:
+        if known is not None:
             target.restore(n, revert(was, here.masks.get(n) if here is not None else None, known))
         mask = target.mask(n)
-        for (name, slice_), base in step.others.items():
+        for (name, slice_), gift in step.others.items():
             if slice_ == n:
                 other = self._targets[name]
                 if not other.isKept(n):
-                    given = base.mask() & was & ~mask
-                    other.put(n, (other.mask(n) | given) & ~mask, other.record(n)["iou"])
+                    back = gift.given.mask() | (gift.whole.mask() & was)
+                    other.put(n, (other.mask(n) | back) & ~mask, other.record(n)["iou"])
+        if known is None or n in there.awaited:
+            now = self.history.newest(target.name, n)
+            start = None if now is None else _start(now, n)
+            self._decode(target, n, target.table, target.roi.boxes, start)
 
 
 def _start(step: Step, n: int) -> np.ndarray | None:
@@ -194,9 +200,10 @@ def _start(step: Step, n: int) -> np.ndarray | None:
 def _giveWay(other: Target, n: int, mask: np.ndarray, step: Step | None) -> None:
     """Take `mask` out of an automatic slice of another target, remembering in the step what it was."""
     known = None if step is None else step.others.get((other.name, n))
-    base = other.mask(n) if known is None else known.mask()
-    if known is None and not (base & mask).any():
+    whole = other.mask(n) if known is None else known.whole.mask()
+    if known is None and not (whole & mask).any():
         return
     if step is not None:
-        step.others.setdefault((other.name, n), Bits(base))
-    other.put(n, base & ~mask, other.record(n)["iou"])
+        given = whole & mask if known is None else known.given.mask() | (whole & mask)
+        step.others[other.name, n] = Gift(Bits(whole), Bits(given))
+    other.put(n, whole & ~mask, other.record(n)["iou"])

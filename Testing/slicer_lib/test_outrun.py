@@ -1,0 +1,118 @@
+"""Prompts, undo and redo that do not wait for answers: undoing all of it still leads back, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from desks import Desk, changed
+from test_monkey import Monkey, places
+
+NOTHING = {"bar": [], "rod": []}
+
+
+class Hasty(Monkey):
+    """Acts on two slices, across both targets, and waits for answers only now and then."""
+
+    ACTIONS = ("add", "add", "move", "delete", "box", "undo", "undo", "redo", "drag")
+
+    def __init__(self, d: Desk, seed: int, patience: float) -> None:
+        """patience: the share of actions whose answers are waited for."""
+        super().__init__(d, seed)
+        self.patience = patience
+
+    def act(self, names: tuple[str, ...] = ACTIONS) -> None:
+        from ProMISeSlicerLib.session import SessionError
+
+        try:
+            getattr(self, str(self.random.choice(names)))()
+        except SessionError as error:
+            assert "there is no prompt step" in str(error)
+        if self.random.random() < self.patience:
+            self.d.settle()
+
+    def drag(self) -> None:
+        """A point is held while answers to earlier prompts come in."""
+        node = self._points()
+        if node.GetNumberOfControlPoints():
+            index = int(self.random.integers(node.GetNumberOfControlPoints()))
+            node.InvokeEvent(node.PointStartInteractionEvent)
+            for _ in range(2):
+                node.SetNthControlPointPositionWorld(index, *self._place())
+                self.d.settle()
+            node.InvokeEvent(node.PointEndInteractionEvent)
+
+    def _place(self) -> np.ndarray:
+        return self.d.world(self.random.integers(4, 6), *self.random.uniform([10, 6], [22, 34]))
+
+
+def middle(d: Desk, target: str) -> tuple[int, int]:
+    """(row, column) in the middle of the target on slice 4."""
+    return tuple(int(np.flatnonzero(d.masks(target)[4].any(axis=axis)).mean()) for axis in (1, 0))
+
+
+def undoAll(d: Desk) -> None:
+    while d.session.canUndo:
+        d.session.undo()
+        d.settle()
+
+
+def test_undo_to_a_prompt_that_was_never_answered_gives_others_back_first(desk) -> None:
+    d = desk()
+    before, (row, column) = d.everything(), middle(d, "rod")
+    d.move(4, row, column - 4)
+    d.session.pump(0)
+    d.move(4, row, column + 3)
+    d.settle()
+    both = d.everything()
+    d.session.undo()
+    d.settle()
+    first = d.everything()
+    assert first["bar"][4][row, column - 4] and not (first["bar"][4] & first["rod"][4]).any()
+    assert np.array_equal(first["rod"][4], before["rod"][4] & ~first["bar"][4]), "the second prompt has left no mark"
+    d.session.redo()
+    d.settle()
+    assert changed(both, d.everything()) == NOTHING
+    undoAll(d)
+    assert changed(before, d.everything()) == NOTHING
+
+
+def test_an_answer_that_comes_during_a_drag_elsewhere_belongs_to_its_own_step(desk) -> None:
+    d = desk()
+    before = d.everything()
+    d.session.addPoint("bar", d.world(4, *middle(d, "rod")), True)
+    node = d.session.promptNodes("bar")[0]
+    index = d.onSlice(6)[0]
+    node.InvokeEvent(node.PointStartInteractionEvent)
+    node.SetNthControlPointPositionWorld(index, *d.world(6, 8, 8))
+    d.settle()
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    d.settle()
+    assert changed(before, d.everything()) == {"bar": [4, 6], "rod": [4]}
+    undoAll(d)
+    assert changed(before, d.everything()) == NOTHING
+
+
+def test_points_that_outrun_each_other_all_refine_what_was_propagated(desk) -> None:
+    d = desk()
+    d.session.propagate("bar", 4, count=1)
+    d.settle()
+    before = d.masks()[5].copy()
+    for column in (22, 30):
+        d.session.addPoint("bar", d.world(5, 26, column), True)
+    for action in (lambda: None, d.session.undo, d.session.redo):
+        action()
+        d.settle()
+        assert d.masks()[5][26, 22] and (d.masks()[5] & before).sum() == before.sum()
+
+
+@pytest.mark.parametrize(("actions", "patience"), [(60, 0.3), (6, 0.1)])
+@pytest.mark.parametrize("seed", [2, 3, 5, 101, 164, 171])
+def test_hasty_prompts_undo_and_redo_lead_back_to_the_start(desk, seed: int, actions: int, patience: float) -> None:
+    d = desk()
+    masks, points = d.everything(), places(d)
+    monkey = Hasty(d, seed, patience)
+    for _ in range(actions):
+        monkey.act()
+    d.settle()
+    undoAll(d)
+    assert changed(masks, d.everything()) == NOTHING and places(d) == points
