@@ -63,7 +63,7 @@ def clicks(desk, count: int) -> list[float]:
     for number in range(count):
         desk.page.keyboard.press("pn"[number % 2])
         desk.until(lambda facts: facts["tool"] != "move", "no tool")
-        x, y = left + 120 + random.integers(0, 180), top + 60 + random.integers(0, int(height) - 120)
+        x, y = left + random.uniform(120, 300), top + random.uniform(60, height - 60)
         desk.page.mouse.move(x - 6, y)
         desk.page.mouse.move(x, y)
         desk.page.wait_for_timeout(500)
@@ -90,8 +90,7 @@ def drags(desk, count: int, target: str) -> list[float]:
         desk.page.mouse.move(*start)
         desk.page.wait_for_timeout(400)
         desk.page.mouse.down()
-        desk.page.mouse.move(*end, steps=4)
-        desk.page.wait_for_timeout(500)
+        desk.page.mouse.move(*end, steps=4)  # released at once: after a pause the preview has drawn it all
         desk.page.evaluate("window.pictures.length = 0; window.pressed.length = 0")
         desk.page.mouse.up()
         desk.page.wait_for_timeout(1000)
