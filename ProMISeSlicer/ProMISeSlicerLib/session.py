@@ -375,8 +375,7 @@ class Session:
 
     def _flush(self) -> None:
         while self._dirty:
-            target = next(iter(self._dirty))  # in their order: what was shown while dragging is another's beginning
-            dragging = self._dirty.pop(target)
+            target, dragging = self._dirty.popitem()
             self._refresh()
             hint = self._steps.solve(target, dragging, self.currentSlice)
             if hint is not None:

@@ -35,6 +35,8 @@ class Steps:
         touched = {n for slices in moved.values() for n in slices if 0 <= n < len(self._source)}
         crossed = set(roi.boxes) | set(target.roi.boxes) if roiMoved else set()
         touched |= {n for n in crossed if not target.isLocked(n)}
+        if not dragging:
+            self._takeBack(but=name)
         step = self._open.setdefault(name, Step(name, Moment(roi=target.roi.state)))
         if dragging and roiMoved:
             touched &= {onScreen}
@@ -44,6 +46,12 @@ class Steps:
         for n in touched:
             self._decode(target, n, table, roi.boxes, _start(step, n))
         return None
+
+    def _takeBack(self, but: str | None = None) -> None:
+        """What is shown of drags under way, lest another step begins or ends with it; the next move shows it again."""
+        for step in [self._open.pop(name) for name in reversed(list(self._open)) if name != but]:
+            for n in step.slices:
+                self._putBack(step, n, step.before, None)
 
     def _commit(self, step: Step, touched: set[int], ids: set[str], roiMoved: bool) -> str:
         """Make the step the user's: points claimed and brought onto their slice, other slices of a drag put back."""
@@ -140,10 +148,12 @@ class Steps:
     # Undo
 
     def undo(self) -> None:
+        self._takeBack()
         step = self.history.undo()
         self._go(step, step.after, step.before)
 
     def redo(self) -> None:
+        self._takeBack()
         step = self.history.redo()
         self._go(step, step.before, step.after)
 

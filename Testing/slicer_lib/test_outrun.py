@@ -31,14 +31,14 @@ class Hasty(Monkey):
             self.d.settle()
 
     def drag(self) -> None:
-        """A point is held while answers to earlier prompts come in."""
+        """A point is held while answers to earlier prompts come in and something else is done."""
         node = self._points()
         if node.GetNumberOfControlPoints():
             index = int(self.random.integers(node.GetNumberOfControlPoints()))
             node.InvokeEvent(node.PointStartInteractionEvent)
-            for _ in range(2):
-                node.SetNthControlPointPositionWorld(index, *self._place())
-                self.d.settle()
+            node.SetNthControlPointPositionWorld(index, *self._place())
+            self.d.settle()
+            self.act(("add", "undo", "redo"))
             node.InvokeEvent(node.PointEndInteractionEvent)
 
     def _place(self) -> np.ndarray:
