@@ -62,7 +62,7 @@ def test_the_wrong_label_lies_a_quarter_aside_on_the_same_grid(tmp_path) -> None
 
 
 def test_the_unet_learns_and_answers_on_the_volumes_grid(tmp_path) -> None:
-    pytest.importorskip("monai", reason="MONAI, of the extra 'bench', is not installed")
+    pytest.importorskip("monai", reason="MONAI, of the extra 'experiments', is not installed")
     from ProMISeCore.augment import Augment
     from ProMISeCore.unet import Unet
 

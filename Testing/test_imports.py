@@ -31,7 +31,7 @@ TIER = {name: tier for tier, names in TIERS.items() for name in names}
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 ALLOWED = {0: {"numpy", "scipy", "SimpleITK", "safetensors", "tqdm"}}
 ALLOWED[1] = ALLOWED[0] | {"torch", "segment_anything"}
-OPTIONAL = {"unet": {"monai"}}  # the extra "bench", imported inside functions
+OPTIONAL = {"unet": {"monai"}}  # the extra "experiments", imported inside functions
 FILES = sorted(CORE.glob("*.py"))
 
 
