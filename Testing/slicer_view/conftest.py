@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+#: How wslink tells that a page has gone while a picture was on its way to it; nothing is lost by that.
+_GONE = "ClientConnectionResetError: Cannot write to closing transport"
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ProMISeSlicer"))
 
 
@@ -40,4 +43,5 @@ def desk(chrome, server):
     yield made
     context.close()
     assert made.errors == []
-    assert "Traceback" not in server.log and "ERR|" not in server.log, server.log
+    assert "ERR|" not in server.log, server.log
+    assert [part for part in server.log.split("Traceback (most")[1:] if _GONE not in part] == []
