@@ -124,11 +124,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.data:
         compute(arguments)
-    text = report(*Cells.all(arguments.workspace / "cells"))
-    if arguments.report:
-        sections.write(arguments.report, "apm-size", text)
-    else:
-        print(text)
+    sections.publish(arguments.report, "apm-size", report(*Cells.all(arguments.workspace / "cells")))
 
 
 if __name__ == "__main__":

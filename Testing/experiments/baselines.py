@@ -239,11 +239,7 @@ def main() -> None:
     if arguments.plot:
         draw(arguments.plot, found)
     picture = arguments.plot and arguments.report and relpath(arguments.plot, arguments.report.parent)
-    text = report(shared, found, picture)
-    if arguments.report:
-        sections.write(arguments.report, "baselines", text)
-    else:
-        print(text)
+    sections.publish(arguments.report, "baselines", report(shared, found, picture))
 
 
 if __name__ == "__main__":

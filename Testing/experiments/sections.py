@@ -21,6 +21,14 @@ def write(page: Path, name: str, text: str) -> None:
         part.write_text(f"{before}{first}\n{text.strip()}\n{last}{after}", encoding="utf-8")
 
 
+def publish(page: Path | None, name: str, text: str) -> None:
+    """Into the section of a page, or onto the screen where none is given."""
+    if page is None:
+        print(text)
+    else:
+        write(page, name, text)
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows as a Markdown table, the first as its head."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
