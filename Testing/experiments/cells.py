@@ -48,7 +48,7 @@ class Cells:
         cost = {"seconds": round(time.monotonic() - started, 1), "cpu_seconds": round(time.process_time() - cpu, 1)}
         with replacing(self._path(key)) as part:
             cell = {"key": key, "settings": self.settings, "result": result, "cost": cost}
-            part.write_text(json.dumps(cell, indent=1) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(cell) + "\n", encoding="utf-8")
         say(f"{key}: {result.get('summary', 'done')} in {cost['seconds']:.0f} s")
         return result
 
