@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ProMISeCore import devices, masks
 from ProMISeCore.answers import Answer, Answers
+from ProMISeCore.bit_masks import BitMasks
 from ProMISeCore.cache import Cache
 from ProMISeCore.embedder import RECENT_BYTES, Arrays, Embedder, size
 from ProMISeCore.errors import InputError
@@ -85,7 +86,7 @@ class Segmenter:
         self.window = Window.of(manifest.window, volume.voxels)
         self._pictures = pictures(self.stack, self.window, manifest.channels)
         self._cut = masks.cut(manifest.threshold)
-        self._masks: dict[str, np.ndarray] = {}
+        self._masks = {name: BitMasks(self.stack.shape) for name in self.targets}
         self._points: dict[tuple[str, int], tuple[np.ndarray, np.ndarray, str]] = {}
         self._touched: dict[tuple[str, int], None] = {}  # (target, slice) prompted by the user, in that order
         self._embedder = Embedder(model, device, cache, batch, exact, self._say)
@@ -196,7 +197,7 @@ class Segmenter:
     def masks(self) -> dict[str, np.ndarray]:
         """What is done so far: target → (K, J, I) bool on the volume's own grid, slices not done empty."""
         manifest = self.model.manifest
-        found = {name: self._mask(name).copy() for name in self.targets}
+        found = {name: done.whole() for name, done in self._masks.items()}
         if manifest.largest_component:
             found = {name: masks.largest_piece(mask, self._by_user(name)) for name, mask in found.items()}
         if manifest.exclusive:
@@ -214,18 +215,13 @@ class Segmenter:
         kept = [
             (n, points, labels, source)
             for (name, n), (points, labels, source) in sorted(self._points.items())
-            if name == target and (source == "user" or self._mask(target)[n].any())
+            if name == target and (source == "user" or not self._masks[target].is_empty(n))
         ]
         return Prompts(
             np.concatenate([np.zeros((0, 3)), *[self.stack.rc_to_ras(n, points) for n, points, _, _ in kept]]),
             np.concatenate([np.zeros(0, int), *[labels for _, _, labels, _ in kept]]),
             np.array([source == "user" for _, points, _, source in kept for _ in points], bool),
         )
-
-    def _mask(self, target: str) -> np.ndarray:
-        if target not in self._masks:
-            self._masks[target] = np.zeros(self.stack.shape, bool)
-        return self._masks[target]
 
     def _by_user(self, target: str) -> np.ndarray:
         """(n, 1, 1) bool: slices on which the user has prompted this target."""
@@ -239,7 +235,7 @@ class Segmenter:
                     values.pop(name, None)
         for name, mask in result.masks.items():
             place = (name, result.index)
-            self._mask(name)[result.index] = mask
+            self._masks[name][result.index] = mask
             self._points.pop(place, None)
             if name in result.points_rc:
                 self._points[place] = (result.points_rc[name], result.labels[name], source)
@@ -387,7 +383,7 @@ class Segmenter:
         sam = self.model.sam
         weights = sum(tensor.numel() * tensor.element_size() for tensor in self.model.state_dict().values())
         kept = min(RECENT_BYTES, len(self) * bytes_per_slice)
-        results = (1 + 2 * len(self.targets)) * int(np.prod(self.stack.shape))  # masks, twice when handed out
+        results = (1 + len(self.targets)) * int(np.prod(self.stack.shape))  # masks when handed out
         working = devices.working_bytes(sam.architecture, sam.side)
         return _PROCESS_BYTES + weights + kept + results + self.volume.voxels.nbytes + working
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from ProMISeCore import masks
 
@@ -79,3 +80,23 @@ def test_prompted_pieces_are_those_that_were_asked_for() -> None:
     assert both[5, 8] and both.sum() == 5 and given.sum() == 2
     nothing = masks.prompted_pieces(mask, np.zeros((0, 2)), np.zeros(0, int))
     np.testing.assert_array_equal(nothing, masks.largest_piece(mask))
+
+
+def test_the_largest_piece_is_found_in_any_corner() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        mask = random.random((4, 7, 9)) > 0.7
+        pieces, _ = ndimage.label(mask)
+        sizes = np.bincount(pieces.ravel())[1:]
+        np.testing.assert_array_equal(masks.largest_piece(mask), pieces == 1 + sizes.argmax())
+        far = np.zeros((14, 17, 19), bool)
+        far[5:9, 10:17, 10:19] = mask
+        np.testing.assert_array_equal(masks.largest_piece(far)[5:9, 10:17, 10:19], masks.largest_piece(mask))
+        assert masks.largest_piece(far).sum() == sizes.max()
+
+
+def test_bounds_of_a_mask() -> None:
+    mask = np.zeros((5, 6), bool)
+    assert masks.bounds(mask) == (slice(0, 0), slice(0, 0))
+    mask[1, 4] = mask[3, 2] = True
+    assert masks.bounds(mask) == (slice(1, 4), slice(2, 5))

@@ -91,7 +91,7 @@ class CoreEngine:
         return self._segmenter.segment_slice(n, target, points, labels, box, mask)
 
     def tidy(self, mask: np.ndarray, keep: np.ndarray) -> np.ndarray:
-        return environment.core("masks").largest_piece(mask, keep[:, None, None] & mask)
+        return environment.core("masks").largest_piece(mask, keep[:, None, None])
 
     def close(self) -> None:
         self._segmenter = None

@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Bits:
-    """A mask (H, W) bool at an eighth of its size, with a checksum."""
+    """A mask (any shape) bool at an eighth of its size."""
 
     __slots__ = ("_packed", "shape")
 
@@ -19,7 +19,7 @@ class Bits:
         self._packed = np.packbits(mask)
 
     def mask(self) -> np.ndarray:
-        return np.unpackbits(self._packed, count=int(np.prod(self.shape))).reshape(self.shape).astype(bool)
+        return np.unpackbits(self._packed, count=int(np.prod(self.shape))).reshape(self.shape).view(bool)
 
 
 def checksum(mask: np.ndarray) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterator
 import numpy as np
 
 from .engine import Engine
+from .history import Bits
 from .source import Source
 from .worker import Report, Worker
 
@@ -91,6 +92,7 @@ class Jobs:
         return opened
 
 
-def tidied(engine: Engine, mask: np.ndarray, keep: np.ndarray) -> Callable[[], np.ndarray]:
-    """Work for `Jobs.submit`: (n, H, W) without pieces beside the largest, as `Engine.tidy` says."""
-    return lambda: engine.tidy(mask, keep)
+def tidied(engine: Engine, mask: np.ndarray, keep: np.ndarray) -> Callable[[], list[Bits]]:
+    """Work for `Jobs.submit`: the slices of (n, H, W) without pieces beside the largest, as `Engine.tidy` says."""
+    packed = Bits(mask)  # all targets wait at the same time, and so may what was found
+    return lambda: [Bits(tidy) for tidy in engine.tidy(packed.mask(), keep)]

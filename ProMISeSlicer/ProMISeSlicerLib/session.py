@@ -18,6 +18,7 @@ import vtk
 from . import mrml, packfile
 from .engine import CoreEngine, Engine
 from .failing import SessionError, explained, teaching
+from .history import Bits
 from .jobs import Jobs, tidied
 from .prompts import TargetPrompts, Watcher, createNodes
 from .propagation import propagated
@@ -440,13 +441,14 @@ class Session:
                 self._jobs.submit((_TIDY, name), tidied(self.engine, target.masks(), kept))
         self._endPass()
 
-    def _tidied(self, target: Target, mask: np.ndarray) -> None:
+    def _tidied(self, target: Target, slices: list[Bits]) -> None:
         """After a whole pass: pieces beside the largest are taken out, as the pack asks; kept slices stay."""
-        current, cleared = target.masks(), set()
-        for n in np.flatnonzero((current != mask).any(axis=(1, 2))).tolist():
-            if not target.isKept(n):
-                target.put(n, mask[n], target.record(n)["iou"])
-                if not mask[n].any():
+        cleared = set()
+        for n, bits in enumerate(slices):
+            mask = bits.mask()
+            if (target.mask(n) != mask).any() and not target.isKept(n):
+                target.put(n, mask, target.record(n)["iou"])
+                if not mask.any():
                     cleared.add(n)
         target.replacePoints(cleared, [])
         self._placeRois()

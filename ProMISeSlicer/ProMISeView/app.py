@@ -14,7 +14,7 @@ from ProMISeSlicerLib.failing import SessionError
 from trame.app import TrameApp
 from trame.decorators import controller, trigger
 
-from ProMISeCore import packs, phantom
+from ProMISeCore import allocator, packs, phantom
 from ProMISeCore.errors import InputError, PromiseError
 from ProMISeCore.terminal import say
 
@@ -26,6 +26,7 @@ from .study import Study, describe
 
 _IDLE_SECONDS = 0.004  # between two looks for finished slices
 _LISTS_SECONDS = 0.25  # how often lists are brought up to date while slices come in
+_MEMORY_SECONDS = 0.5  # how often what computing has freed goes back to the system
 _log = logging.getLogger(__name__)
 
 
@@ -40,7 +41,7 @@ class App(TrameApp):
         self.study = Study(packs.installed(), makeEngine or (lambda pack: CoreEngine(pack.path, arguments.device)))
         self.guard = Guard(token, ("127.0.0.1", "localhost", "::1") if isLoopback(arguments.host) else ())
         self.files = Files(folder, int(arguments.max_upload * 1e6), self)
-        self._news, self._listsAt, self._wasBusy = asyncio.Event(), 0.0, False
+        self._news, self._listsAt, self._memoryAt, self._wasBusy = asyncio.Event(), 0.0, 0.0, False
         self.state.update(describing.BEGINNING)
         self.state.trame__title = "ProMISe"
         self.state.packs = [describing.pack(name, pack) for name, pack in self.study.packs.items()]
@@ -113,6 +114,9 @@ class App(TrameApp):
         if time.monotonic() - self._listsAt > _LISTS_SECONDS:
             self._listsAt = time.monotonic()
             self._showSession()
+        if time.monotonic() - self._memoryAt > _MEMORY_SECONDS:
+            self._memoryAt = time.monotonic()
+            allocator.return_freed_memory()
         self._wasBusy = self._wasBusy or isPass
 
     def _rest(self) -> None:
@@ -126,6 +130,7 @@ class App(TrameApp):
             session.hint = ""
         self.study.isInPass = self.state.busy = self._wasBusy = False
         self.showAll()
+        allocator.return_freed_memory()
 
     # What the page shows
 
