@@ -27,6 +27,7 @@ from .study import Study, describe
 _IDLE_SECONDS = 0.004  # between two looks for finished slices
 _LISTS_SECONDS = 0.25  # how often lists are brought up to date while slices come in
 _MEMORY_SECONDS = 0.5  # how often what computing has freed goes back to the system
+_AFTER_SECONDS = 0.25  # between two pictures of the 3D view, which shows the slices where they lie
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +47,10 @@ class App(TrameApp):
         self.state.trame__title = "ProMISe"
         self.state.packs = [describing.pack(name, pack) for name, pack in self.study.packs.items()]
         self.study.onNews = self._news.set
-        self.streams = {name: Stream(window, name) for name, window in self.study.windows.items()}
+        self.streams = {
+            name: Stream(window, name, _AFTER_SECONDS if window is self.study.volume else 0.0)
+            for name, window in self.study.windows.items()
+        }
         for name, window in self.study.slices.items():
             window.node.AddObserver("ModifiedEvent", lambda *_, name=name: self._turned(name))
         page.build(self)
@@ -82,7 +86,7 @@ class App(TrameApp):
     @controller.add("on_client_connected")
     def _connected(self, *_) -> None:
         for stream in self.streams.values():
-            stream.refresh()
+            stream.start()
 
     # The session at work
 

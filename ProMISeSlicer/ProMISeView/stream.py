@@ -15,6 +15,7 @@ from .windows import Window
 
 _REST_SECONDS = 0.2  # without a change: then the picture is sent again, without loss
 _QUALITY = 85  # JPEG, while things move
+_TOUCH_SECONDS = 1.0  # for so long after the mouse a view comes first
 _PENDING = 4  # messages that wait for a slow network; until there are fewer, nothing is drawn
 _ROUNDING = 1e-3  # pixels; what is left of differences of edges that are no whole numbers
 _IGNORED = ("StartInteractionEvent", "EndInteractionEvent")
@@ -23,13 +24,16 @@ _IGNORED = ("StartInteractionEvent", "EndInteractionEvent")
 class Stream:
     """area_name and the methods with underscores are those of trame-rca's StreamManager.
 
-    Coordinates: the page counts whole pixels of its own from the top left corner, VTK from the lowest row; where the
-    screen has more pixels than the page (scale), the middle one of several is meant.
+    seconds: at least between two pictures, unless the mouse was in the view just now: for a view that mostly follows
+    others. Coordinates: the page counts whole pixels of its own from the top left corner, VTK from the lowest row;
+    where the screen has more pixels than the page (scale), the middle one of several is meant.
     """
 
-    def __init__(self, window: Window, name: str) -> None:
-        self.window, self.area_name = window, name
+    def __init__(self, window: Window, name: str, seconds: float = 0.0) -> None:
+        self.window, self.area_name, self._seconds = window, name, seconds
         self.frames = 0
+        self._sentAt = self._touchedAt = -np.inf
+        self._sent: tuple[str, np.ndarray] | None = None  # kind and pixels of what the page shows
         self._scale, self._height = 1.0, 0.0
         self._streamer = None
         self._changed = asyncio.Event()
@@ -40,10 +44,16 @@ class Stream:
         """Draw and send as soon as there is time."""
         self._changed.set()
 
+    def start(self) -> None:
+        """There is a page that shows nothing yet."""
+        self._sent = None
+        self.refresh()
+
     async def run(self) -> None:
         """Send pictures for ever: at once with little loss, without loss when nothing changes any more."""
         while True:
             await self._changed.wait()
+            await self._patience()
             self._changed.clear()
             await self._send("jpeg")
             try:
@@ -51,38 +61,52 @@ class Stream:
             except asyncio.TimeoutError:
                 await self._send("png")
 
+    async def _patience(self) -> None:
+        """Until it is this view's turn."""
+        while (now := time.monotonic()) < self._sentAt + self._seconds and now > self._touchedAt + _TOUCH_SECONDS:
+            await asyncio.sleep(0.02)
+
     async def _send(self, kind: str) -> None:
         while self._streamer is not None and self._streamer.coreServer.network_monitor.pending > _PENDING:
             await asyncio.sleep(0.01)
         if self._streamer is None or not self._height:
             return
         pixels = self.window.pixels()
+        if self._isShown(kind, pixels):
+            return
+        self._sent, self._sentAt = (kind, pixels), time.monotonic()
         data = await asyncio.get_running_loop().run_in_executor(None, encoded, pixels, kind)
         height, width = pixels.shape[:2]
         meta = {"type": f"image/{kind}", "codec": "", "w": width, "h": height, "st": int(time.time() * 1000)}
         self._streamer.push_content(self.area_name, {**meta, "key": "key", "quality": _QUALITY}, data)
         self.frames += 1
 
+    def _isShown(self, kind: str, pixels: np.ndarray) -> bool:
+        """Whether the page has this picture already, without loss if that is asked: views change together."""
+        return self._sent is not None and self._sent[0] in (kind, "png") and np.array_equal(self._sent[1], pixels)
+
     # What trame-rca calls
 
     def set_streamer(self, streamer) -> None:
         self._streamer = streamer
+        self._sent = None
 
     def update_size(self, origin: str, size: dict) -> None:
         """size: w and h in pixels of the page, p: pixels of the screen in one of them."""
         self._scale = min(max(float(size.get("p") or 1), 0.25), 4.0)
         self._height = float(size.get("h") or 0)
         self.window.resize(*(min(round(float(size.get(side) or 0) * self._scale), 8192) for side in "wh"))
-        self.refresh()
+        self.start()
 
     def on_interaction(self, origin: str, event: dict) -> None:
         kind = str(event.get("type"))
         if kind in _IGNORED or self._isStray(kind):
             return
+        self._touchedAt = time.monotonic()
         vtkRemoteInteractionAdapter.ProcessEvent(self.window.interactor, json.dumps(self.placed(event)))
 
     def reset(self) -> None:
-        self.refresh()
+        self.start()
 
     def placed(self, event: dict) -> dict:
         """The event with x and y as VTK counts them; the page gives y from its lowest edge."""

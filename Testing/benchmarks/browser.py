@@ -38,7 +38,7 @@ _WATCH = """() => {
 
 
 def writeVolume(path: Path) -> None:
-    """The heart phantom's slices, enlarged, over and over."""
+    """The heart phantom's slices, enlarged, over and over, with noise: no two are the same, as in a scan."""
     import SimpleITK as sitk
     from scipy import ndimage
 
@@ -47,7 +47,10 @@ def writeVolume(path: Path) -> None:
     small = np.asarray(phantom.heart().voxels, np.float32)
     scale = [SHAPE[1] / small.shape[1], SHAPE[2] / small.shape[2]]
     large = np.stack([ndimage.zoom(slice_, scale, order=1) for slice_ in small]).astype(np.int16)
-    image = sitk.GetImageFromArray(large[np.linspace(0, len(large) - 1, SHAPE[0]).round().astype(int)])
+    voxels, random = large[np.linspace(0, len(large) - 1, SHAPE[0]).round().astype(int)], np.random.default_rng(0)
+    for slice_ in voxels:
+        slice_ += random.normal(0, 0.01 * np.ptp(large), slice_.shape).astype(np.int16)
+    image = sitk.GetImageFromArray(voxels)
     image.SetSpacing((0.7, 0.7, 1.0))
     sitk.WriteImage(image, str(path))
 
