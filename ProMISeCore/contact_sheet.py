@@ -87,7 +87,7 @@ class _View:
 
 def _layer(stack: Stack, target: Mapping[str, Any], masks: Mapping, prompts: Mapping) -> _Layer:
     name = str(target["name"])
-    points, labels, _ = Prompts(*prompts.get(name, (np.zeros((0, 3)), np.zeros(0))))
+    points, labels, *_ = Prompts(*prompts.get(name, (np.zeros((0, 3)), np.zeros(0))))
     color = tuple(int(round(255 * float(value))) for value in target.get("color") or (1.0, 0.6, 0.2))
     mask = stack.canonical(np.asarray(masks[name])) if name in masks else None
     return _Layer(name, color, mask, stack.ras_to_nrc(points), np.asarray(labels).reshape(-1))

@@ -13,6 +13,7 @@ from ProMISeCore import contact_sheet as sheets
 from ProMISeCore.bitmap_font import text_bitmap
 from ProMISeCore.errors import InputError
 from ProMISeCore.exports import Prompts, write_contact_sheet, write_labelmap, write_prompts, write_segmentation
+from ProMISeCore.markups import Box, read_prompts
 from ProMISeCore.terminology import GENERIC, KNOWN
 from ProMISeCore.volumes import Stack, Volume, Window, read, read_label
 from ProMISeCore.whole_file import replacing
@@ -308,3 +309,44 @@ def test_the_volume_is_not_altered(tmp_path, volume, masks) -> None:
     write_labelmap(tmp_path / "s.nii.gz", masks, volume, TARGETS)
     write_contact_sheet(tmp_path / "s.png", Stack(volume, "axial"), GREY, masks, TARGETS)
     assert volume.voxels.tobytes() == before
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_what_a_person_placed_is_read_back(tmp_path, volume, masks, mirrored) -> None:
+    points = np.array([[1.0, 2.0, 3.0], [-4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])
+    axes = OBLIQUE[:3, :3] / np.linalg.norm(OBLIQUE[:3, :3], axis=0) * [1, 1, -1 if mirrored else 1]
+    box = Box(np.array([10.0, -20.0, 30.0]), axes, np.array([4.0, 5.0, 6.0]))
+    prompts = {
+        "left ventricle": Prompts(points, np.array([0, 1, 1]), np.array([True, False, True]), box),
+        "Größe | β": Prompts(points[:1], np.array([1]), np.array([False])),
+    }
+    write_prompts(tmp_path / "s.mrk.json", prompts, volume, masks, TARGETS)
+    names = [target["name"] for target in TARGETS]
+    found = read_prompts(tmp_path / "s.mrk.json", names)
+    assert list(found) == ["left ventricle"], "automatic points and boxes are no person's"
+    read = found["left ventricle"]
+    assert read.points_ras.tolist() == [[7.0, 8.0, 9.0], [1.0, 2.0, 3.0]] and read.labels.tolist() == [1, 0]
+    assert read.box.center_ras.tolist() == [10, -20, 30] and read.box.size_mm.tolist() == [4, 5, 6]
+    np.testing.assert_allclose(np.abs(axes.T @ read.box.axes_ras), np.eye(3), atol=1e-12)
+    with pytest.raises(InputError, match="of yours for Größe"):
+        read_prompts(tmp_path / "s.mrk.json", names[1:])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"markups": 3}',
+        '{"markups": [{"type": "Fiducial"}]}',
+        '{"markups": [{"type": "Fiducial", "name": "left ventricle positive", "controlPoints": '
+        '[{"description": "user", "position": [1, NaN, 2]}]}]}',
+        '{"markups": [{"type": "ROI", "name": "left ventricle ROI", "center": [0, 0], "orientation": [], "size": [], '
+        '"controlPoints": [{"description": "user"}]}]}',
+    ],
+)
+def test_other_files_are_no_prompts(tmp_path, text) -> None:
+    path = tmp_path / "s.mrk.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="no file of control points"):
+        read_prompts(path, ["left ventricle"])

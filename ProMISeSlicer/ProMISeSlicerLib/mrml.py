@@ -73,6 +73,12 @@ def _toWorld(node) -> np.ndarray | None:
     return arrayFromMatrix(matrix)
 
 
+def worldToNode(node) -> np.ndarray:
+    """(4, 4) from the world to the node's own space; the unit matrix where a parent transform is not linear."""
+    toWorld = _toWorld(node)
+    return np.eye(4) if toWorld is None else np.linalg.inv(toWorld)
+
+
 def affineOf(volumeNode) -> np.ndarray:
     """(4, 4) for the core: (I, J, K) → world RAS mm; → the node's own RAS where a parent transform is not linear."""
     toWorld = _toWorld(volumeNode)

@@ -163,6 +163,21 @@ class TargetPrompts:
         corners = signs * np.asarray(self.roi.GetSize()) / 2
         return corners @ matrix[:3, :3].T + matrix[:3, 3]
 
+    def drawnRoi(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Centre (3,) world mm, axes (3, 3) with a unit vector per column, size (3,) mm along them."""
+        matrix = mrml.arrayFromMatrix(self.roi.GetObjectToWorldMatrix())
+        lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+        return matrix[:3, 3], matrix[:3, :3] / lengths, np.asarray(self.roi.GetSize()) * lengths
+
+    def drawRoi(self, center: np.ndarray, axes: np.ndarray, size: np.ndarray) -> None:
+        """Draw a user's box as `drawnRoi` tells one; whoever watches the nodes hears of it."""
+        toWorld = np.eye(4)
+        toWorld[:3, :3], toWorld[:3, 3] = axes, center
+        node = mrml.worldToNode(self.roi) @ toWorld
+        lengths = np.linalg.norm(node[:3, :3], axis=0)
+        node[:3, :3] /= lengths
+        self.placeRoi(node, np.asarray(size) * lengths, USER)
+
     def placeRoi(self, matrix: np.ndarray, size, source: str = AUTO) -> None:
         """matrix (4, 4): box centre and axes → the node's own RAS; size (3,) mm along them."""
         was = self.roi.StartModify()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,13 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import slicer
 
-from ProMISeCore import volumes
+from ProMISeCore import markups, volumes
 from ProMISeCore.errors import InputError
 
 from . import archive
-
-_MAX_MARKUPS = 20 << 20  # bytes of JSON
-_MAX_POINTS = 100_000
 
 
 class Kind(NamedTuple):
@@ -93,35 +89,13 @@ def _take(session, target: str, mask: np.ndarray) -> None:
 
 
 def prompts(study, path: Path, name: str) -> None:
-    """Control points of this pack's targets are added; the slices that they lie on are solved again."""
+    """Control points and boxes of this pack's targets are added; the slices that they lie on are solved again."""
     session = study.needed()
-    for target, positive, ras in _points(path, session.targets):
-        session.addPoint(target, ras, positive)
-
-
-def _points(path: Path, targets: list[str]) -> list[tuple]:
-    """(target, positive, world mm) of the user's control points in a file of markups."""
-    if path.stat().st_size > _MAX_MARKUPS:
-        raise InputError("that file of control points is too large to be one")
-    try:
-        lists = [entry for entry in json.loads(path.read_text("utf-8"))["markups"] if entry["type"] == "Fiducial"]
-        found = []
-        for entry in lists:
-            target, _, role = entry["name"].rpartition(" ")
-            sign = np.array([-1, -1, 1] if entry.get("coordinateSystem", "LPS") == "LPS" else [1, 1, 1])
-            if target not in targets or role not in ("positive", "negative"):
-                continue
-            for point in entry["controlPoints"]:
-                ras = np.asarray(point["position"], float) * sign
-                if point.get("description") == "user" and ras.shape == (3,) and np.isfinite(ras).all():
-                    found.append((target, role == "positive", ras))
-    except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError("that is no file of control points as Slicer or this page writes it") from error
-    if not found:
-        raise InputError(f"that file holds no control points of yours for {', '.join(targets)}")
-    if len(found) > _MAX_POINTS:
-        raise InputError(f"that file holds {len(found)} control points; at most {_MAX_POINTS} can be used")
-    return found
+    for target, found in markups.read_prompts(path, session.targets).items():
+        for ras, label in zip(found.points_ras, found.labels, strict=True):
+            session.addPoint(target, ras, bool(label))
+        if found.box is not None:
+            session.target(target).prompts.drawRoi(*found.box)
 
 
 KINDS = (

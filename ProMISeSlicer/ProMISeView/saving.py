@@ -46,11 +46,13 @@ def prompts(study, path: Path) -> None:
     session, masks = study.needed(), _masks(study)
     found = {}
     for name in session.targets:
-        points = session.target(name).prompts.points()
+        known = session.target(name).prompts
+        points = known.points()
         found[name] = markups.Prompts(
             np.array([point.ras for point in points]).reshape(-1, 3),
             np.array([int(point.positive) for point in points]),
             np.array([point.user for point in points], bool),
+            markups.Box(*known.drawnRoi()) if known.roiIsUsers else None,
         )
     markups.write_prompts(path, found, session.source.volume, masks, _targets(study))
 

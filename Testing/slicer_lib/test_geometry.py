@@ -137,3 +137,23 @@ def disc_area(shape, ijk, axis: int) -> np.ndarray:
     inside = [index > 20 if dim != axis else index == ijk[dim] for dim, index in enumerate(np.indices(shape)[::-1])]
     wide = [index > 17 if dim != axis else index == ijk[dim] for dim, index in enumerate(np.indices(shape)[::-1])]
     return (inside[0] & inside[1] & inside[2]) | (wide[0] & wide[1] & wide[2])
+
+
+@pytest.mark.parametrize("case", ["oblique", "flipped", "left-handed", "mirrored by its parent"], indirect=True)
+def test_a_box_that_is_told_and_drawn_again_is_the_same_and_the_users(case) -> None:
+    d, _ = case
+    roi = d.session.target("bar").prompts
+    center, axes, size = roi.drawnRoi()
+    assert not roi.roiIsUsers and np.allclose(np.abs(axes.T @ axes), np.eye(3))
+    wanted = center + axes @ [1.0, 0, 0], axes, size * [0.5, 1, 1]
+    roi.drawRoi(*wanted)
+    d.settle()
+    assert roi.roiIsUsers
+    corners = [wanted[0] + axes @ ((np.array(side) - 0.5) * wanted[2]) for side in np.ndindex(2, 2, 2)]
+    found = {tuple(corner) for corner in roi.roiCorners().round(3).tolist()}
+    assert found == {tuple(corner) for corner in np.round(corners, 3).tolist()}
+    assert all(np.allclose(told, want) for told, want in zip(roi.drawnRoi(), wanted, strict=True))
+    assert "user" in {state["state"] for state in d.session.sliceStates("bar")}, "its slices are solved again"
+    d.session.undo()
+    d.settle()
+    assert not roi.roiIsUsers and np.allclose(roi.drawnRoi()[0], center)

@@ -130,11 +130,20 @@ class Desk:
         self.until(lambda found: found["size"][0] > 320, "the view has no size")
         return self
 
-    def segment(self) -> dict:
+    def segment(self, least: int = 2) -> dict:
+        """Facts after a pass; least: different slices that every target then has, an empty one among them."""
         self.page.click("#segment")
         self.page.wait_for_selector("#strip")
-        return self.until(lambda found: all(len(set(m)) > 1 for m in found["masks"].values()) and not found["busy"],
-                          "segmenting did not end")  # fmt: skip
+        return self.until(lambda found: all(len(set(m)) >= least for m in found["masks"].values()) and found["masks"]
+                          and not found["busy"], "segmenting did not end")  # fmt: skip
+
+    def save(self, name: str, folder: Path) -> Path:
+        """Press one of the Save buttons; the file, under the name that the page gave it."""
+        with self.page.expect_download() as download:
+            self.page.click(f"#save-{name}")
+        path = folder / download.value.suggested_filename
+        download.value.save_as(path)
+        return path
 
     def pixels(self, name: str = "Red") -> np.ndarray:
         """(height, width, 3) of a view as the browser shows it, once it rests."""

@@ -49,7 +49,8 @@ def facts(app) -> dict:
         "observers": session._watcher.count,
         "slice": study.sliceOnScreen(),
         "undo": session.canUndo,
-        "roi": list(session.promptNodes(study.target)[2].GetSize()),
+        "roi": [each.tolist() for each in session.target(study.target).prompts.drawnRoi()],
+        "roiIsUsers": session.target(study.target).prompts.roiIsUsers,
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from browsing import Desk, Server, differing
+from dicom import dicomZip
+from PIL import Image
 
 TARGET = "left ventricle"
 
@@ -116,7 +118,7 @@ def test_propagate_lock_and_the_next_worst_slice(desk: Desk) -> None:
     after = desk.settle()
     n = before["slice"]
     assert set(differing(before, after)[TARGET]) <= {n - 1, n + 1}
-    assert "P" in desk.page.inner_text("#strip .promise-cells")
+    desk.page.wait_for_function("document.querySelector('#strip .promise-cells').innerText.includes('P')")
     desk.page.click("#lock")
     desk.page.wait_for_function("document.querySelector('#strip .promise-cells').innerText.includes('L')")
     desk.page.click("#worst")
@@ -136,7 +138,7 @@ def test_scroll_window_box_and_segment_list(desk: Desk) -> None:
     desk.drag((left + 60, top + 60), (left + 60, top + 110))
     desk.until(lambda found: found["level"] != before["level"], "the level did not change")
     desk.page.keyboard.press("b")
-    assert desk.until(lambda found: found["tool"] == "box", "no box")["roi"][0] > 0
+    assert desk.until(lambda found: found["tool"] == "box", "no box")["roi"][2][0] > 0
     seen = desk.pixels()
     for box in desk.page.locator("[data-segment] input[type=checkbox]").all():
         box.click()
@@ -154,14 +156,10 @@ def test_save_and_go_on_in_a_fresh_process(desk: Desk, chrome, tmp_path) -> None
     desk.drag((x, y), (x - 20, y))
     desk.until(lambda found: differing(before, found)[TARGET], "the mask did not change")
     before = desk.settle()
-    saved = {}
-    for name, ending in (("scene", ".mrb"), ("segmentation", ".seg.nrrd"), ("labelmap", ".label.nii.gz"),
-                         ("prompts", ".mrk.json")):  # fmt: skip
-        with desk.page.expect_download() as download:
-            desk.page.click(f"#save-{name}")
-        saved[name] = tmp_path / ("saved" + ending)
-        download.value.save_as(saved[name])
-        assert download.value.suggested_filename == "heart-phantom" + ending and saved[name].stat().st_size > 500
+    saved = {name: desk.save(name, tmp_path) for name in ("scene", "segmentation", "labelmap", "prompts")}
+    endings = ["mrb", "seg.nrrd", "label.nii.gz", "mrk.json"]
+    assert [path.name for path in saved.values()] == [f"heart-phantom.{ending}" for ending in endings]
+    assert min(path.stat().st_size for path in saved.values()) > 500
     second = Server(tmp_path)
     try:
         context = chrome.new_context(viewport={"width": 1280, "height": 720})
@@ -182,6 +180,76 @@ def test_save_and_go_on_in_a_fresh_process(desk: Desk, chrome, tmp_path) -> None
         assert other.errors == []
     finally:
         second.close()
+
+
+def test_prompts_and_label_map_are_loaded_back_in_a_fresh_process(desk: Desk, chrome, tmp_path) -> None:
+    before = begin(desk)
+    x, y = desk.place(pointOn(before)[2:5])
+    desk.drag((x, y), (x - 20, y))
+    desk.until(lambda found: differing(before, found)[TARGET], "the mask did not change")
+    desk.page.keyboard.press("b")
+    center, axes, size = map(np.array, desk.settle()["roi"])
+    start = desk.place(center - axes[:, 0] * size[0] / 2)
+    desk.drag(start, (start[0] + 12 * np.sign(desk.place(center)[0] - start[0]), start[1]))
+    desk.until(lambda found: found["roiIsUsers"], "the box was not changed")
+    before = desk.settle()
+    assert before["roi"][2][0] < size[0] - 0.5
+    saved = {name: desk.save(name, tmp_path) for name in ("prompts", "labelmap")}
+    second = Server(tmp_path)
+    try:
+        context = chrome.new_context(viewport={"width": 1280, "height": 720})
+        other = Desk(second, context.new_page())
+        automatic = begin(other)
+        assert not automatic["roiIsUsers"] and not any(point[1] for point in automatic["points"][TARGET])
+        other.page.set_input_files("#promise-file", str(saved["prompts"]))
+        other.until(lambda found: found["roiIsUsers"] and not found["busy"], "the box did not come back")
+        after = other.settle()
+        assert np.allclose(after["roi"][0], before["roi"][0], atol=1e-3)
+        assert np.allclose(after["roi"][2], before["roi"][2], atol=1e-3)
+        placed = [[point[2:5] for point in facts["points"][TARGET] if point[1]] for facts in (before, after)]
+        assert len(placed[0]) == 1 and np.allclose(*placed, atol=1e-3)
+        assert before["slice"] in differing(automatic, after)[TARGET]
+        other.page.set_input_files("#promise-file", str(saved["labelmap"]))
+        other.until(lambda found: found["masks"] == before["masks"], "the label map was not loaded back")
+        context.close()
+        assert other.errors == []
+    finally:
+        second.close()
+
+
+def test_a_zip_of_dicom_files_is_opened(desk: Desk, tmp_path) -> None:
+    desk.open()
+    desk.page.set_input_files("#promise-file", str(dicomZip(tmp_path)))
+    desk.page.wait_for_selector("#volume-name")
+    assert "26 × 22 × 9 voxels" in desk.page.inner_text("body") and "1 × 1 × 3 mm" in desk.page.inner_text("body")
+    assert desk.pixels().max() > 150
+    assert "Secret" not in desk.page.content() + desk.server.log, "no name of a patient is shown or logged"
+
+
+def test_a_colour_picture_is_segmented(desk: Desk, tmp_path) -> None:
+    rows, columns = np.indices((120, 160))
+    picture = np.stack([200 - rows, 60 + columns // 2, 0 * rows + 90], axis=2).astype(np.uint8)
+    picture[(rows - 60) ** 2 + (columns - 70) ** 2 < 30**2] = (120, 40, 30)
+    Image.fromarray(picture).save(tmp_path / "skin spot.png")
+    desk.open()
+    desk.page.set_input_files("#promise-file", str(tmp_path / "skin spot.png"))
+    desk.page.wait_for_selector("#volume-name")
+    assert "160 × 120 pixels, colour" in desk.page.inner_text("body")
+    desk.page.evaluate("window.trame.trigger('do', ['pack', 'skin'])")
+    desk.page.wait_for_function("document.querySelector('.v-select').innerText.includes('Skin')")
+    found = desk.segment(least=1)
+    shown = desk.pixels()
+    colours = shown[shown.max(axis=2) > 40]
+    assert (np.ptp(colours, axis=1) > 40).mean() > 0.5, "it is shown in colour"
+    (target,) = found["masks"]
+    desk.page.click("#tool-negative")
+    left, top, height = desk.corner()
+    middle = (left + desk.facts()["size"][0] / 2, top + height / 2)
+    desk.page.mouse.move(middle[0] - 9, middle[1])
+    desk.page.mouse.move(*middle, steps=3)
+    desk.page.mouse.down()
+    desk.page.mouse.up()
+    desk.until(lambda facts: differing(found, facts)[target], "the point did nothing")
 
 
 def test_a_lost_page_finds_its_study_again(desk: Desk) -> None:
