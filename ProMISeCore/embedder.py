@@ -19,8 +19,9 @@ from ProMISeCore.encoder import Encoder
 from ProMISeCore.errors import PromiseError, WeightsError
 from ProMISeCore.promise import Encoded, Promise
 
-#: Memory for embeddings of images seen last; 1,000 of the tiny backbone, 24 with the features of SAM ViT-B.
-RECENT_BYTES = 512 * 2**20
+#: Memory for embeddings of images seen last; 1,000 of the tiny backbone, 24 with the features of SAM ViT-B. Fewer where
+#: a cache on disk has them too: reading one again takes milliseconds.
+RECENT_BYTES, CACHED_BYTES = 512 * 2**20, 64 * 2**20
 _HALF_MAX = 65504.0
 
 Arrays = dict[str, np.ndarray]  # "embedding" (256, G, G) and, per block, "block<n>" (E, G, G); float16
@@ -47,7 +48,7 @@ class Embedder:
         self.model, self.cache, self._exact, self._say = model, cache, exact, say
         model.sam.exact = exact
         self.count = 0  # of images that the encoder has seen
-        self._recent = _Recent(RECENT_BYTES)
+        self._recent = _Recent(RECENT_BYTES if cache is None else CACHED_BYTES)
         self._fixed_batch = batch
         self._use(devices.choose(device))
 
@@ -60,6 +61,10 @@ class Embedder:
     def way(self) -> str:
         """The encoder's, for keys: what results depend on in their last digits."""
         return self._encoder.way
+
+    def held(self, count: int, one: int) -> int:
+        """Bytes of memory that the embeddings of `count` images of `one` byte size take at most."""
+        return min(self._recent.capacity, count * one)
 
     def knows(self, n: int, image: Tensor) -> bool:
         """Whether image n, (3, S, S) normalised, needs no encoding."""
@@ -139,7 +144,7 @@ class _Recent:
     """Embeddings of the images seen last, at most `capacity` bytes (and at least one image)."""
 
     def __init__(self, capacity: int) -> None:
-        self._capacity, self._bytes = capacity, 0
+        self.capacity, self._bytes = capacity, 0
         self._kept: OrderedDict[int, Arrays] = OrderedDict()
 
     def get(self, n: int) -> Arrays | None:
@@ -152,7 +157,7 @@ class _Recent:
             self._bytes += size(arrays)
             self._kept[n] = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         self._kept.move_to_end(n)
-        while self._bytes > self._capacity and len(self._kept) > 1:
+        while self._bytes > self.capacity and len(self._kept) > 1:
             self._bytes -= size(self._kept.popitem(last=False)[1])
 
 

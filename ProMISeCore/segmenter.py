@@ -15,7 +15,7 @@ from ProMISeCore import devices, masks
 from ProMISeCore.answers import Answer, Answers
 from ProMISeCore.bit_masks import BitMasks
 from ProMISeCore.cache import Cache
-from ProMISeCore.embedder import RECENT_BYTES, Arrays, Embedder, size
+from ProMISeCore.embedder import Arrays, Embedder, size
 from ProMISeCore.errors import InputError
 from ProMISeCore.frame import Frame
 from ProMISeCore.markups import Prompts
@@ -382,7 +382,7 @@ class Segmenter:
     def _memory_bytes(self, bytes_per_slice: int) -> int:
         sam = self.model.sam
         weights = sum(tensor.numel() * tensor.element_size() for tensor in self.model.state_dict().values())
-        kept = min(RECENT_BYTES, len(self) * bytes_per_slice)
+        kept = self._embedder.held(len(self), bytes_per_slice)
         results = (1 + len(self.targets)) * int(np.prod(self.stack.shape))  # masks when handed out
         working = devices.working_bytes(sam.architecture, sam.side)
         return _PROCESS_BYTES + weights + kept + results + self.volume.voxels.nbytes + working

@@ -24,10 +24,10 @@ from .guard import Guard, isLoopback
 from .stream import Stream
 from .study import Study, describe
 
-_IDLE_SECONDS = 0.004  # between two looks for finished slices
-_LISTS_SECONDS = 0.25  # how often lists are brought up to date while slices come in
-_MEMORY_SECONDS = 0.5  # how often what computing has freed goes back to the system
-_AFTER_SECONDS = 0.25  # between two pictures of the 3D view, which shows the slices where they lie
+_IDLE_SECONDS, _PASS_SECONDS = 0.004, 0.03  # between two looks for what a prompt, or a pass, has found
+_PROGRESS_SECONDS = 0.4  # how often the page is told, and freed memory given back, while slices come in
+_FOLLOW_SECONDS = 0.25  # between two pictures of the 3D view, which shows the slices where they lie
+_SHARE_SECONDS = 0.5  # between two pictures of a view during a pass: while one is drawn, nothing is computed
 _log = logging.getLogger(__name__)
 
 
@@ -42,13 +42,13 @@ class App(TrameApp):
         self.study = Study(packs.installed(), makeEngine or (lambda pack: CoreEngine(pack.path, arguments.device)))
         self.guard = Guard(token, ("127.0.0.1", "localhost", "::1") if isLoopback(arguments.host) else ())
         self.files = Files(folder, int(arguments.max_upload * 1e6), self)
-        self._news, self._listsAt, self._memoryAt, self._wasBusy = asyncio.Event(), 0.0, 0.0, False
+        self._news, self._shownAt, self._wasBusy = asyncio.Event(), 0.0, False
         self.state.update(describing.BEGINNING)
         self.state.trame__title = "ProMISe"
         self.state.packs = [describing.pack(name, pack) for name, pack in self.study.packs.items()]
         self.study.onNews = self._news.set
         self.streams = {
-            name: Stream(window, name, _AFTER_SECONDS if window is self.study.volume else 0.0)
+            name: Stream(window, name, lambda window=window: self._pace(window))
             for name, window in self.study.windows.items()
         }
         for name, window in self.study.slices.items():
@@ -103,25 +103,29 @@ class App(TrameApp):
                 with self.state, self.reporting():
                     session.pump(0)
                     self._showProgress(session)
-                await asyncio.sleep(_IDLE_SECONDS)
+                await asyncio.sleep(_PASS_SECONDS if self.study.isInPass else _IDLE_SECONDS)
             with self.state, self.reporting():
                 self._rest()
 
+    def _pace(self, window) -> float:
+        """Seconds between two drawings of a view that nobody has the mouse in."""
+        follows = _FOLLOW_SECONDS if window is self.study.volume else 0.0
+        return _SHARE_SECONDS if self.study.isInPass else follows
+
     def _showProgress(self, session) -> None:
         self._news.clear()
-        done, total, left = session.progress
         isPass = self.study.isInPass
+        self._wasBusy = self._wasBusy or isPass
         self.state.busy = isPass
+        if time.monotonic() - self._shownAt < _PROGRESS_SECONDS:
+            return
+        self._shownAt = time.monotonic()
         if isPass:
+            done, total, left = session.progress
             self.state.progress = {"done": done, "total": total}
             self.say(progress.during(done, total, left))
-        if time.monotonic() - self._listsAt > _LISTS_SECONDS:
-            self._listsAt = time.monotonic()
-            self._showSession()
-        if time.monotonic() - self._memoryAt > _MEMORY_SECONDS:
-            self._memoryAt = time.monotonic()
-            allocator.return_freed_memory()
-        self._wasBusy = self._wasBusy or isPass
+        self._showSession()
+        allocator.return_freed_memory()
 
     def _rest(self) -> None:
         self._news.clear()

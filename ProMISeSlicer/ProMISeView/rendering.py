@@ -1,4 +1,4 @@
-"""Whether VTK can draw here. Without OpenGL libraries it ends the process, hence another one tries first."""
+"""Whether VTK can draw here, and how. Without OpenGL libraries it ends the process, hence another one tries first."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ REMEDY = (
 )
 
 
-def chooseWindow() -> None:
-    """On Linux, windows that need no display. Has to come before VTK is imported; a choice of the user's stays."""
+def prepare() -> None:
+    """What has to be set before VTK and PyTorch are imported; a choice of the user's stays.
+
+    On Linux, windows that need no display. Computing threads that wait for each other do not keep a core busy: it is
+    the one that the views are drawn on.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if sys.platform.startswith("linux"):
         os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", WINDOW)
 
 
 def whyNot(command: tuple[str, ...] = (sys.executable, "-c", _PROBE)) -> str:
     """What keeps VTK from drawing and what to install, or "". command: what tries it, in another process."""
-    chooseWindow()
+    prepare()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
     except subprocess.TimeoutExpired:

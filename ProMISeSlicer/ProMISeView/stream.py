@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import time
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -24,15 +25,15 @@ _IGNORED = ("StartInteractionEvent", "EndInteractionEvent")
 class Stream:
     """area_name and the methods with underscores are those of trame-rca's StreamManager.
 
-    seconds: at least between two pictures, unless the mouse was in the view just now: for a view that mostly follows
-    others. Coordinates: the page counts whole pixels of its own from the top left corner, VTK from the lowest row;
+    pace: seconds at least between two drawings, asked each time; a view in which the mouse was just now is drawn at
+    once. Coordinates: the page counts whole pixels of its own from the top left corner, VTK from the lowest row;
     where the screen has more pixels than the page (scale), the middle one of several is meant.
     """
 
-    def __init__(self, window: Window, name: str, seconds: float = 0.0) -> None:
-        self.window, self.area_name, self._seconds = window, name, seconds
+    def __init__(self, window: Window, name: str, pace: Callable[[], float]) -> None:
+        self.window, self.area_name, self._pace = window, name, pace
         self.frames = 0
-        self._sentAt = self._touchedAt = -np.inf
+        self._drawnAt = self._touchedAt = -np.inf
         self._sent: tuple[str, np.ndarray] | None = None  # kind and pixels of what the page shows
         self._scale, self._height = 1.0, 0.0
         self._streamer = None
@@ -63,7 +64,7 @@ class Stream:
 
     async def _patience(self) -> None:
         """Until it is this view's turn."""
-        while (now := time.monotonic()) < self._sentAt + self._seconds and now > self._touchedAt + _TOUCH_SECONDS:
+        while (now := time.monotonic()) < self._drawnAt + self._pace() and now > self._touchedAt + _TOUCH_SECONDS:
             await asyncio.sleep(0.02)
 
     async def _send(self, kind: str) -> None:
@@ -71,10 +72,10 @@ class Stream:
             await asyncio.sleep(0.01)
         if self._streamer is None or not self._height:
             return
-        pixels = self.window.pixels()
+        pixels, self._drawnAt = self.window.pixels(), time.monotonic()
         if self._isShown(kind, pixels):
             return
-        self._sent, self._sentAt = (kind, pixels), time.monotonic()
+        self._sent = kind, pixels
         data = await asyncio.get_running_loop().run_in_executor(None, encoded, pixels, kind)
         height, width = pixels.shape[:2]
         meta = {"type": f"image/{kind}", "codec": "", "w": width, "h": height, "st": int(time.time() * 1000)}

@@ -5,7 +5,7 @@
 
 Needs the extras `view` and `browser`, Chromium and PyTorch. Real parts: server, MRML, Slicer's views, page and browser
 (headless), the embedded `heart` pack on `tiny`; the mouse is Playwright's. Slices are encoded before, as after a pass.
-A time ends when a picture that was drawn after the change has arrived in the page; the clock is the page's own.
+A time ends when a picture that shows the change has arrived in the page; the clock is the page's own.
 """
 
 from __future__ import annotations
@@ -26,10 +26,25 @@ sys.path[:0] = [str(ROOT), str(ROOT / "Testing" / "slicer_view"), str(ROOT / "Pr
 
 SHAPE = (200, 512, 512)  # slices, rows, columns
 _WATCH = """() => {
-  window.pictures = [];
   const image = document.querySelector("[data-view='Red'] img");
+  const canvas = Object.assign(document.createElement("canvas"), { width: 9, height: 9 });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  window.look = (x, y) => {  // the pixels around a place in the page
+    const area = image.getBoundingClientRect(), scale = image.naturalWidth / area.width;
+    context.drawImage(image, (x - area.left) * scale - 4, (y - area.top) * scale - 4, 9, 9, 0, 0, 9, 9);
+    return context.getImageData(0, 0, 9, 9).data;
+  };
+  window.spot = null;  // [x, y, pixels before]
+  window.seen = [];  // when something else was there
+  window.pictures = [];
   new MutationObserver(() => {
-    image.decode().catch(() => {}).then(() => window.pictures.push(performance.now()));
+    image.decode().catch(() => {}).then(() => {
+      window.pictures.push(performance.now());
+      if (!window.spot) return;
+      const [x, y, before] = window.spot;
+      if (window.look(x, y).reduce((sum, value, at) => sum + Math.abs(value - before[at]), 0) > 2500)
+        window.seen.push(performance.now());
+    });
   }).observe(image, { attributes: true, attributeFilter: ["src"] });
   window.pressed = [];
   for (const kind of ["pointerdown", "pointerup"])
@@ -60,22 +75,25 @@ def summary(values: list[float]) -> str:
 
 
 def clicks(desk, count: int) -> list[float]:
-    """From the click to the first picture with the new control point."""
+    """From a click at a place where the mouse was not before to the first picture with the control point there."""
     left, top, height = desk.corner()
     found, random = [], np.random.default_rng(1)
     for number in range(count):
         desk.page.keyboard.press("pn"[number % 2])
         desk.until(lambda facts: facts["tool"] != "move", "no tool")
         x, y = left + random.uniform(120, 300), top + random.uniform(60, height - 60)
-        desk.page.mouse.move(x - 6, y)
-        desk.page.mouse.move(x, y)
+        desk.page.mouse.move(left + 60, top + 60)
         desk.page.wait_for_timeout(500)
-        desk.page.evaluate("window.pictures.length = 0; window.pressed.length = 0")
+        desk.page.evaluate(
+            "([x, y]) => { seen.length = pressed.length = 0; spot = [x, y, look(x, y)]; }",
+            [x, y],
+        )
+        desk.page.mouse.move(x, y)
         desk.page.mouse.down()
         desk.page.mouse.up()
         desk.page.wait_for_timeout(800)
-        pressed, pictures = desk.page.evaluate("[window.pressed[0], window.pictures]")
-        found.append(next(picture - pressed for picture in pictures if picture > pressed))
+        pressed, seen = desk.page.evaluate("[pressed[0], seen]")
+        found.append(next(picture - pressed for picture in seen if picture > pressed))
         desk.page.keyboard.press("Escape")
         desk.page.keyboard.press("u")
         desk.page.wait_for_timeout(400)
@@ -132,7 +150,7 @@ def measure(folder: Path, moves: int) -> dict:
         started = time.monotonic()
         desk.page.click("#segment")
         desk.page.wait_for_selector("#strip", timeout=120_000)
-        desk.until(lambda facts: facts["masks"] and not facts["busy"], "segmenting did not end", 400)
+        desk.page.wait_for_selector("#cancel[disabled]", timeout=400_000)
         whole = time.monotonic() - started
         desk.page.click(f"button:has-text('{target}')")
         desk.settle()

@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "ProMISeSlicer")]
 
 from ProMISeView import rendering  # noqa: E402
 
-rendering.chooseWindow()
+rendering.prepare()
 
 
 def facts(app) -> dict:
@@ -40,9 +40,10 @@ def facts(app) -> dict:
         return known | {"points": {}, "masks": {}, "observers": 0}
     points, masks = {}, {}
     for name in session.targets:
-        found = [[p.positive, p.user, *p.ras, session.sliceAt(p.ras)] for p in session.target(name).prompts.points()]
-        points[name] = found
-        masks[name] = [zlib.crc32(mask.tobytes()) for mask in session.target(name).masks()]
+        placed = session.target(name).prompts.points()
+        slices = session.source.nrc([point.ras for point in placed])[:, 0].round() if placed else []
+        points[name] = [[p.positive, p.user, *p.ras, int(n)] for p, n in zip(placed, slices, strict=True)]
+        masks[name] = [zlib.crc32(session.target(name).mask(n).tobytes()) for n in range(len(session.source))]
     return known | {
         "points": points,
         "masks": masks,
