@@ -177,6 +177,7 @@ class Session:
         are released. One undo step.
         """
         self._needOpen()
+        self._flush()
         n, known = self.source.slice(slice), self.target(target)
         mask = known.mask(n)
         if not mask.any():

@@ -268,7 +268,7 @@ class Steps:
     def undo(self) -> None:
         self._takeBack()
         step = self.history.undo()
-        for name, n in step.before.awaited:  # the answer may change other targets, too
+        for name, n in list(step.before.awaited):  # the answer may change other targets, too
             for other in self._others(name):
                 if not step.touches((other.name, n)):
                     for side in (step.before, step.after):
