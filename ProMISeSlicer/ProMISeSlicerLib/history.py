@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -27,39 +26,58 @@ def checksum(mask: np.ndarray) -> int:
     return zlib.crc32(np.packbits(mask).tobytes()) if mask.any() else 0
 
 
+Cell = tuple[str, int]  # a target's name and one of its slices
+
+
 @dataclass
 class Moment:
-    """One side of a step: per slice the mask (none: not known, decode again), the record, the points; and the ROI.
+    """One side of a step: masks and records; of the step's target also points, by slice, and the ROI.
 
-    awaited: slices whose masks were still those before an earlier prompt, as its answer had not come; decode again.
+    awaited: slices whose masks are still those before their prompts, as the answer has not come; decode again.
     """
 
-    masks: dict[int, Bits] = field(default_factory=dict)
-    records: dict[int, dict | None] = field(default_factory=dict)
-    points: dict[int, list[tuple]] = field(default_factory=dict)  # (i, j, k), positive, user
+    masks: dict[Cell, Bits] = field(default_factory=dict)
+    records: dict[Cell, dict | None] = field(default_factory=dict)
+    points: dict[int, list[tuple]] = field(default_factory=dict)
     roi: tuple | None = None
-    awaited: set[int] = field(default_factory=set)
+    awaited: set[Cell] = field(default_factory=set)
+
+    def take(self, cell: Cell, mask: np.ndarray, record: dict | None) -> None:
+        """On this side the slice is like that."""
+        self.masks[cell] = Bits(mask)
+        self.records[cell] = None if record is None else dict(record)
+        self.awaited.discard(cell)
+
+    def cut(self, cell: Cell, mask: np.ndarray) -> None:
+        """On this side, too, the slice gives way to a mask."""
+        rest, record = self.masks[cell].mask() & ~mask, self.records[cell]
+        self.masks[cell] = Bits(rest)
+        self.records[cell] = None if record is None else record | {"crc": checksum(rest)}
+
+    def forget(self, cell: Cell) -> None:
+        del self.masks[cell], self.records[cell]
+        self.awaited.discard(cell)
 
 
-class Gift(NamedTuple):
-    """A slice of another target that gave way to a step: its mask before, and of it all that was given meanwhile."""
-
-    whole: Bits
-    given: Bits
-
-
-@dataclass
+@dataclass(eq=False)
 class Step:
-    """One prompt step of one target."""
+    """One prompt step or propagation of one target, and what other targets gave to it."""
 
     target: str
     before: Moment = field(default_factory=Moment)
     after: Moment = field(default_factory=Moment)
-    others: dict[tuple[str, int], Gift] = field(default_factory=dict)  # target, slice → what it gave
 
     @property
-    def slices(self) -> list[int]:
+    def cells(self) -> list[Cell]:
         return sorted(self.before.masks)
+
+    @property
+    def own(self) -> list[Cell]:
+        """Slices of the step's target, without what others gave."""
+        return [cell for cell in self.cells if cell[0] == self.target]
+
+    def touches(self, cell: Cell) -> bool:
+        return cell in self.before.masks
 
 
 class History:
@@ -72,6 +90,10 @@ class History:
         self._done = [*self._done, step][-self._most :]
         self._undone.clear()
 
+    def discard(self, step: Step) -> None:
+        """The step has come to nothing."""
+        self._done = [each for each in self._done if each is not step]
+
     @property
     def canUndo(self) -> bool:
         return bool(self._done)
@@ -79,6 +101,14 @@ class History:
     @property
     def canRedo(self) -> bool:
         return bool(self._undone)
+
+    @property
+    def undone(self) -> list[Step]:
+        """In the order of redo."""
+        return self._undone[::-1]
+
+    def isNewest(self, step: Step) -> bool:
+        return bool(self._done) and self._done[-1] is step
 
     def undo(self) -> Step:
         self._undone.append(self._done.pop())
@@ -88,29 +118,30 @@ class History:
         self._done.append(self._undone.pop())
         return self._done[-1]
 
-    def newest(self, target: str, n: int) -> Step | None:
-        """The newest step done that has touched this slice of the target."""
-        return _last(self._done, target, n)
+    def newest(self, cell: Cell) -> Step | None:
+        """The newest step done of the slice's own target that has touched it."""
+        return next((step for step in reversed(self._done) if step.target == cell[0] and step.touches(cell)), None)
 
-    def learn(self, target: str, n: int, mask: np.ndarray) -> None:
-        """The mask that the newest step of this slice has led to, and that a step undone since goes on from."""
-        step, later = self.newest(target, n), _last(self._undone, target, n)
-        if step is not None and n not in step.after.masks:
-            step.after.masks[n] = Bits(mask)
-        if later is not None and n in later.before.awaited:
-            later.before.masks[n] = Bits(mask)
-            later.before.awaited.remove(n)
+    def owner(self, step: Step, cell: Cell) -> Step:
+        """Who takes back what `step` writes to a slice of its target: a later step done that has touched it, or it."""
+        newest = self.newest(cell)
+        return newest if newest in self._doneSince(step) else step
+
+    def since(self, step: Step | None, cell: Cell) -> tuple[list[Step], list[Step]]:
+        """Steps after this one that touch the slice: done ones, and undone ones in the order of redo.
+
+        step: None for what no step has written: nothing is done since. None at all for a step that is not done.
+        """
+        if step is not None and step not in self._done:
+            return [], []
+        done = [] if step is None else self._doneSince(step)
+        touching = [[each for each in steps if each.touches(cell)] for steps in (done, self.undone)]
+        return touching[0], touching[1]
+
+    def _doneSince(self, step: Step) -> list[Step]:
+        return self._done[self._done.index(step) + 1 :] if step in self._done else []
 
 
-def _last(steps: list[Step], target: str, n: int) -> Step | None:
-    """The last of the steps that has touched this slice of the target."""
-    return next((step for step in reversed(steps) if step.target == target and n in step.after.records), None)
-
-
-def revert(current: np.ndarray, here: Bits | None, there: Bits) -> np.ndarray:
-    """From mask `here` to `there`, keeping what was edited since: only voxels that the step has changed go back."""
-    wanted = there.mask()
-    if here is None:
-        return wanted
-    known = here.mask()
-    return np.where((known != wanted) & (current == known), wanted, current)
+def revert(current: np.ndarray, here: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """From mask `here` to `there`, keeping what was edited since."""
+    return np.where(current == here, there, current)

@@ -6,10 +6,8 @@ worker and finished slices to the segmentation. All that the user sees is in the
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import NamedTuple
 
 import numpy as np
 import slicer
@@ -18,10 +16,10 @@ import vtk
 from . import mrml, packfile
 from .engine import CoreEngine, Engine
 from .failing import SessionError, explained, teaching
-from .history import Bits
 from .jobs import Jobs, tidied
+from .pace import Pace, Progress
 from .prompts import TargetPrompts, Watcher, createNodes
-from .propagation import propagated
+from .propagation import Propagation, ways
 from .review import cells, nextWorst
 from .source import Source, checkedVolume
 from .state import SceneState, findSession, stateFor
@@ -31,14 +29,6 @@ from .worker import Report
 
 _PASS, _PROPAGATION, _TIDY = "pass", "propagation", ("tidy",)  # keys of jobs that no target's name can equal
 _SHARE = 0.04  # seconds of one pump for finished slices
-
-
-class Progress(NamedTuple):
-    """Of the pass or propagation: slices done and in all, seconds left where that can be told."""
-
-    done: int
-    total: int
-    secondsLeft: float | None
 
 
 class Session:
@@ -113,11 +103,7 @@ class Session:
 
     @property
     def progress(self) -> Progress:
-        if self._pass is None:
-            return Progress(*self._lastPass, None)
-        done, total, start = self._pass
-        left = (time.monotonic() - start) / done * (total - done) if done else None
-        return Progress(done, total, left)
+        return self._pace.progress
 
     def target(self, name: str) -> Target:
         """A target's own state. Raises SessionError for a name that the pack does not have."""
@@ -153,7 +139,7 @@ class Session:
         self._refresh()
         kept = sum(target.keepHandEdits() for target in self._targets.values())
         self.hint = f"{kept} slices were edited by hand and are kept; release them to replace them" if kept else ""
-        self._begin(len(self.source))
+        self._pace.begin(len(self.source))
         stop, engine = self._stop, self.engine
         self._jobs.stream(_PASS, lambda: engine.segmentVolume(first, lambda: bool(stop)))
         self._active()
@@ -187,26 +173,22 @@ class Session:
         """Take a slice's mask as prompt to its neighbours: mask, box and a point, then theirs to the next.
 
         count: slices per direction, None until confidence falls; direction: +1, −1, or 0 for both. Ends at slices that
-        are the user's; those it reaches are kept from automatic passes until they are released. One undo step.
+        are the user's, also those that become so meanwhile; those it reaches are kept from automatic passes until they
+        are released. One undo step.
         """
         self._needOpen()
+        self._flush()
         n, known = self.source.slice(slice), self.target(target)
         mask = known.mask(n)
         if not mask.any():
             raise SessionError(f"slice {n + 1} of {target!r} is empty: there is nothing to take to its neighbours")
         self.cancel()
         self._refresh()
-        ways = []
-        for way in (1, -1) if direction == 0 else (int(np.sign(direction)),):
-            ways.append([])
-            for m in range(n + way, len(self.source) if way > 0 else -1, way):
-                if known.isUsers(m) or (count is not None and len(ways[-1]) >= count):
-                    break
-                ways[-1].append(m)
-        self._begin(sum(map(len, ways)))
-        self._steps.beginChain(target)
-        engine = self.engine
-        self._jobs.stream(_PROPAGATION, lambda: propagated(engine, target, mask, ways, count is None))
+        found = ways(n, len(self.source), count, direction, known.isUsers)
+        chain, engine = Propagation(target, mask, found, count is None), self.engine
+        self._pace.begin(len(chain))
+        self._steps.beginChain(chain)
+        self._jobs.stream(_PROPAGATION, lambda: chain.results(engine))
         self._active()
 
     # Prompts
@@ -247,13 +229,20 @@ class Session:
         return not self._closed and self._steps.history.canRedo
 
     def undo(self) -> None:
-        """Take back one prompt step: points and masks of the slices it touched; later hand edits stay."""
+        """Take back one prompt step: points and masks of the slices it touched; later hand edits stay.
+
+        A propagation under way ends with it, if it is the newest step: what it has done so far is taken back.
+        """
         self._needOpen()
         self._flush()
         if not self.canUndo:
             raise SessionError("there is no prompt step to undo")
         self._refresh()
-        self._steps.undo()
+        chain = self._steps.newestChain
+        if chain is not None:
+            self.cancel()
+        if chain is None or chain.cells:
+            self._steps.undo()
         self._settled()
 
     def redo(self) -> None:
@@ -292,8 +281,7 @@ class Session:
         self._jobs = Jobs(self.engine, self.source)
         self._stop: list[bool] = []
         self._dirty: dict[str, bool] = {}
-        self._pass: tuple[int, int, float] | None = None
-        self._lastPass = (0, 0)
+        self._pace = Pace()
         self._seen: dict[str, set[int]] = {}
         self._targets: dict[str, Target] = {}
         for number, target in enumerate(self.manifest.targets):
@@ -411,7 +399,8 @@ class Session:
                 if report.key in (_PASS, _PROPAGATION):
                     self._fromPass(report, automatic)
                 elif report.kind != "error" and report.key[0] == _TIDY:
-                    self._tidied(self._targets[report.key[1]], report.value)
+                    self._steps.tidied(report.key[1], report.value)
+                    self._placeRois()
                 elif report.kind != "error":
                     target, n = report.key
                     self._steps.found(target, n, report.value.masks[target], report.value.iou.get(target))
@@ -425,14 +414,9 @@ class Session:
 
     def _fromPass(self, report: Report, automatic: dict[str, list]) -> None:
         if report.kind == "value":
-            if self._pass is not None:
-                self._pass = (self._pass[0] + 1, *self._pass[1:])
-            if report.key == _PASS:
-                written = list(self._steps.automatic(report.value))
-            else:
-                self._steps.propagate(report.value)
-                written = list(report.value.masks)
-            for target in written:
+            self._pace.step()
+            write = self._steps.automatic if report.key == _PASS else self._steps.propagate
+            for target in write(report.value):
                 automatic.setdefault(target, []).append(report.value)
             return
         if report.kind == "done" and report.key == _PASS and self.manifest.largest_component:
@@ -441,24 +425,9 @@ class Session:
                 self._jobs.submit((_TIDY, name), tidied(self.engine, target.masks(), kept))
         self._endPass()
 
-    def _tidied(self, target: Target, slices: list[Bits]) -> None:
-        """After a whole pass: pieces beside the largest are taken out, as the pack asks; kept slices stay."""
-        cleared = set()
-        for n, bits in enumerate(slices):
-            mask = bits.mask()
-            if (target.mask(n) != mask).any() and not target.isKept(n):
-                target.put(n, mask, target.record(n)["iou"])
-                if not mask.any():
-                    cleared.add(n)
-        target.replacePoints(cleared, [])
-        self._placeRois()
-
-    def _begin(self, total: int) -> None:
-        self._pass = (0, total, time.monotonic())
-
     def _endPass(self) -> None:
-        if self._pass is not None:
-            self._lastPass, self._pass = self._pass[:2], None
+        if self._pace.isUnderWay:
+            self._pace.end()
             self._placeRois()
         self._steps.endChain()
 

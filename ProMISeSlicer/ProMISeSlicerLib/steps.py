@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .history import Bits, Gift, History, Moment, Step, revert
+from .history import Bits, Cell, History, Moment, Step, revert
 from .jobs import Jobs
 from .prompts import SOURCE, USER
+from .propagation import Propagation
 from .source import Source
 from .target import PROPAGATED, Mark, Target, differ, differences
 
@@ -20,7 +21,7 @@ class Steps:
         self._targets, self._source, self._jobs, self._exclusive = targets, source, jobs, exclusive
         self.history = History()
         self._open: dict[str, Step] = {}  # under way, while dragging
-        self._chain: Step | None = None  # of a propagation
+        self._chain: tuple[Step, Propagation] | None = None  # under way
 
     # From prompts to jobs
 
@@ -32,7 +33,8 @@ class Steps:
         if not moved and not roiMoved and name not in self._open:
             return None
         roi = target.readRoi(edited=True) if roiMoved else roi
-        touched = {n for slices in moved.values() for n in slices if 0 <= n < len(self._source)}
+        places = {n for slices in moved.values() for n in slices}  # also outside the volume
+        touched = {n for n in places if 0 <= n < len(self._source)}
         crossed = set(roi.boxes) | set(target.roi.boxes) if roiMoved else set()
         touched |= {n for n in crossed if not target.isLocked(n)}
         if not dragging:
@@ -40,37 +42,59 @@ class Steps:
         step = self._open.setdefault(name, Step(name, Moment(roi=target.roi.state)))
         if dragging and roiMoved:
             touched &= {onScreen}
-        self._begin(step, touched)
+        self._begin(step, touched, places)
         if not dragging:
-            return self._commit(step, touched, set(moved) & set(table), roiMoved)
+            return self._commit(step, touched, moved, roiMoved)
         for n in touched:
             self._decode(target, n, table, roi.boxes, _start(step, n))
         return None
 
+    def _begin(self, step: Step, slices: set[int], places: set[int] = frozenset()) -> None:
+        """Keep what slices are like before the step touches them; of places, the points."""
+        target = self._targets[step.target]
+        for n in slices:
+            cell = target.name, n
+            if not step.touches(cell):
+                step.before.take(cell, target.mask(n), target.records.get(n))
+                if self._jobs.isWaiting(*cell):
+                    step.before.awaited.add(cell)
+        for n in slices | places:
+            step.before.points.setdefault(n, target.marks(n))
+
     def _takeBack(self, but: str | None = None) -> None:
         """What is shown of drags under way, lest another step begins or ends with it; the next move shows it again."""
         for step in [self._open.pop(name) for name in reversed(list(self._open)) if name != but]:
-            for n in step.slices:
-                self._putBack(step, n, step.before, None)
+            self._withdraw(step, step.cells)
 
-    def _commit(self, step: Step, touched: set[int], ids: set[str], roiMoved: bool) -> str:
+    def _withdraw(self, step: Step, cells: list[Cell]) -> None:
+        """Slices as they were before a drag, which has nothing to do with them any more."""
+        for cell in cells:
+            if cell in step.after.masks:
+                self._move(step, cell, step.after, step.before)
+        for cell in cells:
+            if cell[0] == step.target:
+                self._jobs.drop(cell)
+                if cell in step.before.awaited:
+                    self._decodeAgain(cell)
+            step.before.forget(cell)
+
+    def _commit(self, step: Step, touched: set[int], moved: dict[str, set[int]], roiMoved: bool) -> str:
         """Make the step the user's: points claimed and brought onto their slice, other slices of a drag put back."""
         target = self._targets[step.target]
         self._open.pop(step.target, None)
-        hint = target.claim(ids)
+        hint = target.claim(set(moved))
         if roiMoved:
             target.prompts.roi.SetAttribute(SOURCE, USER)
         target.settle()
-        for n in set(step.slices) - touched:  # passed through while dragging
-            self._putBack(step, n, step.before, None)
-            for part in (step.before.masks, step.before.records, step.before.points):
-                part.pop(n)
+        self._withdraw(step, [cell for cell in step.cells if cell[1] not in touched])  # passed through
         starts = {n: _start(step, n) for n in touched}
         for n in touched:
             target.record(n).update(state=USER, refined=starts[n] is not None)
-        step.after = target.moment(touched)
-        step.after.masks = {}
-        if touched or roiMoved:
+        for name, n in step.cells:
+            step.after.take((name, n), self._targets[name].mask(n), self._targets[name].records.get(n))
+        places = touched.union(*moved.values())
+        step.before.points = {n: marks for n, marks in step.before.points.items() if n in places}
+        if moved or roiMoved:
             self.history.push(step)
         for n in touched:
             self._decode(target, n, target.table, target.roi.boxes, starts[n])
@@ -90,28 +114,79 @@ class Steps:
         labels = np.array([int(mark.positive) for mark in marks], int)
         self._jobs.decode(target.name, n, points, labels, box, start)
 
+    def _decodeAgain(self, cell: Cell) -> None:
+        """For an answer that has not come before something else was asked for this slice."""
+        target, step = self._targets[cell[0]], self.history.newest(cell)
+        self._decode(target, cell[1], target.table, target.roi.boxes, None if step is None else _start(step, cell[1]))
+
     # From results to segments
 
     def found(self, name: str, n: int, mask: np.ndarray, iou: float | None) -> None:
-        """The answer to a slice's prompts."""
+        """The answer to a slice's prompts: for show while they are dragged, else for good."""
+        cell = name, n
         step = self._open.get(name)
-        isPreview = step is not None and n in step.before.masks
-        step = step if isPreview else self.history.newest(name, n)
-        mask = self._write(self._targets[name], n, mask, iou, step)
-        if not isPreview:
-            self.history.learn(name, n, mask)
+        if step is None or not step.touches(cell):
+            step = self.history.newest(cell)
+        self._write(step, cell, mask, iou)
 
-    def _write(self, target: Target, n: int, mask: np.ndarray, iou: float | None, step: Step | None) -> np.ndarray:
-        """Write a prompted mask; returns what it has become beside the other targets."""
-        others = [other for other in self._targets.values() if other is not target] if self._exclusive else []
-        kept = [other for other in others if other.isKept(n)]
-        for other in kept:
-            mask = mask & ~other.mask(n)
-        mask = target.put(n, mask, iou)
+    def _write(self, step: Step | None, cell: Cell, mask: np.ndarray, iou: float | None) -> None:
+        """Write a prompted mask beside the other targets: kept slices stay, automatic ones give way."""
+        (name, n), others = cell, self._others(cell[0])
         for other in others:
-            if other not in kept:
-                _giveWay(other, n, mask, step)
-        return mask
+            if other.isKept(n):
+                mask = mask & ~other.mask(n)
+        mask = self._targets[name].put(n, mask, iou)
+        self._learn(step, cell)
+        for other in others:
+            if not other.isKept(n):
+                self._giveWay(step, (other.name, n), mask)
+
+    def _others(self, name: str) -> list[Target]:
+        """Targets that the named one must not overlap."""
+        return [other for other in self._targets.values() if self._exclusive and other.name != name]
+
+    def _learn(self, step: Step | None, cell: Cell) -> None:
+        """The slice has become what `step` leads to, whenever that was done, and what steps since go on from."""
+        target, n = self._targets[cell[0]], cell[1]
+        now = cell, target.mask(n), target.record(n)
+        if step is not None:
+            step.after.take(*now)
+        done, undone = self.history.since(step, cell)
+        for later in [*done, *undone]:
+            if later.target == target.name:
+                later.before.take(*now)
+                break
+            if step is not None:
+                later.before.take(*now)
+                later.after.take(*now)
+        for drag in self._open.values():
+            if drag is not step and drag.touches(cell):
+                drag.before.take(*now)
+
+    def _giveWay(self, step: Step | None, cell: Cell, mask: np.ndarray) -> None:
+        """Take `mask` out of an automatic slice of another target; undoing the step gives it back."""
+        other, n = self._targets[cell[0]], cell[1]
+        whole, record = other.mask(n), dict(other.record(n))
+        done, undone = self.history.since(step, cell)
+        isLast = step is not None and step.touches(cell) and not done
+        if isLast and np.array_equal(whole, step.after.masks[cell].mask()):
+            whole = step.before.masks[cell].mask()  # as before an earlier answer to the same step
+            for kept in self._others(other.name):
+                if kept.isKept(n):
+                    whole &= ~kept.mask(n)
+        elif not (whole & mask).any():
+            return
+        if step is not None:
+            base = done[0].before.masks[cell].mask() if done else whole  # what it was when the step was done
+            if not step.touches(cell):
+                step.before.take(cell, base, record)
+            step.after.take(cell, base & ~mask, record)
+        other.put(n, whole & ~mask, record["iou"])
+        for later in done:
+            later.before.cut(cell, mask)
+            later.after.cut(cell, mask)
+        for later in undone[:1]:
+            later.before.take(cell, other.mask(n), other.record(n))
 
     def automatic(self, result) -> Iterator[str]:
         """Write a pass's slice for all targets that do not keep theirs; yields these targets' names."""
@@ -122,34 +197,83 @@ class Steps:
             taken |= self._targets[name].mask(n)
         for name, mask in result.masks.items():
             if not kept[name]:
-                self._targets[name].put(n, mask & ~taken, result.iou.get(name))
+                self._put((name, n), mask & ~taken, result.iou.get(name))
                 yield name
+
+    def tidied(self, name: str, slices: list[Bits]) -> None:
+        """Write what a whole pass has left of a target, slice by slice; kept slices stay, points on empty ones go."""
+        target, cleared = self._targets[name], set()
+        for n, bits in enumerate(slices):
+            mask = bits.mask()
+            if (target.mask(n) != mask).any() and not target.isKept(n):
+                self._put((name, n), mask, target.record(n)["iou"])
+                if not mask.any():
+                    cleared.add(n)
+        target.replacePoints(cleared, [])
+
+    def _put(self, cell: Cell, mask: np.ndarray, iou: float | None) -> None:
+        """Write an automatic mask, which no step takes back; where a step is redone, it gives way as before."""
+        target, n = self._targets[cell[0]], cell[1]
+        mask = target.put(n, mask, iou)
+        self._learn(None, cell)
+        for later in self.history.undone:
+            own = later.target, n
+            if own == cell and later.touches(cell):
+                return
+            if own != cell and self._exclusive and later.touches(own):
+                later.before.take(cell, mask, target.record(n))
+                mask = mask & ~later.after.masks[own].mask()
+                later.after.take(cell, mask, target.record(n))
 
     # Propagation is one step
 
-    def beginChain(self, name: str) -> None:
-        self._chain = Step(name, Moment(roi=self._targets[name].roi.state))
+    def beginChain(self, propagation: Propagation) -> None:
+        name = propagation.target
+        step = Step(name, Moment(roi=self._targets[name].roi.state))
+        self._chain = step, propagation
+        self.history.push(step)
 
-    def propagate(self, result) -> None:
-        """Write a slice that was propagated to; it is kept from automatic passes until it is released."""
-        target, n = self._targets[self._chain.target], result.index
-        self._begin(self._chain, {n})
-        self._write(target, n, result.masks[target.name], result.iou.get(target.name), self._chain)
+    @property
+    def newestChain(self) -> Step | None:
+        """The step of the propagation under way, if undo would take it back."""
+        return self._chain[0] if self._chain is not None and self.history.isNewest(self._chain[0]) else None
+
+    def propagate(self, result) -> Iterator[str]:
+        """Write a slice that was propagated to; it is kept from automatic passes until it is released.
+
+        Yields the target's name; nothing where the slice has become the user's meanwhile: that way ends there.
+        """
+        (step, propagation), n = self._chain, result.index
+        target, drag = self._targets[step.target], self._open.get(step.target)
+        cell = target.name, n
+        if target.isUsers(n) or (drag is not None and drag.touches(cell)):
+            propagation.endAt(n)
+        if not propagation.goesOn(n):
+            return
+        step = self.history.owner(step, cell)
+        self._begin(step, {n})
+        self._jobs.drop(cell)
         target.record(n)["state"] = PROPAGATED
+        self._write(step, cell, result.masks[target.name], result.iou.get(target.name))
+        yield target.name
 
     def endChain(self) -> None:
         if self._chain is None:
             return
-        step, self._chain = self._chain, None
-        if step.slices:
-            step.after = self._targets[step.target].moment(step.slices)
-            self.history.push(step)
+        (step, _), self._chain = self._chain, None
+        if not step.cells:
+            self.history.discard(step)
 
     # Undo
 
     def undo(self) -> None:
         self._takeBack()
         step = self.history.undo()
+        for name, n in list(step.before.awaited):  # the answer may change other targets, too
+            for other in self._others(name):
+                if not step.touches((other.name, n)):
+                    for side in (step.before, step.after):
+                        side.take((other.name, n), other.mask(n), other.records.get(n))
         self._go(step, step.after, step.before)
 
     def redo(self) -> None:
@@ -157,63 +281,41 @@ class Steps:
         step = self.history.redo()
         self._go(step, step.before, step.after)
 
-    def _begin(self, step: Step, slices: set[int]) -> None:
-        """Keep what a slice is like before the step touches it."""
-        target = self._targets[step.target]
-        for n in slices - set(step.before.masks):
-            moment = target.moment({n})
-            step.before.masks[n] = moment.masks[n]
-            step.before.records[n], step.before.points[n] = moment.records[n], moment.points[n]
-            if self._jobs.isWaiting(target.name, n):
-                step.before.awaited.add(n)
-
     def _go(self, step: Step, here: Moment, there: Moment) -> None:
-        """From one side of a step to the other."""
-        target, slices = self._targets[step.target], set(there.points)
-        target.replacePoints(slices, [mark for n in slices for mark in there.points[n]])
-        if here.roi is not there.roi:
-            target.restoreRoi(there.roi)
-        for n in slices:
-            self._putBack(step, n, there, here)
-
-    def _putBack(self, step: Step, n: int, there: Moment, here: Moment | None) -> None:
-        """A slice as it was `there`; hand edits made `here` stay, and other targets get back what they gave."""
+        """From one side of a step to the other; all that was here is kept, to come back to exactly."""
         target = self._targets[step.target]
-        self._jobs.drop((target.name, n))
-        was, known, record = target.mask(n), there.masks.get(n), there.records.get(n)
-        if record is None:
-            target.records.pop(n, None)
-        else:
-            target.records[n] = dict(record)
-        if known is not None:
-            target.restore(n, revert(was, here.masks.get(n) if here is not None else None, known))
-        mask = target.mask(n)
-        for (name, slice_), gift in step.others.items():
-            if slice_ == n:
-                other = self._targets[name]
-                if not other.isKept(n):
-                    back = gift.given.mask() | (gift.whole.mask() & was)
-                    other.put(n, (other.mask(n) | back) & ~mask, other.record(n)["iou"])
-        if known is None or n in there.awaited:
-            now = self.history.newest(target.name, n)
-            start = None if now is None else _start(now, n)
-            self._decode(target, n, target.table, target.roi.boxes, start)
+        waiting = {cell for cell in step.own if self._jobs.isWaiting(*cell)}
+        here.roi, here.points = target.roi.state, {n: target.marks(n) for n in step.before.points}
+        target.replacePoints(there.points, [mark for marks in there.points.values() for mark in marks])
+        if there.roi is not here.roi:
+            target.restoreRoi(there.roi)
+        for cell in step.cells:
+            self._move(step, cell, here, there)
+        here.awaited = waiting
+        for cell in step.own:
+            self._jobs.drop(cell)
+            if cell in there.awaited:
+                self._decodeAgain(cell)
+
+    def _move(self, step: Step, cell: Cell, here: Moment, there: Moment) -> None:
+        """One slice from here to there; hand edits that were made here stay."""
+        target, n = self._targets[cell[0]], cell[1]
+        isAutomatic, record = not target.isKept(n), there.records[cell]
+        now = target.mask(n)
+        mask = revert(now, here.masks[cell].mask(), there.masks[cell].mask())
+        here.take(cell, now, target.records.get(n))
+        there.masks[cell] = Bits(mask)
+        target.restore(n, mask)
+        if target.name == step.target:
+            target.takeRecord(n, record)
+        elif record is not None:
+            target.record(n)["iou"] = record["iou"]
+        if isAutomatic or target.name != step.target:
+            target.acknowledge(n)
 
 
 def _start(step: Step, n: int) -> np.ndarray | None:
     """The mask that prompts on slice n refine: one that was propagated to it, as it was before the step."""
-    record, mask = step.before.records.get(n), step.before.masks.get(n)
+    record, mask = step.before.records.get((step.target, n)), step.before.masks.get((step.target, n))
     refines = record is not None and mask is not None and (record["state"] == PROPAGATED or record.get("refined"))
     return mask.mask() if refines else None
-
-
-def _giveWay(other: Target, n: int, mask: np.ndarray, step: Step | None) -> None:
-    """Take `mask` out of an automatic slice of another target, remembering in the step what it was."""
-    known = None if step is None else step.others.get((other.name, n))
-    whole = other.mask(n) if known is None else known.whole.mask()
-    if known is None and not (whole & mask).any():
-        return
-    if step is not None:
-        given = whole & mask if known is None else known.given.mask() | (whole & mask)
-        step.others[other.name, n] = Gift(Bits(whole), Bits(given))
-    other.put(n, whole & ~mask, other.record(n)["iou"])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import mrml
-from .history import Bits, Moment, checksum
+from .history import checksum
 from .masking import EditorMasking
 from .prompts import USER, TargetPrompts, crossing
 from .review import Agreement
@@ -117,6 +117,21 @@ class Target:
         self.agreement.forget()
         return kept
 
+    def acknowledge(self, n: int) -> None:
+        """The mask as it is now is no hand edit."""
+        now = checksum(self.mask(n))
+        if now != self.records.get(n, {}).get("crc", 0):
+            self.record(n)["crc"] = now
+
+    def takeRecord(self, n: int, record: dict | None) -> None:
+        """What was known of the slice at another time; that it is locked, or not, stays."""
+        isLocked = self.isLocked(n)
+        self.records.pop(n, None)
+        if record is not None:
+            self.records[n] = dict(record)
+        if self.isLocked(n) != isLocked:
+            self.record(n)["locked"] = isLocked
+
     def release(self, n: int) -> None:
         """Give a slice back to automatic passes; its points look automatic, as the next pass will replace them."""
         if n not in self.records:
@@ -139,6 +154,10 @@ class Target:
             point.id: Mark(point.positive, point.user, tuple(map(float, nrc)))
             for point, nrc in zip(points, places, strict=True)
         }
+
+    def marks(self, n: int) -> list[Mark]:
+        """Of slice n, as last dealt with; n may lie outside the volume."""
+        return [mark for mark in self.table.values() if mark.slice == n]
 
     def readRoi(self, edited: bool = False) -> Roi:
         """The ROI as it is now; `edited`: it counts as the user's."""
@@ -218,16 +237,6 @@ class Target:
         with self._quiet():
             self.prompts.restoreRoi(state)
         self.roi = self.readRoi()
-
-    def moment(self, slices: Iterable[int]) -> Moment:
-        """What these slices are like now, to come back to."""
-        moment = Moment(roi=self.roi.state)
-        for n in slices:
-            record = self.records.get(n)
-            moment.masks[n] = Bits(self.mask(n))
-            moment.records[n] = None if record is None else dict(record)
-            moment.points[n] = [mark for mark in self.table.values() if mark.slice == n]
-        return moment
 
 
 def differences(old: dict[str, Mark], new: dict[str, Mark]) -> dict[str, set[int]]:

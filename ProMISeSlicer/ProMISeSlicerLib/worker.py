@@ -137,16 +137,20 @@ class Worker:
 
     def _loop(self) -> None:
         while (job := self._next()) is not None:
-            report = self._step(job)
-            with self._condition:
-                self._running = None
-                if job in self._streams and (job.cancelled or report.kind != "value"):
-                    self._streams.remove(job)
-                if not job.cancelled and not self._closed:
-                    self._reports.append(report)
-                self._condition.notify_all()
-            if job.cancelled:
-                job.steps.close()
+            self._run(job)
+
+    def _run(self, job: _Job) -> None:
+        """One step of a job that `_next` has taken up."""
+        report = self._step(job)
+        with self._condition:
+            self._running = None
+            if job in self._streams and (job.cancelled or report.kind != "value"):
+                self._streams.remove(job)
+            if not job.cancelled and not self._closed:
+                self._reports.append(report)
+            self._condition.notify_all()
+        if job.cancelled:
+            job.steps.close()
 
     def _next(self) -> _Job | None:
         with self._condition:
