@@ -150,6 +150,12 @@ def settings(arguments: argparse.Namespace, backbone: Sam) -> dict[str, Any]:
     return named | {"torch": torch.__version__}
 
 
+def _several(text: str) -> int:
+    if not text.isdigit() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of volumes; give 2 or more")
+    return int(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, required=True)
@@ -157,7 +163,7 @@ def main() -> None:
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=["left-ventricle"])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--volumes", type=int, default=10, help="how many are corrected, one per patient")
+    parser.add_argument("--volumes", type=_several, default=10, help="how many are corrected, one per patient")
     parser.add_argument("--split", choices=("train", "val"), default="train", help="`tiny` was pretrained on `train`")
     parser.add_argument("--minutes", type=float, default=0.5, help="of processor time for each lesson")
     parser.add_argument("--after", nargs="+", type=int, help="volumes after which is taught (default: every one)")

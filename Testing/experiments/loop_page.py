@@ -18,6 +18,7 @@ WAYS = {
     "plain": "no pack: the backbone prompted",
 }
 SHOWN = (1, 2, 5, 10)
+_WHAT = "What the clicks were, per volume after the first, and pooled Dice before and after them:"
 
 Result = Mapping[str, Any]
 #: Subject → way → one result per seed.
@@ -41,7 +42,7 @@ def corrections(volume: Result) -> int:
 
 def report(shared: Mapping[str, Any], found: Found, plot: str | None) -> str:
     """The section of docs/teach.md."""
-    parts = [_setting(shared), sections.table(_rows(found)), _reading(found), sections.table(_details(found))]
+    parts = [_setting(shared), sections.table(_rows(found)), _WHAT, sections.table(_details(found))]
     return "\n\n".join([*parts, *([f"![Clicks per volume]({plot})"] if plot else [])])
 
 
@@ -70,12 +71,18 @@ def _rows(found: Found) -> list[list[str]]:
     ]
     for subject, way, results in _each(found):
         cells = [_volume(results, number) for number in SHOWN]
-        later = [volume for result in results for volume in result["volumes"][1:]]
-        means = [np.mean([corrections(v) for v in result["volumes"][1:]]) for result in results]
+        means = [np.mean([corrections(volume) for volume in result["volumes"][1:]]) for result in results]
+        later = _later(results)
         lost = np.mean([volume["given_up"] for volume in later])
-        at_once = _at_once(later)
-        rows.append([subject, WAYS[way], str(len(results)), *cells, f"{_spread(means)} ({lost:.1f})", at_once])
+        slices, untouched = (sum(volume[key] for volume in later) for key in ("slices", "untouched"))
+        mean = f"{_spread(means)} ({lost:.1f})"
+        rows.append([subject, WAYS[way], str(len(results)), *cells, mean, f"{untouched / slices:.0%}"])
     return rows
+
+
+def _later(results: Sequence[Result]) -> list[Result]:
+    """All volumes but the first of each."""
+    return [volume for result in results for volume in result["volumes"][1:]]
 
 
 def _each(found: Found) -> Iterator[tuple[str, str, list[Result]]]:
@@ -90,23 +97,14 @@ def _volume(results: Sequence[Result], number: int) -> str:
     return f"{_spread([corrections(volume) for volume in there])} ({lost:.3g})"
 
 
-def _at_once(later: Sequence[Result]) -> str:
-    slices, untouched = (sum(volume[key] for volume in later) for key in ("slices", "untouched"))
-    return f"{untouched / slices:.0%}" if slices else "–"
-
-
 def _spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else f"{np.mean(values):.3g}"
-
-
-def _reading(found: Found) -> str:
-    return "What the clicks were, per volume after the first, and pooled Dice before and after them:"
 
 
 def _details(found: Found) -> list[list[str]]:
     rows = [["subject", "way", "slices", *ACTIONS, "Dice before", "Dice after", "steps of all lessons"]]
     for subject, way, results in _each(found):
-        later = [volume for result in results for volume in result["volumes"][1:]]
+        later = _later(results)
         kinds = [f"{np.mean([v['clicks'].get(kind, 0) for v in later]):.1f}" for kind in ACTIONS]
         dice = [f"{100 * np.mean([volume[key] for volume in later]):.1f}" for key in ("before", "after")]
         steps = np.mean([sum(lesson["steps"] for lesson in result["lessons"]) for result in results])
