@@ -3,11 +3,13 @@
     python Testing/experiments/loop.py --data ../shared/data --workspace DIR [--subjects left-ventricle] [--seeds 3]
     python Testing/experiments/loop.py --workspace DIR --report docs/teach.md [--plot docs/pictures/loop.svg]
 
-Three ways, on the same volumes in the same order: `teach`: the first volume is corrected from nothing, with prompts to
+Four ways, on the same volumes in the same order: `teach`: the first volume is corrected from nothing, with prompts to
 the backbone alone, then a pack is taught from what the reader made, segments the next volume, is taught again, and so
-on; `once`: no teaching in between, the pack of the first volume is kept; `plain`: prompts to the backbone alone for
-every volume. One JSON file per subject, way and seed in DIR/cells; lessons that were finished are not given again, so
-stop and start at will. To fit a small machine: --minutes, --after 1 2 4 9, --every 2.
+on; `paint`: the same, but slices that clicks do not bring to an end are painted by hand and learned from; `once`: no
+teaching in between, the pack of the first volume is kept; `plain`: prompts to the backbone alone for every volume.
+
+One JSON file per subject, way and seed in DIR/cells; lessons that were finished are not given again, so stop and start
+at will. To fit a small machine: --minutes, --after 1 2 4 9, --every 2.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ def chosen(about: Subject, data: Path, split: str, count: int, seed: int) -> lis
 
 @dataclass(frozen=True)
 class Loop:
-    """One way through the volumes of one subject. after: numbers of volumes after which is taught."""
+    """One way through the volumes of one subject. after: numbers of volumes after which is taught; others: `sit`'s."""
 
     about: Subject
     backbone: Sam
@@ -86,6 +88,7 @@ class Loop:
     after: Sequence[int]
     every: int = 1
     most: int = 10
+    paint: bool = False
 
     def run(self, cases: Sequence[Pair]) -> dict[str, Any]:
         """Every volume corrected once, in this order."""
@@ -108,7 +111,7 @@ class Loop:
             model = ProMISeCore.load(lesson.pack, self.lessons.backbone)
         segmenter = Segmenter(model, volume, "cpu")
         truth = np.isin(segmenter.stack.canonical(label.voxels), self.about.values)
-        return segmenter, sit(self.reader, segmenter, truth, self.every, self.most)
+        return segmenter, sit(self.reader, segmenter, truth, self.every, self.most, self.paint)
 
 
 def _filled(pair: Pair) -> bool:
@@ -130,14 +133,13 @@ def compute(arguments: argparse.Namespace) -> None:
     cells = Cells(arguments.workspace / "cells", shared)
     digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]
     for key, name, way, seed in grid(arguments.subjects, arguments.ways, arguments.seeds):
-        about = SUBJECTS[name]
+        about, paints = SUBJECTS[name], way == "paint"
         lessons = Lessons(
-            arguments.workspace / f"lessons-{digest}" / f"{name}.seed{seed}", about.target, about.orientation,
-            arguments.minutes, seed, about.pack, arguments.backbone, arguments.side,
+            arguments.workspace / f"lessons-{digest}" / f"{name}.seed{seed}{'.paint' * paints}", about.target,
+            about.orientation, arguments.minutes, seed, about.pack, arguments.backbone, arguments.side,
         )  # fmt: skip
-        after = {"teach": shared["after"], "once": [1], "plain": []}[way]
-        reader = Reader(arguments.enough)
-        loop = Loop(about, backbone, reader, lessons, after, arguments.every, arguments.most)
+        after = {"once": [1], "plain": []}.get(way, shared["after"])
+        loop = Loop(about, backbone, Reader(arguments.enough), lessons, after, arguments.every, arguments.most, paints)
         cases = chosen(about, arguments.data, arguments.split, arguments.volumes, seed)
         cells.run(key, lambda one=loop, of=cases: one.run(of))
 

@@ -14,7 +14,8 @@ from reader import ACCEPT, ACTIONS
 
 WAYS = {
     "teach": "taught in between",
-    "once": "no teaching in between: taught once, after the 1st",
+    "paint": "taught in between, given-up slices painted by hand and learned from",
+    "once": "no teaching in between: the pack taught after the 1st",
     "plain": "no pack: the backbone prompted",
 }
 SHOWN = (1, 2, 5, 10)
@@ -42,7 +43,7 @@ def corrections(volume: Result) -> int:
 
 def report(shared: Mapping[str, Any], found: Found, plot: str | None) -> str:
     """The section of docs/teach.md."""
-    parts = [_setting(shared), sections.table(_rows(found)), _WHAT, sections.table(_details(found))]
+    parts = [_setting(shared), sections.table(_rows(found, shared["most"])), _WHAT, sections.table(_details(found))]
     return "\n\n".join([*parts, *([f"![Clicks per volume]({plot})"] if plot else [])])
 
 
@@ -52,7 +53,7 @@ def _setting(shared: Mapping[str, Any]) -> str:
     return (
         f"A simulated reader corrects {shared['volumes']} volumes from `{shared['split']}`, one per patient, "
         f"{every} until its Dice is {shared['enough']:g}, with at most {shared['most']} corrections; then the slice is "
-        f"given up, and is unknown to teaching. Backbone `{shared['backbone']}` (fingerprint "
+        f"given up, and is unknown to teaching unless it is painted. Backbone `{shared['backbone']}` (fingerprint "
         f"{shared['fingerprint'][:12]}…) at frame side {shared['side']}. Lessons of {shared['minutes']:g} minutes of "
         f"processor time after {often}, each going on from the one before, from what the reader has made, not from the "
         "truth; the first begins from the embedded packs but the one trained on this set. PyTorch "
@@ -64,8 +65,8 @@ def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _rows(found: Found) -> list[list[str]]:
-    """Corrections per volume, slices given up in brackets; and of all volumes after the first."""
+def _rows(found: Found, most: int) -> list[list[str]]:
+    """Corrections per volume, slices given up, after `most` each, in brackets; and of all volumes after the first."""
     rows = [
         ["subject", "way", "seeds", *(f"volume {n}" for n in SHOWN), "mean of all after the 1st", "accepted at once"]
     ]
@@ -75,8 +76,9 @@ def _rows(found: Found) -> list[list[str]]:
         later = _later(results)
         lost = np.mean([volume["given_up"] for volume in later])
         slices, untouched = (sum(volume[key] for volume in later) for key in ("slices", "untouched"))
-        mean = f"{_spread(means)} ({lost:.1f})"
-        rows.append([subject, WAYS[way], str(len(results)), *cells, mean, f"{untouched / slices:.0%}"])
+        kept = np.mean([corrections(volume) for volume in later]) - most * lost
+        means = [f"{_spread(means)} ({lost:.1f})", f"{kept:.1f}", f"{untouched / slices:.0%}"]
+        rows.append([subject, WAYS[way], str(len(results)), *cells, *means])
     return rows
 
 

@@ -45,7 +45,7 @@ class Plain(Promise):
 
 @dataclass
 class Sitting:
-    """What a reader made of a volume. masks (n, H, W) bool; visited, accepted (n,) bool, of its slices.
+    """What a reader made of a volume. masks (n, H, W) bool; visited, accepted, painted (n,) bool, of its slices.
 
     clicks: by kind of action; untouched: slices accepted as they were; before, after: Dice of all visited slices
     together, at first and in the end.
@@ -54,6 +54,7 @@ class Sitting:
     masks: np.ndarray
     visited: np.ndarray
     accepted: np.ndarray
+    painted: np.ndarray
     clicks: Counter = field(default_factory=Counter)
     untouched: int = 0
     before: float = 0.0
@@ -61,8 +62,9 @@ class Sitting:
 
     @property
     def labels(self) -> np.ndarray:
-        """What the reader has made sure of (n, H, W) uint8: 1 the target, 0 not, UNKNOWN on slices not accepted."""
-        return np.where(self.accepted[:, None, None], self.masks, UNKNOWN).astype(np.uint8)
+        """What the reader has made sure of (n, H, W) uint8: 1 the target, 0 not, UNKNOWN on all other slices."""
+        known = self.accepted | self.painted
+        return np.where(known[:, None, None], self.masks, UNKNOWN).astype(np.uint8)
 
     def entries(self) -> dict[str, Any]:
         """For JSON."""
@@ -77,8 +79,12 @@ class Sitting:
         }
 
 
-def sit(reader: Reader, segmenter: Segmenter, truth: np.ndarray, every: int = 1, most: int = 10) -> Sitting:
+def sit(
+    reader: Reader, segmenter: Segmenter, truth: np.ndarray, every: int = 1, most: int = 10, paint: bool = False
+) -> Sitting:
     """Correct every `every`-th slice of a volume, `most` clicks on each at most, after which it is given up.
+
+    paint: slices that are given up are then painted by hand, as the truth is; that is in the labels, and not counted.
 
     truth (n, H, W) bool, of the segmenter's only target on the stack's slices. A model that places no points by itself
     starts from empty slices.
@@ -86,13 +92,16 @@ def sit(reader: Reader, segmenter: Segmenter, truth: np.ndarray, every: int = 1,
     masks, points = _first(segmenter)
     visited = np.zeros(len(masks), bool)
     visited[(len(masks) - 1) % every // 2 :: every] = True
-    sitting = Sitting(masks, visited, np.zeros(len(masks), bool))
+    sitting = Sitting(masks, visited, *np.zeros((2, len(masks)), bool))
     sitting.before = scores.dice(masks[visited], truth[visited])
     for n in np.flatnonzero(visited).tolist():
         masks[n], sitting.accepted[n], clicks = _corrected(reader, segmenter, n, truth[n], masks[n], points[n], most)
         sitting.clicks += clicks
         sitting.untouched += set(clicks) == {ACCEPT}
     sitting.after = scores.dice(masks[visited], truth[visited])
+    if paint:
+        sitting.painted[:] = visited & ~sitting.accepted
+        masks[sitting.painted] = truth[sitting.painted]
     return sitting
 
 
