@@ -278,6 +278,8 @@ def test_the_page_counts_corrections_and_what_was_given_up():
     text = loop_page.report(shared, found, None)
     assert "| myocardium | no pack: the backbone prompted | 1 | 20 (0) | 20 (0) | 20 (0) | 20 (0) |" in text
     row = "| myocardium | taught in between | 2 | 20.0 ± 0.0 (0) | 5.0 ± 1.4 (0) | 5.0 ± 1.4 (0) | 5.0 ± 1.4 (0) |"
+    for table in text.split("\n\n")[1:4:2]:
+        assert len({line.count("|") for line in table.splitlines()}) == 1, "a name for every column"
     assert row in text and "one slice of 2" in text and "after volumes 1, 4" in text
     short = loop_page.report(shared, {"myocardium": {"plain": [_result([21, 23], given_up=2)]}}, None)
     assert "| 21 (2) | 23 (2) | – | – | 23 (2.0) | 3.0 | 25% |" in short

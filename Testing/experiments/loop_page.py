@@ -67,18 +67,17 @@ def _listed(numbers: Sequence[int]) -> str:
 
 def _rows(found: Found, most: int) -> list[list[str]]:
     """Corrections per volume, slices given up, after `most` each, in brackets; and of all volumes after the first."""
-    rows = [
-        ["subject", "way", "seeds", *(f"volume {n}" for n in SHOWN), "mean of all after the 1st", "accepted at once"]
-    ]
+    means = ("mean after the 1st", "on accepted slices", "accepted at once")
+    rows = [["subject", "way", "seeds", *(f"volume {number}" for number in SHOWN), *means]]
     for subject, way, results in _each(found):
         cells = [_volume(results, number) for number in SHOWN]
-        means = [np.mean([corrections(volume) for volume in result["volumes"][1:]]) for result in results]
+        each = [np.mean([corrections(volume) for volume in result["volumes"][1:]]) for result in results]
         later = _later(results)
         lost = np.mean([volume["given_up"] for volume in later])
         slices, untouched = (sum(volume[key] for volume in later) for key in ("slices", "untouched"))
         kept = np.mean([corrections(volume) for volume in later]) - most * lost
-        means = [f"{_spread(means)} ({lost:.1f})", f"{kept:.1f}", f"{untouched / slices:.0%}"]
-        rows.append([subject, WAYS[way], str(len(results)), *cells, *means])
+        figures = [f"{_spread(each)} ({lost:.1f})", f"{kept:.1f}", f"{untouched / slices:.0%}"]
+        rows.append([subject, WAYS[way], str(len(results)), *cells, *figures])
     return rows
 
 
