@@ -43,16 +43,15 @@ from ProMISeCore.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class Subject:
-    """One target of a set of volumes: values of the label map that make it up; pack: the one trained on the set."""
+    """One target of a set of volumes, which the embedded pack trained on it is named after.
+
+    values: of the label map, all that make up the target.
+    """
 
     target: str
     volumes: str
     values: tuple[int, ...]
     orientation: str
-
-    @property
-    def pack(self) -> str:
-        return self.volumes
 
 
 SUBJECTS = {
@@ -136,7 +135,7 @@ def compute(arguments: argparse.Namespace) -> None:
         about, paints = SUBJECTS[name], way == "paint"
         lessons = Lessons(
             arguments.workspace / f"lessons-{digest}" / f"{name}.seed{seed}{'.paint' * paints}", about.target,
-            about.orientation, arguments.minutes, seed, about.pack, arguments.backbone, arguments.side,
+            about.orientation, arguments.minutes, seed, about.volumes, arguments.backbone, arguments.side,
         )  # fmt: skip
         after = {"once": [1], "plain": []}.get(way, shared["after"])
         loop = Loop(about, backbone, Reader(arguments.enough), lessons, after, arguments.every, arguments.most, paints)
