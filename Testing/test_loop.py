@@ -282,4 +282,8 @@ def test_the_page_counts_corrections_and_what_was_given_up():
         assert len({line.count("|") for line in table.splitlines()}) == 1, "a name for every column"
     assert row in text and "one slice of 2" in text and "after volumes 1, 4" in text
     short = loop_page.report(shared, {"myocardium": {"plain": [_result([21, 23], given_up=2)]}}, None)
+    lessons = [{"steps": 40, "suspicious": ["a"]}, {"steps": 30, "suspicious": ["a", "b"]}]
+    assert "| 90.0 | 70 | 2 |" in loop_page.report(
+        shared, {"x": {"teach": [_result([7, 9]) | {"lessons": lessons}]}}, None
+    )
     assert "| 21 (2) | 23 (2) | – | – | 23 (2.0) | 3.0 | 25% |" in short

@@ -19,7 +19,10 @@ WAYS = {
     "plain": "no pack: the backbone prompted",
 }
 SHOWN = (1, 2, 5, 10)
-_WHAT = "What the clicks were, per volume after the first, and pooled Dice before and after them:"
+_WHAT = (
+    "What the clicks were, per volume after the first, and pooled Dice before and after them; steps of all lessons "
+    "together, and how many volumes they named as suspicious, though the reader's masks were right:"
+)
 
 Result = Mapping[str, Any]
 #: Subject → way → one result per seed.
@@ -103,15 +106,23 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _details(found: Found) -> list[list[str]]:
-    rows = [["subject", "way", "slices", *ACTIONS, "Dice before", "Dice after", "steps of all lessons"]]
+    rows = [["subject", "way", "slices", *ACTIONS, "Dice before", "Dice after", "lessons: steps", "wrongly suspected"]]
     for subject, way, results in _each(found):
         later = _later(results)
         kinds = [f"{np.mean([v['clicks'].get(kind, 0) for v in later]):.1f}" for kind in ACTIONS]
         dice = [f"{100 * np.mean([volume[key] for volume in later]):.1f}" for key in ("before", "after")]
         steps = np.mean([sum(lesson["steps"] for lesson in result["lessons"]) for result in results])
+        doubted = np.mean(
+            [len({c for lesson in result["lessons"] for c in lesson["suspicious"]}) for result in results]
+        )
+        lessons = [f"{steps:.0f}", f"{doubted:.3g}"] if steps else ["–", "–"]
         slices = f"{np.mean([volume['slices'] for volume in later]):.1f}"
-        rows.append([subject, WAYS[way], slices, *kinds, *dice, f"{steps:.0f}" if steps else "–"])
+        rows.append([subject, WAYS[way], slices, *kinds, *dice, *lessons])
     return rows
+
+
+def _doubted(result: Result) -> set[str]:
+    return {case for lesson in result["lessons"] for case in lesson["suspicious"]}
 
 
 def draw(path: Path, found: Found) -> None:
