@@ -49,6 +49,7 @@ def facts(app) -> dict:
         "observers": session._watcher.count,
         "slice": study.sliceOnScreen(),
         "undo": session.canUndo,
+        "redo": session.canRedo,
         "roi": list(session.promptNodes(study.target)[2].GetSize()),
     }
 
