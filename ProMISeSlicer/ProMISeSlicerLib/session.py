@@ -229,10 +229,7 @@ class Session:
         return not self._closed and self._steps.history.canRedo
 
     def undo(self) -> None:
-        """Take back one prompt step: points and masks of the slices it touched; later hand edits stay.
-
-        A propagation under way ends with it, if it is the newest step: what it has done so far is taken back.
-        """
+        """Take back one prompt step, or what a propagation under way has done so far; later hand edits stay."""
         self._needOpen()
         self._flush()
         if not self.canUndo:

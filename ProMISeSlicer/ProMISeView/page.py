@@ -157,15 +157,8 @@ def _correct() -> None:
                         variant=(f"tool === '{tool}' ? 'flat' : 'outlined'",),
                         color=(f"tool === '{tool}' ? 'primary' : undefined",), raw_attrs=attributes)  # fmt: skip
         with html.Div(classes="promise-row mt-2"):
-            _button(
-                "Undo",
-                _do("undo"),
-                "Take back the last change of prompts",
-                "U",
-                disabled=("!canUndo || busy",),
-                id="undo",
-            )
-            _button("Redo", _do("redo"), "Do it again", "Shift+U", disabled=("!canRedo || busy",), id="redo")
+            _button("Undo", _do("undo"), "Take back the last change of prompts", "U", disabled=("!canUndo",), id="undo")
+            _button("Redo", _do("redo"), "Do it again", "Shift+U", disabled=("!canRedo",), id="redo")
             _button("Delete", _do("deleteLast"), "Delete your last control point on this slice", "D",
                     disabled=("!hasSession",), id="delete")  # fmt: skip
         with html.Div(classes="promise-row mt-2"):

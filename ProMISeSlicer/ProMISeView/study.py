@@ -284,14 +284,10 @@ class Study:
         self._takeBack(Session.redo)
 
     def _takeBack(self, step: Callable) -> None:
-        """A step is taken back whole: what its prompts have asked for is answered first."""
+        """Answers that have not come yet, and slices that are coming in, are the session's business."""
         session = self.needed()
-        if self.isInPass:
-            raise SessionError("slices are still coming in; wait for them, or press Cancel first")
         with self._withoutPreview():
-            self.solve()
             step(session)
-            self.solve()
 
     def solve(self) -> None:
         """Let the session answer the prompts that were changed last; not while slices of a pass come in."""

@@ -50,6 +50,7 @@ def facts(app) -> dict:
         "observers": session._watcher.count,
         "slice": study.sliceOnScreen(),
         "undo": session.canUndo,
+        "redo": session.canRedo,
         "roi": [each.tolist() for each in session.target(study.target).prompts.drawnRoi()],
         "roiIsUsers": session.target(study.target).prompts.roiIsUsers,
     }

@@ -313,14 +313,12 @@ class Monkey:
         page.wait_for_timeout(25)
 
 
-def romp(desk: Desk, keys: tuple[str, ...], patient: bool = False) -> tuple[dict, dict]:
-    """Facts before and after 200 actions, of which nothing but prompts and masks is left; patient: answers awaited."""
+def romp(desk: Desk, keys: tuple[str, ...]) -> tuple[dict, dict]:
+    """Facts before and after 200 actions, of which nothing but prompts and masks is left; answers are not awaited."""
     before = begin(desk)
     monkey = Monkey(desk, 11, keys)
     for _ in range(200):
         monkey.act()
-        if patient:
-            desk.settle()
     desk.page.keyboard.press("Escape")
     last = desk.settle()
     assert (last["nodes"], last["observers"]) == (before["nodes"], before["observers"])
@@ -332,11 +330,12 @@ def test_200_random_actions_leave_nothing_behind(desk: Desk) -> None:
     romp(desk, Monkey.PROMPTS + Monkey.REST)
 
 
-def test_undo_leads_back_from_200_random_prompts(desk: Desk) -> None:
-    before, _ = romp(desk, Monkey.PROMPTS, patient=True)
-    for _ in range(150):
-        if not desk.settle()["undo"]:
-            break
-        desk.page.keyboard.press("u")
-        desk.page.wait_for_timeout(40)
-    assert desk.settle()["masks"] == before["masks"]
+def test_undo_leads_back_from_200_random_prompts_and_redo_to_their_end(desk: Desk) -> None:
+    before, last = romp(desk, Monkey.PROMPTS)
+    for key, part, there in (("u", "undo", before), ("Shift+U", "redo", last)):
+        for _ in range(150):
+            if not desk.settle()[part]:
+                break
+            desk.page.keyboard.press(key)
+            desk.page.wait_for_timeout(40)
+        assert desk.settle()["masks"] == there["masks"]
