@@ -26,7 +26,8 @@ from .study import Study, describe
 
 _IDLE_SECONDS, _PASS_SECONDS = 0.004, 0.03  # between two looks for what a prompt, or a pass, has found
 _PROGRESS_SECONDS = 0.4  # how often the page is told, and freed memory given back, while slices come in
-_FOLLOW_SECONDS = 0.25  # between two pictures of the 3D view, which shows the slices where they lie
+_TURN_SECONDS = 0.08  # between two tellings of which slice is shown
+_FOLLOW_SECONDS = 0.25  # between two pictures of the 3D view, and of those that only follow the one with the mouse
 _SHARE_SECONDS = 0.5  # between two pictures of a view during a pass: while one is drawn, nothing is computed
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class App(TrameApp):
         self.guard = Guard(token, ("127.0.0.1", "localhost", "::1") if isLoopback(arguments.host) else ())
         self.files = Files(folder, int(arguments.max_upload * 1e6), self)
         self._news, self._shownAt, self._wasBusy = asyncio.Event(), 0.0, False
+        self._turning, self._turnedViews = asyncio.Event(), set()
         self.state.update(describing.BEGINNING)
         self.state.trame__title = "ProMISe"
         self.state.packs = [describing.pack(name, pack) for name, pack in self.study.packs.items()]
@@ -81,7 +83,7 @@ class App(TrameApp):
     def _ready(self, **_) -> None:
         asyncio.get_running_loop().set_exception_handler(_unlessGone)
         self._tasks = [asyncio.ensure_future(stream.run()) for stream in self.streams.values()]
-        self._tasks.append(asyncio.ensure_future(self._attend()))
+        self._tasks += [asyncio.ensure_future(self._attend()), asyncio.ensure_future(self._follow())]
 
     @controller.add("on_client_connected")
     def _connected(self, *_) -> None:
@@ -108,9 +110,11 @@ class App(TrameApp):
                 self._rest()
 
     def _pace(self, window) -> float:
-        """Seconds between two drawings of a view that nobody has the mouse in."""
-        follows = _FOLLOW_SECONDS if window is self.study.volume else 0.0
-        return _SHARE_SECONDS if self.study.isInPass else follows
+        """Seconds between two drawings of a view that nobody has the mouse in: the one with the mouse comes first."""
+        if self.study.isInPass:
+            return _SHARE_SECONDS
+        follows = window is self.study.volume or any(stream.isTouched for stream in self.streams.values())
+        return _FOLLOW_SECONDS if follows else 0.0
 
     def _showProgress(self, session) -> None:
         self._news.clear()
@@ -186,9 +190,19 @@ class App(TrameApp):
 
     def _turned(self, name: str) -> None:
         """A slice view shows another slice."""
-        with self.state:
-            self._showSlice(name)
-            self._showPlace()
+        self._turnedViews.add(name)
+        self._turning.set()
+
+    async def _follow(self) -> None:
+        """Tell the page which slices are shown, a few times a second however fast they turn."""
+        while True:
+            await self._turning.wait()
+            self._turning.clear()
+            with self.state:
+                while self._turnedViews:
+                    self._showSlice(self._turnedViews.pop())
+                self._showPlace()
+            await asyncio.sleep(_TURN_SECONDS)
 
     # Buttons
 

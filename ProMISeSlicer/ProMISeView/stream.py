@@ -25,8 +25,8 @@ _IGNORED = ("StartInteractionEvent", "EndInteractionEvent")
 class Stream:
     """area_name and the methods with underscores are those of trame-rca's StreamManager.
 
-    pace: seconds at least between two drawings, asked each time; a view in which the mouse was just now is drawn at
-    once. Coordinates: the page counts whole pixels of its own from the top left corner, VTK from the lowest row;
+    pace: seconds at least between two drawings, asked each time; a view in which the mouse was just now does not wait.
+    Coordinates: the page counts whole pixels of its own from the top left corner, VTK from the lowest row;
     where the screen has more pixels than the page (scale), the middle one of several is meant.
     """
 
@@ -40,6 +40,11 @@ class Stream:
         self._changed = asyncio.Event()
         self._pressed: set[str] = set()
         window.onChange = self.refresh
+
+    @property
+    def isTouched(self) -> bool:
+        """Whether the mouse was in this view just now."""
+        return time.monotonic() < self._touchedAt + _TOUCH_SECONDS
 
     def refresh(self) -> None:
         """Draw and send as soon as there is time."""
@@ -64,7 +69,7 @@ class Stream:
 
     async def _patience(self) -> None:
         """Until it is this view's turn."""
-        while (now := time.monotonic()) < self._drawnAt + self._pace() and now > self._touchedAt + _TOUCH_SECONDS:
+        while not self.isTouched and time.monotonic() < self._drawnAt + self._pace():
             await asyncio.sleep(0.02)
 
     async def _send(self, kind: str) -> None:
