@@ -255,7 +255,7 @@ def test_the_command_goes_all_ways_once_and_writes_the_section(data, backbone, t
     assert used == {"teach": [0, 1, 2], "paint": [0, 1, 2], "once": [0, 1, 1], "plain": [0, 0, 0]}
     firsts = [cell["volumes"][0] for cell in cells.values()]
     assert all(first == firsts[0] for first in firsts), "all ways begin from nothing"
-    assert "| left-ventricle | taught in between | 1 |" in page.read_text()
+    assert "| left-ventricle | taught in between | 1 |" in page.read_text(encoding="utf-8")
     stamps = [path.stat().st_mtime_ns for path in sorted(work.rglob("*.json"))]
     loop.main()
     assert stamps == [path.stat().st_mtime_ns for path in sorted(work.rglob("*.json"))]

@@ -27,7 +27,7 @@ from .study import Study, describe
 _IDLE_SECONDS, _PASS_SECONDS = 0.004, 0.03  # between two looks for what a prompt, or a pass, has found
 _PROGRESS_SECONDS = 0.4  # how often the page is told, and freed memory given back, while slices come in
 _TURN_SECONDS = 0.08  # between two tellings of which slice is shown
-_FOLLOW_SECONDS = 0.25  # between two pictures of the 3D view, and of those that only follow the one with the mouse
+_FOLLOW_SECONDS = 0.25  # between two pictures of the 3D view, which shows the slices where they lie
 _SHARE_SECONDS = 0.5  # between two pictures of a view during a pass: while one is drawn, nothing is computed
 _log = logging.getLogger(__name__)
 
@@ -110,11 +110,9 @@ class App(TrameApp):
                 self._rest()
 
     def _pace(self, window) -> float:
-        """Seconds between two drawings of a view that nobody has the mouse in: the one with the mouse comes first."""
-        if self.study.isInPass:
-            return _SHARE_SECONDS
-        follows = window is self.study.volume or any(stream.isTouched for stream in self.streams.values())
-        return _FOLLOW_SECONDS if follows else 0.0
+        """Seconds between two drawings of a view that nobody has the mouse in."""
+        follows = _FOLLOW_SECONDS if window is self.study.volume else 0.0
+        return _SHARE_SECONDS if self.study.isInPass else follows
 
     def _showProgress(self, session) -> None:
         self._news.clear()
