@@ -18,7 +18,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
-_SECONDS = 120.0
+_SECONDS = 60.0
 
 
 def chromium() -> str | None:
@@ -113,7 +113,11 @@ class Desk:
             if condition(found):
                 return found
             self.page.wait_for_timeout(30)
-        raise AssertionError(f"{message}; the page says: {self.message}\n{self.server.log}")
+        known = {name: value for name, value in found.items() if name not in ("masks", "points", "red")}
+        mine = {name: [point for point in points if point[1]] for name, points in found["points"].items()}
+        raise AssertionError(
+            f"{message}; the page says: {self.message}\n{known}\nthe user's points: {mine}\n{self.server.log}"
+        )
 
     def settle(self) -> dict:
         """Wait until nothing is left to do."""

@@ -72,6 +72,7 @@ def test_negative_point_delete_undo_redo(desk: Desk) -> None:
     before = begin(desk)
     x, y = desk.place(pointOn(before)[2:5])
     desk.page.click("#tool-negative")
+    desk.until(lambda found: found["tool"] == "negative", "no tool")
     desk.page.mouse.move(x - 20, y)
     desk.page.mouse.move(x + 14, y, steps=3)
     desk.page.mouse.down()
@@ -243,6 +244,7 @@ def test_a_colour_picture_is_segmented(desk: Desk, tmp_path) -> None:
     assert (np.ptp(colours, axis=1) > 40).mean() > 0.5, "it is shown in colour"
     (target,) = found["masks"]
     desk.page.click("#tool-negative")
+    desk.until(lambda facts: facts["tool"] == "negative", "no tool")
     left, top, height = desk.corner()
     middle = (left + desk.facts()["size"][0] / 2, top + height / 2)
     desk.page.mouse.move(middle[0] - 9, middle[1])
