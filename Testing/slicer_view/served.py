@@ -33,6 +33,7 @@ def facts(app) -> dict:
         "frames": {name: stream.frames for name, stream in app.streams.items()},
         "busy": bool(session and session.isBusy),
         "tool": study.tool,
+        "target": study.target,
         "peakMB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "level": study.volumeNode.GetDisplayNode().GetLevel() if study.volumeNode else None,
     }
