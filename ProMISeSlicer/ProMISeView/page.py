@@ -130,8 +130,10 @@ def _run() -> None:
                     "Segment all slices, the one on screen first", "S", color="primary", variant="flat",
                     disabled=("!volume || busy",), id="segment")  # fmt: skip
             _button("Cancel", _do("cancel"), "Stop; what is done stays", disabled=("!busy",), id="cancel")
-        v3.VProgressLinear(v_if="busy", model_value=("100 * progress.done / (progress.total || 1)",), height=6,
-                           indeterminate=("!progress.done",), classes="mt-2", id="progress")  # fmt: skip
+        # its place is kept while it is hidden: a button that moves under a click does not get it
+        v3.VProgressLinear(style=("{ visibility: busy ? 'visible' : 'hidden' }",), height=6, id="progress",
+                           model_value=("100 * progress.done / (progress.total || 1)",),
+                           indeterminate=("busy && !progress.done",), classes="mt-2")  # fmt: skip
         html.Div("{{ message.kind === 'error' ? '⚠ ' : '' }}{{ message.text }}", classes="promise-message mt-2",
                  id="message", raw_attrs=['role="status" aria-live="polite"'])  # fmt: skip
 

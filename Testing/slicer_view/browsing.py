@@ -138,8 +138,10 @@ class Desk:
         """Facts after a pass; least: different slices that every target then has, an empty one among them."""
         self.page.click("#segment")
         self.page.wait_for_selector("#strip")
-        return self.until(lambda found: all(len(set(m)) >= least for m in found["masks"].values()) and found["masks"]
-                          and not found["busy"], "segmenting did not end")  # fmt: skip
+        found = self.until(lambda found: all(len(set(m)) >= least for m in found["masks"].values()) and found["masks"]
+                           and not found["busy"], "segmenting did not end")  # fmt: skip
+        self.page.wait_for_selector("#cancel[disabled]")  # the page knows it too, and nothing moves any more
+        return found
 
     def save(self, name: str, folder: Path) -> Path:
         """Press one of the Save buttons; the file, under the name that the page gave it."""
