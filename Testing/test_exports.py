@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from ProMISeCore import contact_sheet as sheets
+from ProMISeCore import markups
 from ProMISeCore.bitmap_font import text_bitmap
 from ProMISeCore.errors import InputError
 from ProMISeCore.exports import Prompts, write_contact_sheet, write_labelmap, write_prompts, write_segmentation
@@ -349,4 +350,18 @@ def test_other_files_are_no_prompts(tmp_path, text) -> None:
     path = tmp_path / "s.mrk.json"
     path.write_text(text)
     with pytest.raises(InputError, match="no file of control points"):
+        read_prompts(path, ["left ventricle"])
+
+
+def test_too_large_a_file_and_too_many_points_are_refused(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "s.mrk.json"
+    points = [{"description": "user", "position": [1, 2, 3]}] * 3
+    lists = [{"type": "Fiducial", "name": "left ventricle positive", "controlPoints": points}]
+    path.write_text(json.dumps({"markups": lists}))
+    assert len(read_prompts(path, ["left ventricle"])["left ventricle"].labels) == 3
+    monkeypatch.setattr(markups, "_MOST_POINTS", 2)
+    with pytest.raises(InputError, match="3 control points; at most 2"):
+        read_prompts(path, ["left ventricle"])
+    monkeypatch.setattr(markups, "_MOST_BYTES", 10)
+    with pytest.raises(InputError, match="too large"):
         read_prompts(path, ["left ventricle"])

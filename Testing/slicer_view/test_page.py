@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 from browsing import Desk, Server, differing
 from dicom import dicomZip
@@ -22,6 +26,20 @@ def aim(desk: Desk) -> dict:
     desk.page.click(f"button:has-text('{TARGET}')")
     desk.until(lambda found: found["target"] == TARGET, "another target is still chosen")
     return desk.settle()
+
+
+@contextmanager
+def freshDesk(chrome, folder: Path) -> Iterator[Desk]:
+    """A page of a server that was started just now; in the end it has not complained."""
+    server = Server(folder)
+    try:
+        context = chrome.new_context(viewport={"width": 1280, "height": 720})
+        desk = Desk(server, context.new_page())
+        yield desk
+        context.close()
+        assert desk.errors == []
+    finally:
+        server.close()
 
 
 def pointOn(found: dict, positive: bool = True) -> list:
@@ -168,10 +186,8 @@ def test_save_and_go_on_in_a_fresh_process(desk: Desk, chrome, tmp_path) -> None
     endings = ["mrb", "seg.nrrd", "label.nii.gz", "mrk.json"]
     assert [path.name for path in saved.values()] == [f"heart-phantom.{ending}" for ending in endings]
     assert min(path.stat().st_size for path in saved.values()) > 500
-    second = Server(tmp_path)
-    try:
-        context = chrome.new_context(viewport={"width": 1280, "height": 720})
-        other = Desk(second, context.new_page()).open()
+    with freshDesk(chrome, tmp_path) as other:
+        other.open()
         other.page.set_input_files("#promise-file", str(saved["scene"]))
         after = other.until(lambda found: found["masks"], "the scene was not opened")
         assert after["masks"] == before["masks"]
@@ -183,10 +199,6 @@ def test_save_and_go_on_in_a_fresh_process(desk: Desk, chrome, tmp_path) -> None
         other.settle()
         other.page.set_input_files("#promise-file", str(saved["segmentation"]))
         other.until(lambda found: found["masks"] == after["masks"], "the segmentation was not loaded back")
-        context.close()
-        assert other.errors == []
-    finally:
-        second.close()
 
 
 def test_prompts_and_label_map_are_loaded_back_in_a_fresh_process(desk: Desk, chrome, tmp_path) -> None:
@@ -202,10 +214,7 @@ def test_prompts_and_label_map_are_loaded_back_in_a_fresh_process(desk: Desk, ch
     before = desk.settle()
     assert before["roi"][2][0] < size[0] - 0.5
     saved = {name: desk.save(name, tmp_path) for name in ("prompts", "labelmap")}
-    second = Server(tmp_path)
-    try:
-        context = chrome.new_context(viewport={"width": 1280, "height": 720})
-        other = Desk(second, context.new_page())
+    with freshDesk(chrome, tmp_path) as other:
         automatic = begin(other)
         assert not automatic["roiIsUsers"] and not any(point[1] for point in automatic["points"][TARGET])
         other.page.set_input_files("#promise-file", str(saved["prompts"]))
@@ -218,10 +227,6 @@ def test_prompts_and_label_map_are_loaded_back_in_a_fresh_process(desk: Desk, ch
         assert before["slice"] in differing(automatic, after)[TARGET]
         other.page.set_input_files("#promise-file", str(saved["labelmap"]))
         other.until(lambda found: found["masks"] == before["masks"], "the label map was not loaded back")
-        context.close()
-        assert other.errors == []
-    finally:
-        second.close()
 
 
 def test_a_zip_of_dicom_files_is_opened(desk: Desk, tmp_path) -> None:
