@@ -1,7 +1,7 @@
 """`promise view` in Debian's Chromium on 512 × 512 × 200 voxels: from the mouse to the screen, scrolling, memory.
 
     python Testing/benchmarks/browser.py [--moves 40] [--json FILE]
-    python Testing/benchmarks/browser.py --picture docs/pictures/view.png    (measures nothing)
+    python Testing/benchmarks/browser.py --picture docs/pictures/view.png [--volume FILE]    (measures nothing)
 
 Needs the extras `view` and `browser`, Chromium and PyTorch. Real parts: server, MRML, Slicer's views, page and browser
 (headless), the embedded `heart` pack on `tiny`; the mouse is Playwright's. Slices are encoded before, as after a pass.
@@ -163,14 +163,19 @@ def measure(folder: Path, moves: int) -> dict:
     return found
 
 
-def photograph(path: Path, folder: Path, width: int, height: int, scheme: str) -> None:
-    """The page after a pass, a correction and its propagation, with surfaces."""
+def photograph(path: Path, volume: Path | None, folder: Path, width: int, height: int, scheme: str) -> None:
+    """The page after a pass and a correction, with surfaces; on the generated heart unless one is given."""
     import browsing
 
-    server = browsing.Server(folder)
+    server = browsing.Server(folder, volume)
     with browsing.browser() as made:
         context = made.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        desk = browsing.Desk(server, context.new_page()).open().example()
+        desk = browsing.Desk(server, context.new_page()).open()
+        if volume is None:
+            desk.example()
+        desk.page.wait_for_selector("#volume-name")
+        desk.page.evaluate("window.trame.trigger('do', ['pack', 'heart'])")
+        desk.page.wait_for_function("document.querySelector('.v-select').innerText.includes('Heart')")
         desk.segment()
         desk.page.click("button:has-text('left ventricle')")
         facts = desk.settle()
@@ -192,12 +197,13 @@ def main() -> None:
     parser.add_argument("--moves", type=int, default=40)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path, help="write a picture of the page instead")
+    parser.add_argument("--volume", type=Path, help="of a heart, for the picture")
     parser.add_argument("--size", type=int, nargs=2, default=(1280, 720), help="of the picture's page")
     parser.add_argument("--scheme", choices=("light", "dark"), default="dark")
     arguments = parser.parse_args()
     if arguments.picture:
         with tempfile.TemporaryDirectory() as folder:
-            photograph(arguments.picture, Path(folder), *arguments.size, arguments.scheme)
+            photograph(arguments.picture, arguments.volume, Path(folder), *arguments.size, arguments.scheme)
         return
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), arguments.moves)
