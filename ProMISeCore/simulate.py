@@ -68,7 +68,9 @@ def boxes(masks: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
 
 def ring(masks: Tensor, width: int = 7) -> Tensor:
     """The surroundings of each mask (P, s, s): within about `width` pixels outside of it."""
-    grown = F.max_pool2d(masks.float()[:, None], 2 * width + 1, 1, width)[:, 0] > 0
+    size = 2 * width + 1
+    across = F.max_pool2d(masks.float()[:, None], (1, size), 1, (0, width))
+    grown = F.max_pool2d(across, (size, 1), 1, (width, 0))[:, 0] > 0
     return grown & ~masks
 
 
@@ -111,6 +113,13 @@ def correction(masks: Tensor, found: Tensor, generator: torch.Generator | None =
     point = deepest_point(error) if generator is None else random_points(error, 1, generator)
     label = torch.where(error.flatten(1).any(1), positive.long(), torch.full_like(positive.long(), -1))
     return point, label[:, None]
+
+
+def corrections(masks: Tensor, found: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """One to `most` clicks (P, n, 2) with labels (P, n), each anywhere in the larger error, as `correction`."""
+    count = int(torch.randint(1, most + 1, (), generator=generator))
+    clicks = [correction(masks, found, generator) for _ in range(count)]
+    return torch.cat([points for points, _ in clicks], 1), torch.cat([labels for _, labels in clicks], 1)
 
 
 def places(mask: Tensor, labels: Sequence[int], width: int = 8) -> Tensor:
