@@ -65,6 +65,12 @@ def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--guide", type=float, default=Settings.guide, help="pull of points to good places; 0 as published"
     )
+    parser.add_argument(
+        "--corrections",
+        type=float,
+        default=Settings.corrections,
+        help="weight of the loss after simulated clicks; 0 as published",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workspace", type=Path, help="where views and checkpoints stay; default: beside --out")
@@ -95,7 +101,12 @@ def run(arguments: argparse.Namespace) -> None:
         _start(model, arguments.shifts, list(task.values.values()))
     learn, held = _views(arguments, task, found, backbone, model.blocks, workspace)
     settings = Settings(
-        steps=arguments.steps, batch=arguments.batch, rate=arguments.rate, guide=arguments.guide, seed=arguments.seed
+        steps=arguments.steps,
+        batch=arguments.batch,
+        rate=arguments.rate,
+        guide=arguments.guide,
+        corrections=arguments.corrections,
+        seed=arguments.seed,
     )
     material = Material(learn, {t.name: t.point_labels for t in manifest.targets})
     reached = Training(model, material, held, settings, workspace / "training.pt").run(_tell)
@@ -116,8 +127,11 @@ def _check(arguments: argparse.Namespace) -> None:
             raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 or more")
     if not 0 < arguments.held_out < 1:
         raise InputError(f"--held-out is {arguments.held_out}; expected a share of the cases, between 0 and 1")
-    if not 0 < arguments.rate < 1 or not 0 <= arguments.guide < 1e6:
-        raise InputError(f"--rate is {arguments.rate}, --guide {arguments.guide}; expected 0 < rate < 1 and guide ≥ 0")
+    if not 0 < arguments.rate < 1:
+        raise InputError(f"--rate is {arguments.rate}; expected a number between 0 and 1")
+    for name in ("guide", "corrections"):
+        if not 0 <= getattr(arguments, name) < 1e6:
+            raise InputError(f"--{name} is {getattr(arguments, name)}; expected a weight, 0 or more")
     if arguments.out.suffix != packs.SUFFIX:
         raise InputError(f"--out is {arguments.out}; packs end in {packs.SUFFIX}")
     check_folder(arguments.out.resolve().parent)

@@ -20,11 +20,13 @@ from ProMISeCore import simulate
 from ProMISeCore.dataset import Views
 from ProMISeCore.errors import InputError, WeightsError
 from ProMISeCore.pretrain import mask_loss
-from ProMISeCore.promise import Encoded, Promise
+from ProMISeCore.promise import Encoded, Output, Promise
 from ProMISeCore.whole_file import replacing
 
 _LOOKS = 40  # in a time budget, at most one every 5 seconds
 _DOUBT = (0.3, 0.5, 0.7)  # shares of the budget at which labels are doubted
+_MOST_CLICKS = 3  # simulated at once
+_KEPT_POINTS = 0.75  # share of the automatic points beside such clicks
 _MOST_FAILURES = 20  # steps in a row without finite gradients
 
 
@@ -46,6 +48,7 @@ class Settings:
     empty_weight: float = 0.3  # of the mask loss on them
     guide: float = 2.0  # pull of the points to good places; 0 as published
     presence: float = 0.2
+    corrections: float = 0.5  # of the mask loss after simulated clicks; 0 as published
     seed: int = 0
 
 
@@ -264,17 +267,37 @@ class Training:
                 weight=None if known is None else certain.float(),
             )
             loss = loss + self.settings.presence * presence
+        if self.settings.corrections and self.model.targets[name].ips is not None:
+            corrected = (self._corrected(encoded, name, output, masks, known) * weight[::2]).mean()
+            loss = loss + self.settings.corrections * corrected
         return loss
+
+    def _corrected(self, encoded: Encoded, name: str, output: Output, masks: Tensor, known: Tensor | None) -> Tensor:
+        """The mask loss of every second row after clicks in the error that is left, so that the shifted tokens go on
+        doing what a user asks. Some automatic points are gone, as when a user deletes them; none is moved by this."""
+        encoded = Encoded(encoded.embedding[::2], [features[::2] for features in encoded.features])
+        masks, known = masks[::2], None if known is None else known[::2]
+        found = output.logits.detach()[::2, 0] > 0
+        if known is not None:
+            found = torch.where(known, found, masks)  # nobody clicks where nothing is known
+        points, labels = simulate.corrections(masks.cpu(), found.cpu(), _MOST_CLICKS, self.generator)
+        if output.points is not None:
+            kept = torch.rand(output.labels[::2].shape, generator=self.generator) < _KEPT_POINTS
+            automatic = torch.where(kept.to(self.device), output.labels[::2], -1)
+            points = torch.cat([output.points.detach()[::2], points.to(self.device)], 1)
+            labels = torch.cat([automatic, labels.to(self.device)], 1)
+        logits = self._solve(encoded, name, points.to(self.device), labels.to(self.device)).logits[:, :1].float()
+        return mask_loss(logits, masks[:, None], None if known is None else known[:, None])[:, 0]
 
     def _encoded(self, views: Views, rows: np.ndarray, name: str) -> tuple[Encoded, Tensor]:
         embedding, features, masks = views.take(rows)
         encoded = Encoded(embedding.to(self.device), [f.to(self.device) for f in features])
         return encoded, masks[:, self.names.index(name)].to(self.device)
 
-    def _solve(self, encoded: Encoded, name: str):
+    def _solve(self, encoded: Encoded, name: str, points: Tensor | None = None, labels: Tensor | None = None) -> Output:
         kind = self.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=kind in ("cpu", "cuda")):
-            return self.model.solve(encoded, name)
+            return self.model.solve(encoded, name, points, labels)
 
     def look_before(self) -> dict[str, float | None]:
         """Held-out Dice before the first step, per target; that state is then the best so far."""

@@ -24,7 +24,7 @@ RECIPES = {
     "heart": {
         "images": ["volumes/heart/{split}"],
         "targets": ["right ventricle=1", "myocardium=2", "left ventricle=3"],
-        "options": ["--orientation", "axial", "--modality", "MR", "--slices", "8", "--views", "3", "--steps", "480"],
+        "options": ["--orientation", "axial", "--modality", "MR", "--slices", "8", "--views", "3", "--steps", "400"],
         "shifts": "heart",
         "card": {
             "title": "Heart, cine MRI short axis",
@@ -83,7 +83,7 @@ RECIPES = {
     "skin": {
         "images": ["images/isic/{split}"],
         "targets": ["skin lesion=1"],
-        "options": [*PICTURE, "--modality", "RGB", "--views", "2", "--steps", "300"],
+        "options": [*PICTURE, "--modality", "RGB", "--views", "2", "--steps", "240"],
         "shifts": "isic",
         "card": {
             "title": "Skin lesion, dermoscopy",
@@ -96,7 +96,7 @@ RECIPES = {
     "fetal-head": {
         "images": ["images/fetal_head/{split}"],
         "targets": ["fetal head=1"],
-        "options": [*PICTURE, "--modality", "US", "--views", "1", "--steps", "300"],
+        "options": [*PICTURE, "--modality", "US", "--views", "1", "--steps", "240"],
         "shifts": "fetal_head",
         "card": {
             "title": "Fetal head, ultrasound",
@@ -110,7 +110,7 @@ RECIPES = {
     "chest-xray": {
         "images": ["images/chest_xray/{split}"],
         "targets": ["left lung=1", "right lung=2", "heart and mediastinum=3"],
-        "options": [*PICTURE, "--modality", "CR", "--views", "8", "--steps", "300", "--upright"],
+        "options": [*PICTURE, "--modality", "CR", "--views", "8", "--steps", "240", "--upright"],
         "shifts": "chest_xray",
         "card": {
             "title": "Lungs and heart, chest X-ray",
@@ -160,7 +160,7 @@ def places(recipe: dict, data: Path, split: str) -> list[str]:
 
 
 def train(name: str, recipe: dict, data: Path, workspace: Path) -> None:
-    card = recipe["card"] | {"intended_use": INTENDED, "version": "1"}
+    card = recipe["card"] | {"intended_use": INTENDED, "version": "3"}
     names = [target.split("=")[0] for target in recipe["targets"]]
     card["terminology"] = {target: terminology.KNOWN.get(target, terminology.GENERIC) for target in names}
     place = workspace / name
