@@ -79,7 +79,7 @@ def read_prompts(path, targets: Sequence[str]) -> dict[str, Prompts]:
     try:
         if Path(path).stat().st_size > _MOST_BYTES:
             raise InputError("that file of control points is too large to be one")
-        lists = json.loads(Path(path).read_text("utf-8"))["markups"]
+        lists = json.loads(Path(path).read_text(encoding="utf-8"))["markups"]
         found = {target: _read(target, lists) for target in targets}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError("that is no file of control points as Slicer or ProMISe writes it") from error
