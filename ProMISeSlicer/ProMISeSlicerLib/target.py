@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import mrml
+from . import environment, mrml
 from .history import checksum
 from .masking import EditorMasking
 from .prompts import USER, TargetPrompts, crossing
@@ -220,17 +220,14 @@ class Target:
         mask = self.masks()
         if self.prompts.roiIsUsers or not mask.any():
             return
-        flat = mask.any(axis=0)
-        cells = [np.flatnonzero(line) for line in (mask.any(axis=(1, 2)), flat.any(axis=1), flat.any(axis=0))]
-        ijk = self._source.grid.toIjk([[line[0] for line in cells], [line[-1] for line in cells]])
-        low, high = ijk.min(axis=0) - 0.5, ijk.max(axis=0) + 0.5
-        affine = mrml.ijkToRas(self._source.node)
-        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        core = environment.core("bounds")
+        spans = core.bounds(mask)
+        ijk = self._source.grid.toIjk([[span.start for span in spans], [span.stop - 1 for span in spans]])
+        box = core.of_voxels(ijk.min(axis=0), ijk.max(axis=0), mrml.ijkToRas(self._source.node))
         matrix = np.eye(4)
-        matrix[:3, :3] = affine[:3, :3] / spacing
-        matrix[:3, 3] = affine[:3, :3] @ ((low + high) / 2) + affine[:3, 3]
+        matrix[:3, :3], matrix[:3, 3] = box.axes_ras, box.center_ras
         with self._quiet():
-            self.prompts.placeRoi(matrix, (high - low) * spacing)
+            self.prompts.placeRoi(matrix, box.size_mm)
         self.roi = self.readRoi()
 
     def restoreRoi(self, state: tuple | None) -> None:
