@@ -122,3 +122,21 @@ def command(tiny_sam, tmp_path: Path) -> Callable:
         return [*common, "--steps", str(steps), "--start", "none", *options]
 
     return make
+
+
+@pytest.fixture
+def promise(capsys: pytest.CaptureFixture[str]) -> Callable:
+    """`promise(*words)` → (exit code, stdout, lines of stderr)."""
+
+    from ProMISeCore import __main__ as command_line
+
+    def run(*words: object) -> tuple[int, str, list[str]]:
+        capsys.readouterr()
+        try:
+            code = command_line.main([str(word) for word in words])
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err.splitlines()
+
+    return run
