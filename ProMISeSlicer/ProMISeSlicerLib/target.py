@@ -58,7 +58,7 @@ class Target:
         self.name, self.segmentId, self.prompts, self.records = name, segmentId, prompts, records
         self._segments, self._source, self._quiet = segments, source, quiet
         self._masking = EditorMasking(segments, source)
-        self.agreement = Agreement(len(source), self.mask)
+        self.agreement = Agreement(len(source), self.mask, lambda: segments.stamp(segmentId))
         self.settle()
 
     # Masks
@@ -78,8 +78,8 @@ class Target:
 
     def restore(self, n: int, mask: np.ndarray) -> None:
         """Write a mask that was there before, as it was."""
-        self._segments.write(self.segmentId, n, mask)
-        self.agreement.changed(n)
+        with self.agreement.writing(n):
+            self._segments.write(self.segmentId, n, mask)
 
     # Whose a slice is
 
@@ -114,7 +114,8 @@ class Target:
             if now != self.records.get(n, {}).get("crc", 0):
                 self.record(n).update(state=USER, crc=now)
                 kept += 1
-        self.agreement.forget()
+        if kept:
+            self.agreement.forget()
         return kept
 
     def acknowledge(self, n: int) -> None:
