@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from scene_cases import TEACHER, add_segmentation, add_volume, settle
 
 
@@ -99,6 +100,21 @@ def test_closing_the_scene_does_not_end_the_teaching(school) -> None:
     panel.click("teachStopButton")
     settle(panel)
     assert "the pack Große Läsion, version 1" in panel.status
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_closing_the_scene_while_cases_are_written_is_told_and_nothing_is_taught(school, home, written: int) -> None:
+    """So many of three cases are written. Of the others nobody knows any more which slices are the user's."""
+    import slicer
+
+    panel = school(cases=3)
+    panel.click("teachButton")
+    panel.settle(lambda: len(panel.widget.teach.tuition.exported) == written)
+    slicer.mrmlScene.Clear()
+    settle(panel)
+    told = f"'Müller, Jörg {written}' left the scene before it was written; nothing was taught"
+    assert panel.status.startswith("⚠ Große Läsion: ") and told in panel.status
+    assert not list((home / "packs").glob("Gro*")) and panel.ui.teachUnfinishedComboBox.count == 0
 
 
 def test_closing_the_application_ends_the_child_with_something_to_go_on_from(school, opened) -> None:
