@@ -113,7 +113,7 @@ def make_environment(folder: Path, system_packages: bool) -> None:
         command.append("--system-site-packages")
     if (folder / STAMP).is_file():  # ours, and its Python is gone or broken: start over
         command.append("--clear")
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
     if done.returncode != 0:
         raise Failure("could not make the environment {}: {}".format(folder, " ".join(done.stdout.split())))
 

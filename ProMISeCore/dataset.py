@@ -193,7 +193,7 @@ class Encoder:
         folder = self.root / f"views-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         count = folder / "encoded.txt"
-        start = int(count.read_text()) if count.exists() else 0
+        start = int(count.read_text(encoding="utf-8")) if count.exists() else 0
         arrays = self._open(folder, len(chosen.rows), len(chosen.task.values), start)
         for _ in progress(self._fill(chosen, arrays, start, count), -(-(len(chosen.rows) - start) // self.batch)):
             pass
@@ -238,7 +238,7 @@ class Encoder:
             images, labels = (torch.stack(parts) for parts in zip(*samples, strict=True))
             self._store(arrays, slice(first, first + len(rows)), images, labels)
             with replacing(count) as part:
-                part.write_text(str(first + len(rows)))
+                part.write_text(str(first + len(rows)), encoding="utf-8")
             yield
 
     def _view(

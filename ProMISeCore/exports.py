@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from ProMISeCore.bounds import bounds
 from ProMISeCore.contact_sheet import write_contact_sheet
 from ProMISeCore.errors import InputError
 from ProMISeCore.markups import Prompts, write_prompts
@@ -139,13 +140,7 @@ def _one_line(text: str) -> str:
 
 def _extent(mask: np.ndarray) -> list[int]:
     """First and last I, J and K with content; 0 and −1 for an empty mask, as Slicer writes it."""
-    if not mask.any():
-        return [0, -1, 0, -1, 0, -1]
-    extent = []
-    for axis in (2, 1, 0):
-        indices = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        extent += [int(indices[0]), int(indices[-1])]
-    return extent
+    return [index for span in bounds(mask)[::-1] for index in (span.start, span.stop - 1)]
 
 
 def _conversion_parameters(volume: Volume) -> str:

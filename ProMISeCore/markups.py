@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ProMISeCore.bounds import Box, bounds, of_voxels
 from ProMISeCore.errors import InputError
 from ProMISeCore.volumes import Volume
 from ProMISeCore.whole_file import replacing
@@ -22,14 +23,6 @@ _TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 
 _MOST_BYTES, _MOST_POINTS = 20 << 20, 100_000  # of a file that is read
-
-
-class Box(NamedTuple):
-    """Oblique or not. center_ras (3,) mm, axes_ras (3, 3) with a unit vector per column, size_mm (3,) along them."""
-
-    center_ras: np.ndarray
-    axes_ras: np.ndarray
-    size_mm: np.ndarray
 
 
 class Prompts(NamedTuple):
@@ -79,7 +72,7 @@ def read_prompts(path, targets: Sequence[str]) -> dict[str, Prompts]:
     try:
         if Path(path).stat().st_size > _MOST_BYTES:
             raise InputError("that file of control points is too large to be one")
-        lists = json.loads(Path(path).read_text("utf-8"))["markups"]
+        lists = json.loads(Path(path).read_text(encoding="utf-8"))["markups"]
         found = {target: _read(target, lists) for target in targets}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError("that is no file of control points as Slicer or ProMISe writes it") from error
@@ -162,13 +155,9 @@ def _points(name: str, label: int, color: list[float], points_ras: np.ndarray, u
 
 
 def _around(mask: np.ndarray, affine: np.ndarray) -> Box:
-    """The box of a mask along the volume's own axes, voxel edges included; oblique where the volume is."""
-    bounds = [np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in (2, 1, 0)]
-    low = np.array([indices[0] - 0.5 for indices in bounds])
-    high = np.array([indices[-1] + 0.5 for indices in bounds])
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    center = affine[:3, :3] @ ((low + high) / 2) + affine[:3, 3]
-    return Box(center, affine[:3, :3] / spacing, (high - low) * spacing)
+    """The box of a mask (K, J, I) along the volume's own axes."""
+    box = bounds(mask)[::-1]
+    return of_voxels(np.array([span.start for span in box]), np.array([span.stop - 1 for span in box]), affine)
 
 
 def _roi(name: str, color: list[float], box: Box, source: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import ndimage
 
+from ProMISeCore.bounds import bounds
+
 
 def cut(threshold: float) -> float:
     """The logit of a probability threshold, −∞…∞."""
@@ -59,15 +61,6 @@ def largest_piece(mask: np.ndarray, keep: np.ndarray | None = None) -> np.ndarra
     found = np.zeros_like(mask)
     found[box] = kept[pieces]
     return found
-
-
-def bounds(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around `mask` (any dimension), to index it with; an empty one where nothing is set."""
-    found = []
-    for axis in range(mask.ndim):
-        line = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        found.append(slice(line[0], line[-1] + 1) if len(line) else slice(0, 0))
-    return tuple(found)
 
 
 def prompted_pieces(

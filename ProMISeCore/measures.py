@@ -144,9 +144,9 @@ def peak_memory(shape: tuple[int, int, int]) -> dict[str, Any] | None:
         start = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", _PEAK, json.dumps(command)],
-            env=os.environ | {"PROMISE_HOME": name},
+            env=os.environ | {"PROMISE_HOME": name, "PYTHONUTF8": "1"},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
         )
         seconds = time.perf_counter() - start
     answer = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"code": done.returncode}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
+from .bounds import bounds
 from .errors import InputError
 
 _EPS = np.finfo(np.float64).eps
@@ -146,16 +147,10 @@ def _surface_distances(
         raise InputError(f"{prediction.ndim} axes need {prediction.ndim} spacings in mm, got {len(spacing)}")
     if not prediction.any() or not truth.any():
         return None
-    both = [np.flatnonzero(axes) for axes in _projections(prediction | truth)]
-    box = tuple(slice(int(axis[0]), int(axis[-1]) + 1) for axis in both)
+    box = bounds(prediction | truth)
     borders = [mask & ~ndimage.binary_erosion(mask) for mask in (prediction[box], truth[box])]
     to_prediction, to_truth = (ndimage.distance_transform_edt(~border, spacing) for border in borders)
     return to_truth[borders[0]], to_prediction[borders[1]]
-
-
-def _projections(mask: np.ndarray) -> list[np.ndarray]:
-    """For each axis, where along it the mask has anything."""
-    return [mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)) for axis in range(mask.ndim)]
 
 
 def hd95(prediction: ArrayLike, truth: ArrayLike, spacing: Sequence[float]) -> float:

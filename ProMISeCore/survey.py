@@ -170,8 +170,14 @@ class Survey:
         for name, one in zip(self.targets, found, strict=True):
             case.states[name] = _state(stack, volume, one)
         if not any(state.state == "labelled" for state in case.states.values()) and not self.picture:
-            asked, there = ", ".join(self.targets), ", ".join(self._all_targets()) or "nothing"
-            self._leave_out(case, f"it holds none of the targets ({asked}); the cases hold: {there}")
+            self._leave_out(case, self._why_unlabelled(case))
+
+    def _why_unlabelled(self, case: Case) -> str:
+        empty = [name for name in truth.contents(case.pair.label) if name in self.targets]
+        if empty:
+            return f"nothing is segmented in it yet ({', '.join(empty)}: empty); segment a slice, or leave it out"
+        asked, there = ", ".join(self.targets), ", ".join(self._all_targets()) or "nothing"
+        return f"it holds none of the targets ({asked}); the cases hold: {there}"
 
     def _leave_out(self, case: Case, why: str) -> bool:
         case.use, case.why = "left out", why

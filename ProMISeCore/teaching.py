@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ class Teaching:
             keep_freed_memory()
             model = self._model()
             before = self._contents()
-            learn, held, spent = self._encode(model)
+            with _memory("encode"):
+                learn, held, spent = self._encode(model)
             training = self._training(model, learn, held, spent)
             self._train(training, held or learn)
             self._finish(training, before)
@@ -248,15 +250,8 @@ class Teaching:
 
         for old in self.order.workspace.glob("slice-*.png"):
             old.unlink()
-        try:
+        with _memory("train"):
             training.run(report, self._commands.stop)
-        except (MemoryError, RuntimeError) as error:
-            if not devices.is_out_of_memory(error):
-                raise
-            raise InputError(
-                "there is not enough memory to train; close other programs, or use a smaller --backbone or fewer "
-                "--targets; the last checkpoint is kept, the same command goes on from it"
-            ) from error
         if self._commands.gone:
             raise KeyboardInterrupt
 
@@ -362,6 +357,20 @@ class Teaching:
         for folder in self.order.workspace.glob("views-*"):
             if folder.name.removeprefix("views-") not in self._used:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _memory(what: str) -> Iterator[None]:
+    """InputError where memory runs out."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not devices.is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"there is not enough memory to {what}; close other programs, or use a smaller --backbone or fewer "
+            "--targets; what was done is kept, the same command goes on from it"
+        ) from error
 
 
 def _target(name: str, colour: tuple[float, float, float]) -> TargetInfo:

@@ -1,4 +1,9 @@
-"""A MONAI U-Net trained on the same cases, changes and time as a taught pack, for `promise bench teach`."""
+"""A MONAI U-Net trained on the same cases, changes and time as a taught pack, for `promise bench teach`.
+
+It is not the U-Net of Testing/experiments/unet.py, which is measured against packs trained for long: here targets
+exclude each other (softmax, Dice and cross-entropy, float32), the learning rate follows the clock as a teaching's does,
+and nothing is held out, so the last weights count. Either's figures would change if both were one.
+"""
 
 from __future__ import annotations
 

@@ -94,3 +94,49 @@ def weights(tiny_model, tmp_path: Path) -> Callable:
         return ["--pack", str(pack), "--backbone", str(backbone), "--device", "cpu"]
 
     return save
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    """Four volumes with the segment "Scheibe"."""
+    from small_cases import volume, write
+
+    folder = tmp_path / "Fälle"
+    for number in range(4):
+        voxels, mask = volume(number)
+        write(folder, f"Fall {number}", voxels, {"Scheibe": mask})
+    return folder
+
+
+@pytest.fixture
+def command(tiny_sam, tmp_path: Path) -> Callable:
+    """`command(folder, "--option", …)`: the arguments of a short `promise teach`."""
+    import torch
+    from small_cases import NAME
+
+    torch.save(tiny_sam.state_dict(), tmp_path / "b.pth")
+
+    def make(folder: Path, *options: str, steps: int = 6) -> list[str]:
+        common = ["teach", "--images", str(folder), "--name", NAME, "--backbone", str(tmp_path / "b.pth")]
+        common += ["--side", "64", "--device", "cpu", "--views", "2", "--batch", "4", "--every", "3"]
+        return [*common, "--steps", str(steps), "--start", "none", *options]
+
+    return make
+
+
+@pytest.fixture
+def promise(capsys: pytest.CaptureFixture[str]) -> Callable:
+    """`promise(*words)` → (exit code, stdout, lines of stderr)."""
+
+    from ProMISeCore import __main__ as command_line
+
+    def run(*words: object) -> tuple[int, str, list[str]]:
+        capsys.readouterr()
+        try:
+            code = command_line.main([str(word) for word in words])
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err.splitlines()
+
+    return run

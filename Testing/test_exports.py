@@ -12,9 +12,10 @@ import SimpleITK as sitk
 from ProMISeCore import contact_sheet as sheets
 from ProMISeCore import markups
 from ProMISeCore.bitmap_font import text_bitmap
+from ProMISeCore.bounds import Box
 from ProMISeCore.errors import InputError
 from ProMISeCore.exports import Prompts, write_contact_sheet, write_labelmap, write_prompts, write_segmentation
-from ProMISeCore.markups import Box, read_prompts
+from ProMISeCore.markups import read_prompts
 from ProMISeCore.terminology import GENERIC, KNOWN
 from ProMISeCore.volumes import Stack, Volume, Window, read, read_label
 from ProMISeCore.whole_file import replacing

@@ -16,7 +16,7 @@ CORE = ROOT / "ProMISeCore"
 TIERS = {
     number: names.split()
     for number, names in enumerate([
-        """__init__ errors volumes reading damage dicom packs manifest backbones downloading cache corpus exports
+        """__init__ errors bounds volumes reading damage dicom packs manifest backbones downloading cache corpus exports
         phantom markups contact_sheet bitmap_font nrrd terminology whole_file pairs palette terminal allocator lock
         versions truth survey commands windows failures cards""",
         """segment_anything_parts checkpoint frame sam tiny_vit tiny apm ips presence scores devices masks simulate

@@ -93,10 +93,3 @@ def test_the_largest_piece_is_found_in_any_corner() -> None:
         far[5:9, 10:17, 10:19] = mask
         np.testing.assert_array_equal(masks.largest_piece(far)[5:9, 10:17, 10:19], masks.largest_piece(mask))
         assert masks.largest_piece(far).sum() == sizes.max()
-
-
-def test_bounds_of_a_mask() -> None:
-    mask = np.zeros((5, 6), bool)
-    assert masks.bounds(mask) == (slice(0, 0), slice(0, 0))
-    mask[1, 4] = mask[3, 2] = True
-    assert masks.bounds(mask) == (slice(1, 4), slice(2, 5))

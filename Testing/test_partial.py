@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_teach import NAME, command, volume, write  # noqa: F401 (a fixture)
+from small_cases import NAME, volume, write
 
 from ProMISeCore import packs
 from ProMISeCore.__main__ import main
@@ -71,7 +71,7 @@ def test_rows_of_which_nothing_is_known_are_never_drawn(tiny_model, tmp_path) ->
 
 
 @pytest.mark.parametrize(("rule", "succeeds"), [("auto", True), ("background", False)])
-def test_every_third_slice_teaches_and_the_others_are_not_background(tmp_path, command, rule, succeeds) -> None:  # noqa: F811
+def test_every_third_slice_teaches_and_the_others_are_not_background(tmp_path, command, rule, succeeds) -> None:
     """Dark slices with a disc are segmented, the grey ones between them, with a disc too, are not; in the case that is
     scored all are grey. Whoever takes untouched slices as background learns that a disc on grey is none.
     """
@@ -93,7 +93,7 @@ def test_every_third_slice_teaches_and_the_others_are_not_background(tmp_path, c
     assert (dice > 0.5) == succeeds, dice
 
 
-def test_a_target_that_some_cases_lack_is_learned_from_the_others(tmp_path, command, capsys) -> None:  # noqa: F811
+def test_a_target_that_some_cases_lack_is_learned_from_the_others(tmp_path, command, capsys) -> None:
     for number in range(3):
         voxels, mask = volume(number)
         both = {"Scheibe": mask, "Rand": ~mask} if number != 1 else {"Scheibe": mask}

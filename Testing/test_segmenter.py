@@ -1,4 +1,4 @@
-"""The segmenter on tiny random nets: order, caching, prompts, memory running out, and what it refuses."""
+"""The segmenter on tiny random nets: order, prompts, what the manifest asks for, and what it refuses."""
 
 from __future__ import annotations
 
@@ -8,42 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from segmenting import balanced, count_encoded, run, volume
 
-from ProMISeCore import embedder as embedder_module
 from ProMISeCore import masks
 from ProMISeCore.cache import Cache
-from ProMISeCore.errors import InputError, PromiseError, WeightsError
+from ProMISeCore.errors import InputError
 from ProMISeCore.segmenter import Segmenter
 from ProMISeCore.volumes import Volume
-
-AFFINE = np.diag([-1.5, -1.5, 4.0, 1.0])
-
-
-def volume(shape=(5, 20, 24), **changes) -> Volume:
-    voxels = np.random.default_rng(0).integers(0, 1000, shape).astype(np.int16)
-    return Volume(**{"voxels": voxels, "affine": AFFINE, "name": "scan"} | changes)
-
-
-def run(segmenter: Segmenter, **options) -> Segmenter:
-    for _ in segmenter.segment_volume(**options):
-        pass
-    return segmenter
-
-
-def balanced(tiny_model, scan: Volume, **changes):
-    """A model whose threshold puts about half of the scan's pixels into target "a"."""
-    results = list(Segmenter(tiny_model(), scan, "cpu").segment_volume())
-    middle = np.median([result.logits["a"] for result in results])
-    return tiny_model(threshold=float(1 / (1 + np.exp(-middle))), **changes)
-
-
-def count_encoded(model, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that grows by the batch size at every call of the encoder."""
-    batches: list[int] = []
-    encode = model.sam.encode
-    monkeypatch.setattr(model.sam, "encode", lambda images: batches.append(len(images)) or encode(images))
-    return batches
-
 
 # Order, partial results, shapes
 
@@ -115,84 +86,6 @@ def test_48_storage_orders_give_one_mask(tiny_model) -> None:
         affine[:3, 3] = scan.affine[:3, :3] @ corner + scan.affine[:3, 3]
         found = run(Segmenter(model, Volume(voxels, affine, "scan"), "cpu")).masks()["a"]
         np.testing.assert_array_equal(found, expected.transpose(order)[stored], err_msg=f"{order} {flips}")
-
-
-# Cache
-
-
-def test_warm_equals_cold_and_encodes_nothing(tiny_model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model()
-    batches = count_encoded(model, monkeypatch)
-    cold = run(Segmenter(model, volume(), "cpu", cache=Cache(tmp_path)))
-    assert sum(batches) == 5
-    warm = run(Segmenter(model, volume(), "cpu", cache=Cache(tmp_path)))
-    assert sum(batches) == 5
-    without = run(Segmenter(model, volume(), "cpu"))
-    for name in ("a", "b"):
-        np.testing.assert_array_equal(cold.masks()[name], warm.masks()[name])
-        np.testing.assert_array_equal(cold.masks()[name], without.masks()[name])
-
-
-def test_another_pack_on_the_backbone_encodes_nothing(tiny_model, tmp_path: Path, monkeypatch) -> None:
-    run(Segmenter(tiny_model(), volume(), "cpu", cache=Cache(tmp_path)))
-    other = tiny_model(("c",))
-    batches = count_encoded(other, monkeypatch)
-    run(Segmenter(other, volume(), "cpu", cache=Cache(tmp_path)))
-    assert batches == []
-
-
-def test_a_stopped_run_goes_on_from_the_cache(tiny_model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model()
-    batches = count_encoded(model, monkeypatch)
-    stopped = Segmenter(model, volume(), "cpu", cache=Cache(tmp_path), batch=1).segment_volume()
-    next(stopped), next(stopped)
-    stopped.close()
-    run(Segmenter(model, volume(), "cpu", cache=Cache(tmp_path)))
-    assert sum(batches) == 5
-
-
-def test_changed_voxels_are_encoded_anew(tiny_model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, scan = tiny_model(window={"mode": "fixed", "low": 0, "high": 1000}), volume()
-    run(Segmenter(model, scan, "cpu", cache=Cache(tmp_path)))
-    batches = count_encoded(model, monkeypatch)
-    changed = scan.voxels.copy()
-    changed[2, 3, 4] += 300
-    run(Segmenter(model, volume(voxels=changed), "cpu", cache=Cache(tmp_path)))
-    assert sum(batches) == 1
-
-
-def test_damaged_cache_files_do_not_show(tiny_model, tmp_path: Path) -> None:
-    model = tiny_model()
-    expected = run(Segmenter(model, volume(), "cpu", cache=Cache(tmp_path))).masks()["a"]
-    for path in tmp_path.rglob("*.slice"):
-        path.write_bytes(path.read_bytes()[:-7])
-    np.testing.assert_array_equal(run(Segmenter(model, volume(), "cpu", cache=Cache(tmp_path))).masks()["a"], expected)
-
-
-def test_an_unwritable_cache_is_one_notice(tiny_model, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    notices: list[str] = []
-    cache = Cache(tmp_path / "file" / "cache", notice=notices.append)
-    found = run(Segmenter(tiny_model(), volume(), "cpu", cache=cache)).masks()["a"]
-    np.testing.assert_array_equal(found, run(Segmenter(tiny_model(), volume(), "cpu")).masks()["a"])
-    assert len(notices) == 1
-
-
-def test_memory_without_a_cache_is_bounded(tiny_model, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model()
-    monkeypatch.setattr(embedder_module, "RECENT_BYTES", 2 * 256 * 4 * 4 * 2 + 1)  # two embeddings of frame side 64
-    batches = count_encoded(model, monkeypatch)
-    segmenter = run(Segmenter(model, volume(), "cpu"), first=0)
-    segmenter.segment_slice(4, points_rc=[[5, 5]], labels=[1])
-    assert sum(batches) == 5
-    segmenter.segment_slice(0, points_rc=[[5, 5]], labels=[1])
-    assert sum(batches) == 6
-
-
-def test_batches_change_nothing(tiny_model) -> None:
-    one, three = (run(Segmenter(tiny_model(), volume(), "cpu", batch=batch)) for batch in (1, 3))
-    for name, mask in one.masks().items():
-        np.testing.assert_array_equal(mask, three.masks()[name])
 
 
 # Prompts
@@ -372,122 +265,6 @@ def test_another_orientation_warns(tiny_model) -> None:
     notices: list[str] = []
     Segmenter(tiny_model(), volume(), "cpu", axis="sagittal", notice=notices.append)
     assert len(notices) == 1 and "axial" in notices[0] and "sagittal" in notices[0]
-
-
-# Devices and memory
-
-
-def test_unknown_and_absent_devices() -> None:
-    from ProMISeCore import devices
-
-    with pytest.raises(InputError, match="unknown device 'gpu'"):
-        devices.choose("gpu")
-    if not torch.cuda.is_available():
-        with pytest.raises(InputError, match="not available here"):
-            devices.choose("cuda")
-        assert devices.choose("auto").type in ("cpu", "mps")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.cuda.OutOfMemoryError("CUDA out of memory"),
-        MemoryError(),
-        RuntimeError("DefaultCPUAllocator: not enough memory"),
-    ],
-    ids=["CUDA", "Python", "CPU allocator"],
-)
-def test_out_of_memory_halves_the_batch(tiny_model, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    model = tiny_model()
-    expected = run(Segmenter(model, volume((9, 20, 24)), "cpu")).masks()["a"]
-    encode, sizes = model.sam.encode, []
-
-    def limited(images):
-        sizes.append(len(images))
-        if len(images) > 2:
-            raise error
-        return encode(images)
-
-    monkeypatch.setattr(model.sam, "encode", limited)
-    notices: list[str] = []
-    segmenter = run(Segmenter(model, volume((9, 20, 24)), "cpu", batch=8, notice=notices.append))
-    np.testing.assert_array_equal(segmenter.masks()["a"], expected)
-    assert sizes == [1, 8, 4, 2, 2, 2, 2]
-    assert len(notices) == 2 and "4 slices" in notices[0] and "2 slices" in notices[1]
-
-
-def test_out_of_memory_in_the_decoder_too(tiny_model, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model()
-    expected = run(Segmenter(model, volume(), "cpu")).masks()["a"]
-    decode = model.sam.decode
-
-    def limited(embedding, *rest):
-        if len(embedding) > 1:
-            raise MemoryError
-        return decode(embedding, *rest)
-
-    monkeypatch.setattr(model.sam, "decode", limited)
-    segmenter = run(Segmenter(model, volume(), "cpu", batch=4, notice=lambda message: None))
-    np.testing.assert_array_equal(segmenter.masks()["a"], expected)
-
-
-def test_the_cpu_is_the_last_resort(tiny_model, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model()
-    notices: list[str] = []
-    segmenter = Segmenter(model, volume(), "cpu", batch=1, notice=notices.append)
-    segmenter._embedder.device = torch.device("meta")  # stands for an accelerator that has no memory at all
-    monkeypatch.setattr(model.sam, "encode", _raise(MemoryError()))
-    with pytest.raises(PromiseError, match="not enough memory"):
-        run(segmenter)
-    assert segmenter.device.type == "cpu"
-    assert len(notices) == 1 and "CPU" in notices[0]
-
-
-def test_bfloat16_is_within_tolerance_and_has_its_own_cache(tiny_model, tmp_path: Path, monkeypatch) -> None:
-    from ProMISeCore import devices, scores
-
-    model, cache = balanced(tiny_model, volume()), Cache(tmp_path)
-    exact = run(Segmenter(model, volume(), "cpu", cache=cache))
-    monkeypatch.setattr(devices, "encoder_dtype", lambda device, architecture: torch.bfloat16)
-    batches = count_encoded(model, monkeypatch)
-    rounded = run(Segmenter(model, volume(), "cpu", cache=cache))
-    assert (exact.precision, rounded.precision) == ("float32", "bfloat16") and sum(batches) == 5
-    assert scores.dice(exact.masks()["a"], rounded.masks()["a"]) > 0.97
-
-
-def test_other_errors_are_not_swallowed(tiny_model, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model()
-    monkeypatch.setattr(model.sam, "encode", _raise(RuntimeError("shapes differ")))
-    with pytest.raises(RuntimeError, match="shapes differ"):
-        run(Segmenter(model, volume(), "cpu"))
-
-
-def _raise(error: Exception):
-    def fail(*arguments, **options):
-        raise error
-
-    return fail
-
-
-def test_nan_is_refused(tiny_model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    model, cache = tiny_model(), Cache(tmp_path)
-    encode = model.sam.encode
-    monkeypatch.setattr(model.sam, "encode", lambda images: encode(images) * torch.nan)
-    with pytest.raises(WeightsError, match="not numbers"):
-        run(Segmenter(model, volume(), "cpu", cache=cache))
-    assert cache.size() == (0, 0)
-    monkeypatch.undo()
-    broken = tiny_model()
-    torch.nn.init.constant_(broken.targets["a"].ips.lin2.bias, torch.nan)
-    with pytest.raises(WeightsError, match="pack"):
-        run(Segmenter(broken, volume(), "cpu"))
-
-
-def test_large_values_survive_float16(tiny_model, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model()
-    encode = model.sam.encode
-    monkeypatch.setattr(model.sam, "encode", lambda images: encode(images) * 1e6)
-    run(Segmenter(model, volume(), "cpu"))
 
 
 # Estimate

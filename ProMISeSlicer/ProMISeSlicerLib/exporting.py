@@ -36,12 +36,17 @@ class Exporter:
         self.folder = folder
 
     def write(self, chosen: Sequence[Case], targets: Sequence[str]) -> Iterator[Exported]:
-        """Case by case, so that whoever asks can do other things in between. Raises InputError on a full disk.
+        """Case by case, so that whoever asks can do other things in between. Raises InputError on a full disk, and
+        where a node has left the scene meanwhile: with it went its transform, and whose slices are.
 
         A case that cannot be used comes with its problem; the others are still written.
         """
         seen: dict[str, str] = {}
         for case, shown in zip(chosen, cases.shownNames(chosen), strict=True):
+            if None in (case.volumeNode.GetScene(), case.segmentationNode.GetScene()):
+                raise environment.core("errors").InputError(
+                    f"{shown!r} left the scene before it was written; nothing was taught: load it again, then teach"
+                )
             try:
                 volume = _upright(cases.voxels(case))
                 name = cases.fileName(volume)

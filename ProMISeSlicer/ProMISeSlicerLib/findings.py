@@ -62,7 +62,7 @@ def _target(lesson: Lesson, target: Mapping[str, Any]) -> str:
 
 
 def _problem(lesson: Lesson, problem: Mapping[str, Any]) -> str:
-    what = problem.get("what", "")
+    what = lesson.inWords(str(problem.get("what", "")))
     return f"{lesson.caseName(problem['case'])}: {what}" if problem.get("case") else what
 
 

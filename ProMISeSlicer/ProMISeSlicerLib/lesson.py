@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -61,6 +62,12 @@ class Lesson:
     def caseName(self, name: str) -> str:
         """A case as the user knows it."""
         return self.shown.get(name, name)
+
+    def inWords(self, text: str) -> str:
+        """What the child says, its cases named as the user knows them; paths stay what they are."""
+        for name, shown in self.shown.items():
+            text = re.sub(rf"(?<![\w/\\]){re.escape(name)}(?![\w.])", lambda _, shown=shown: shown, text)
+        return text
 
     def save(self) -> None:
         """Into the workspace, whole or not at all. Raises InputError where it cannot be written."""

@@ -215,6 +215,12 @@ class Segments:
         """All slices of a segment, (n, H, W) bool."""
         return self._block(segmentId, self._wholeExtent())
 
+    def stamp(self, segmentId: str) -> int:
+        """Another number whenever somebody has written a segment's voxels, also one of another segment beside it."""
+        segment = self.node.GetSegmentation().GetSegment(segmentId)
+        image = None if segment is None else segment.GetRepresentation("Binary labelmap")
+        return 0 if image is None else image.GetMTime()
+
     def write(self, segmentId: str, n: int, mask: np.ndarray) -> bool:
         """Replace slice n by mask (H, W) bool; False where it was like that. Surfaces are dropped, not re-meshed."""
         old = self.read(segmentId, n)

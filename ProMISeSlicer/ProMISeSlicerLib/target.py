@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import mrml
+from . import environment, mrml
 from .history import checksum
 from .masking import EditorMasking
 from .prompts import USER, TargetPrompts, crossing
@@ -58,7 +58,7 @@ class Target:
         self.name, self.segmentId, self.prompts, self.records = name, segmentId, prompts, records
         self._segments, self._source, self._quiet = segments, source, quiet
         self._masking = EditorMasking(segments, source)
-        self.agreement = Agreement(len(source), self.mask)
+        self.agreement = Agreement(len(source), self.mask, lambda: segments.stamp(segmentId))
         self.settle()
 
     # Masks
@@ -78,8 +78,8 @@ class Target:
 
     def restore(self, n: int, mask: np.ndarray) -> None:
         """Write a mask that was there before, as it was."""
-        self._segments.write(self.segmentId, n, mask)
-        self.agreement.changed(n)
+        with self.agreement.writing(n):
+            self._segments.write(self.segmentId, n, mask)
 
     # Whose a slice is
 
@@ -114,7 +114,8 @@ class Target:
             if now != self.records.get(n, {}).get("crc", 0):
                 self.record(n).update(state=USER, crc=now)
                 kept += 1
-        self.agreement.forget()
+        if kept:
+            self.agreement.forget()
         return kept
 
     def acknowledge(self, n: int) -> None:
@@ -220,17 +221,14 @@ class Target:
         mask = self.masks()
         if self.prompts.roiIsUsers or not mask.any():
             return
-        flat = mask.any(axis=0)
-        cells = [np.flatnonzero(line) for line in (mask.any(axis=(1, 2)), flat.any(axis=1), flat.any(axis=0))]
-        ijk = self._source.grid.toIjk([[line[0] for line in cells], [line[-1] for line in cells]])
-        low, high = ijk.min(axis=0) - 0.5, ijk.max(axis=0) + 0.5
-        affine = mrml.ijkToRas(self._source.node)
-        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        core = environment.core("bounds")
+        spans = core.bounds(mask)
+        ijk = self._source.grid.toIjk([[span.start for span in spans], [span.stop - 1 for span in spans]])
+        box = core.of_voxels(ijk.min(axis=0), ijk.max(axis=0), mrml.ijkToRas(self._source.node))
         matrix = np.eye(4)
-        matrix[:3, :3] = affine[:3, :3] / spacing
-        matrix[:3, 3] = affine[:3, :3] @ ((low + high) / 2) + affine[:3, 3]
+        matrix[:3, :3], matrix[:3, 3] = box.axes_ras, box.center_ras
         with self._quiet():
-            self.prompts.placeRoi(matrix, (high - low) * spacing)
+            self.prompts.placeRoi(matrix, box.size_mm)
         self.roi = self.readRoi()
 
     def restoreRoi(self, state: tuple | None) -> None:

@@ -287,7 +287,7 @@ class TeachSection:
         course = self.tuition.course
         self.view.show(self.tuition)
         if course.notice:
-            self.host.say(course.notice)
+            self.host.say(self.tuition.lesson.inWords(course.notice))
             course.notice = ""
         self.updateButtons()
 
@@ -296,8 +296,8 @@ class TeachSection:
         with self.host.reporting(_("The end of the teaching could not be shown")):
             self.view.show(tuition)
             self._tell(tuition)
-            if tuition.course.result is not None:
-                self._welcome(tuition.lesson.name)
+        if tuition.course.result is not None:
+            self._welcome(tuition.lesson.name)
         self.refresh()
 
     def _tell(self, tuition: Tuition) -> None:
@@ -307,13 +307,15 @@ class TeachSection:
             self._targets = {_target(each): each.get("cases", 0) for each in course.report.get("targets", ())}
             self.fillTargets()
         if tuition.problem:
-            self.host.say(f"⚠ {lesson_.name}: {tuition.problem}")
+            said = f"⚠ {lesson_.name}: {tuition.problem}"
         else:
-            self.host.say(_("Checked; see below.") if tuition.check else findings.news(lesson_, course))
+            said = _("Checked; see below.") if tuition.check else findings.news(lesson_, course)
+        self.host.say(f"{said} ⚠ {course.notice}" if course.notice else said)
 
     def _welcome(self, name: str) -> None:
         """The new pack is in the list, and chosen where no session would end by it."""
-        folders.publish(name)
+        with self.host.reporting(_("The pack was taught and is kept, but your folder of packs did not take a copy")):
+            folders.publish(name)
         self.host.choice.fill()
         self.host.keeping.fill(name)
         if self.host.session is None and self.host.parameterNode is not None:

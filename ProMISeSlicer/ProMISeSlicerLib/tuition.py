@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import qt
 from slicer.i18n import tr as _
 
+from . import environment
 from .cases import Case
 from .child import Child
 from .course import Course
@@ -129,22 +130,37 @@ class Tuition:
     def _take(self, line: str) -> None:
         kind = self.course.take(line)
         if kind and not self.check and kind not in _TOLD_TWICE:
-            with self.lesson.eventsFile.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(json.loads(line), ensure_ascii=False) + "\n")
+            self._remember(line)
         if kind:
             self._onChanged()
+
+    def _remember(self, line: str) -> None:
+        """For the curve after a restart: a disk that is full costs no more than that."""
+        try:
+            with self.lesson.eventsFile.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(json.loads(line), ensure_ascii=False) + "\n")
+        except OSError as error:
+            logging.warning("ProMISe: an event of the teaching was not kept: %s", error)
 
     def _ended(self, code: int | None, errors: str) -> None:
         course = self.course
         if course.failure:
-            self.problem = course.failure
+            self.problem = self.lesson.inWords(course.failure)
         elif course.result is None and not (self.check and course.report is not None):
             self.problem = self._why(code, errors)
         if not self.check:
             isDone = course.result is not None and not course.result.get("stopped")
             self.lesson.state = "done" if isDone else "stopped"
-            self.lesson.save()
+            self._keepState()
         self._onEnd()
+
+    def _keepState(self) -> None:
+        """Of a teaching that has ended: where it cannot be kept, it is offered to go on after a restart."""
+        try:
+            self.lesson.save()
+        except environment.core("errors").InputError as error:
+            self.course.notice = str(error)
+            logging.warning("ProMISe: the end of the teaching was not kept: %s", error)
 
     def _why(self, code: int | None, errors: str) -> str:
         """Of a child that ended without a word."""

@@ -158,6 +158,9 @@ class Guard:
 
 
 def _page(name: str, status: int, text: str = "") -> web.Response:
-    """A page of the folder `web`, with text where it says so."""
-    page = (_WEB / name).read_text(encoding="utf-8").replace("{{text}}", text)
+    """A page of the folder `web`, its first line as the title, in the frame of all; with text where it says so."""
+    title, _, content = (_WEB / name).read_text(encoding="utf-8").partition("\n")
+    page = (_WEB / "frame.html").read_text(encoding="utf-8")
+    for place, filling in (("title", title), ("content", content), ("text", text)):
+        page = page.replace(f"{{{{{place}}}}}", filling)
     return web.Response(text=page, status=status, content_type="text/html")

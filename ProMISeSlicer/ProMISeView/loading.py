@@ -84,8 +84,7 @@ def _take(session, target: str, mask: np.ndarray) -> None:
     """mask: (K, J, I) bool."""
     masks, known = session.grid.fromBlock(mask), session.target(target)
     for n in np.flatnonzero((masks != known.masks()).any(axis=(1, 2))).tolist():
-        session.segments.write(session.segmentId(target), n, masks[n])
-        known.agreement.changed(n)
+        known.restore(n, masks[n])
 
 
 def prompts(study, path: Path, name: str) -> None:

@@ -34,7 +34,7 @@ def whyNot(command: tuple[str, ...] = (sys.executable, "-c", _PROBE)) -> str:
     """What keeps VTK from drawing and what to install, or "". command: what tries it, in another process."""
     prepare()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=_SECONDS)
     except subprocess.TimeoutExpired:
         return f"drawing a picture took more than {_SECONDS} s; {REMEDY}"
     if done.returncode == 0:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import slicer
 
-from ProMISeCore import exports, markups
+from ProMISeCore import bounds, exports, markups
 from ProMISeCore.errors import InputError
 
 
@@ -52,7 +52,7 @@ def prompts(study, path: Path) -> None:
             np.array([point.ras for point in points]).reshape(-1, 3),
             np.array([int(point.positive) for point in points]),
             np.array([point.user for point in points], bool),
-            markups.Box(*known.drawnRoi()) if known.roiIsUsers else None,
+            bounds.Box(*known.drawnRoi()) if known.roiIsUsers else None,
         )
     markups.write_prompts(path, found, session.source.volume, masks, _targets(study))
 

@@ -1,7 +1,8 @@
 """The usual way, to be measured against: MONAI's BasicUNet trained from scratch on frames.
 
 Needs the extra `experiments` (pip install -e ".[experiments]"). Nothing is pretrained; same cases, augmentation, loss
-and kind of budget as the packs.
+and kind of budget as the packs: a target is a channel of its own (sigmoid, the packs' loss, bfloat16), and the best
+look at held-out cases counts. `promise bench teach` has another (ProMISeCore/unet.py), trained as a teaching is.
 """
 
 from __future__ import annotations

@@ -117,6 +117,35 @@ def test_save_and_go_on(desk, scene, tmp_path) -> None:
     d.session.close()
 
 
+def test_agreement_is_of_the_masks_as_edited_by_hand(desk) -> None:
+    """As Segment Editor writes: into the labelmap, without the session being told."""
+    import slicer
+
+    d = desk()
+    before = [cell["agreement"] for cell in d.session.sliceStates("rod")]
+    segmentation, id_ = d.session.segmentationNode, d.session.segmentId("rod")
+    voxels = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, id_, d.session.volumeNode)
+    grid = d.session.grid
+    masks = grid.fromBlock(voxels.astype(bool))
+    masks[4] = False
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        grid.toBlock(masks).astype(np.uint8), segmentation, id_, d.session.volumeNode
+    )
+    after = [cell["agreement"] for cell in d.session.sliceStates("rod")]
+    assert [before[n] for n in (3, 4, 5)] == [1.0, 1.0, 1.0] and [after[n] for n in (3, 4, 5)] == [0.5, 0.0, 0.5]
+    assert [after[n] for n in (0, 1, 2, 6, 7, 8, 9)] == [before[n] for n in (0, 1, 2, 6, 7, 8, 9)]
+
+
+def test_what_the_session_writes_leaves_the_agreement_of_other_slices_known(desk, monkeypatch) -> None:
+    d = desk()
+    d.session.sliceStates("rod")
+    target, read = d.session.target("rod"), []
+    monkeypatch.setattr(target.agreement, "_read", lambda n: (read.append(n), target.mask(n))[1])
+    target.restore(4, np.zeros_like(target.mask(4)))
+    d.session.sliceStates("rod")
+    assert set(read) == {4}, "its neighbours are known to hold something, and an empty slice agrees with none"
+
+
 def test_hand_edits_are_kept(desk) -> None:
     d = desk()
     edited = d.masks()[2]

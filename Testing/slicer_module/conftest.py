@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -155,3 +156,24 @@ def segmented(panel: Panel) -> Panel:
     panel.click("segmentButton")
     panel.settle()
     return panel
+
+
+@pytest.fixture
+def school(opened: Callable[..., Panel]) -> Callable[..., Panel]:
+    """`school(fault="none")`: the panel with two segmented volumes of awkward names, Teach opened."""
+    import slicer
+    from scene_cases import TEACHER, add_segmentation, add_volume
+
+    def make(fault: str = "none", cases: int = 2) -> Panel:
+        for number in range(cases):
+            volume = add_volume(f"Müller, Jörg {number}", number)
+            add_segmentation(volume, f"Läsion {number}", disc=100, ring=200)
+        panel = opened(volume=False)
+        teach = panel.widget.teach
+        teach.command = (sys.executable, str(TEACHER), fault)
+        panel.ui.teachCollapsibleButton.collapsed = False
+        panel.ui.teachNameEdit.text = "Große Läsion"
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == cases
+        return panel
+
+    return make

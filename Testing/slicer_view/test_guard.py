@@ -127,6 +127,19 @@ def test_a_second_browser_waits_or_takes_over() -> None:
     talk(conversation)
 
 
+def test_pages_of_refusals_are_whole_and_say_what_to_do() -> None:
+    async def conversation(session, address, port):
+        async with session.get(f"{address}/index.html?token=wrong") as answer:
+            page = await answer.text()
+        assert "<title>ProMISe: This page asks for its token</title>" in page and "<h1>This page asks" in page
+        assert "?token=…" in page and page.startswith("<!doctype html>") and page.endswith("</html>\n")
+        async with session.get(f"{address}/index.html", headers={"Host": "elsewhere"}) as answer:
+            other = await answer.text()
+        assert "<p>This address is not known here.</p>" in other and not any("{{" in each for each in (page, other))
+
+    talk(conversation, TOKEN)
+
+
 def test_loopback_addresses() -> None:
     assert [isLoopback(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "192.168.1.7", "::")] == [
         True, True, True, False, False, False,

@@ -1,0 +1,53 @@
+"""Segmented volumes in the scene, to teach with, and what the user has there; for tests of the section Teach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+TEACHER = Path(__file__).with_name("stand_in_teacher.py")
+
+
+def add_segmentation(volume, name: str, **segments: int):
+    """A segmentation of a volume: segment name → the voxel value that it is."""
+    import slicer
+    from ProMISeSlicerLib import mrml
+
+    node, voxels = mrml.createSegmentation(volume, name), slicer.util.arrayFromVolume(volume)
+    for segment, value in segments.items():
+        id_ = node.GetSegmentation().AddEmptySegment("", segment, [1, 0, 0])
+        slicer.util.updateSegmentBinaryLabelmapFromArray((voxels == value).astype(np.uint8), node, id_, volume)
+    return node
+
+
+def add_volume(name: str, shift: int):
+    import slicer
+
+    rows, columns = np.mgrid[:32, :40]
+    radius = np.hypot(rows - 16, columns - 20 - shift)
+    picture = np.where(radius < 5, 100, np.where(radius < 10, 200, 0)).astype(np.int16)
+    return slicer.util.addVolumeFromArray(np.repeat(picture[None], 6, 0), name=name)
+
+
+def everything(scene) -> dict[str, bytes]:
+    """What the user's volumes and segmentations are, to see that nothing of it changes."""
+    import slicer
+
+    found = {}
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        found[node.GetID()] = slicer.util.arrayFromVolume(node).tobytes()
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        for id_ in node.GetSegmentation().GetSegmentIDs():
+            segment = node.GetSegmentation().GetSegment(id_)
+            array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, id_)
+            found[f"{node.GetID()} {id_}"] = array.tobytes() + segment.GetName().encode()
+    return found
+
+
+def settle(panel, seconds: float = 30.0) -> None:
+    panel.settle(lambda: not panel.widget.teach.isRunning, seconds)
+
+
+def names(table) -> list[str]:
+    return [table.item(row, 0).text() for row in range(table.rowCount)]

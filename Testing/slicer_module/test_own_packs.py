@@ -1,0 +1,58 @@
+"""My packs: versions, going back, one file for elsewhere, a folder of one's own; taught by the child that stands in."""
+
+from __future__ import annotations
+
+from scene_cases import settle
+
+
+def test_continue_teaching_makes_the_next_version_and_one_can_go_back(school, home) -> None:
+    panel = school()
+    panel.click("teachButton")
+    settle(panel)
+    panel.ui.teachBaseComboBox.setCurrentIndex(
+        [panel.ui.teachBaseComboBox.itemText(i) for i in range(panel.ui.teachBaseComboBox.count)].index("Große Läsion")
+    )
+    assert panel.ui.teachButton.text == "Continue teaching" and panel.ui.teachNameEdit.text == "Große Läsion"
+    panel.click("teachButton")
+    settle(panel)
+    assert "--base" in panel.widget.teach.tuition.lesson.arguments() and "version 2" in panel.status
+    tree = panel.ui.ownVersionTree
+    assert [tree.topLevelItem(row).text(3) for row in range(2)] == ["", "✓"]
+    assert not panel.ui.ownRollBackButton.enabled
+    tree.setCurrentItem(tree.topLevelItem(0))
+    panel.click("ownRollBackButton")
+    assert [tree.topLevelItem(row).text(3) for row in range(2)] == ["✓", ""]
+    first = home / "packs" / "Große Läsion.versions" / "1.safetensors"
+    assert (home / "packs" / "Große Läsion.safetensors").read_bytes() == first.read_bytes()
+
+
+def test_export_delete_and_import_keep_the_pack(school, home, tmp_path, monkeypatch) -> None:
+    import qt
+    import slicer
+
+    panel = school()
+    panel.click("teachButton")
+    settle(panel)
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
+    place = tmp_path / "Große Läsion.safetensors"
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", staticmethod(lambda *_: str(place)))
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", staticmethod(lambda *_: str(place)))
+    panel.click("ownExportButton")
+    kept = place.read_bytes()
+    panel.widget.keeping.fill("Große Läsion")
+    panel.click("ownDeleteButton")
+    assert not list((home / "packs").glob("Gro*")) and not (home / "teach" / "Große Läsion").exists()
+    assert "Große Läsion" not in [pack.path.stem for pack in panel.widget.choice.packs]
+    panel.click("ownImportButton")
+    assert (home / "packs" / "Große Läsion.safetensors").read_bytes() == kept
+    assert "Große Läsion" in [pack.path.stem for pack in panel.widget.choice.packs]
+
+
+def test_a_pack_folder_of_ones_own_gets_a_copy(school, tmp_path) -> None:
+    panel, folder = school(), tmp_path / "meine Packs"
+    folder.mkdir()
+    panel.ui.packFolderButton.directory = str(folder)
+    panel.click("teachButton")
+    settle(panel)
+    assert (folder / "Große Läsion.safetensors").is_file()
+    assert panel.widget.choice.chosen().path == folder / "Große Läsion.safetensors"

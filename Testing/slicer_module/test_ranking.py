@@ -1,0 +1,64 @@
+"""Which case next: volumes without a segmentation, the least sure first."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scene_cases import add_volume
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_which_case_next_lists_the_worst_first_and_shows_it(school, tmp_path, monkeypatch) -> None:
+    import tempfile
+
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+    panel = school()
+    add_volume("ohne A", 3), add_volume("ohne B", 4)
+    panel.widget.updateButtons()
+    panel.click("rankButton")
+    panel.settle(lambda: not panel.widget.rank.isRunning)
+    tree = panel.ui.nextCaseTree
+    assert [tree.topLevelItem(row).text(0) for row in range(tree.topLevelItemCount)] == ["ohne A", "ohne B"]
+    assert [tree.topLevelItem(row).text(1) for row in range(2)] == ["0.90", "0.60"]
+    assert list(copies.iterdir()) == []
+    panel.widget.rank.onClicked(tree.topLevelItem(1), 0)
+    assert panel.widget.parameterNode.inputVolume.GetName() == "ohne B"
+
+
+def test_the_real_core_ranks_as_the_command_does(school, tmp_path) -> None:
+    """No stand-in: an embedded pack looks at a disc, at noise, and at a disc that jumps from slice to slice."""
+    import slicer
+
+    from ProMISeCore import exports
+    from ProMISeCore.volumes import Volume
+
+    disc = slicer.util.arrayFromVolume(add_volume("Scheibe, groß", 0))
+    noise = np.random.default_rng(0).integers(0, 200, disc.shape).astype(np.int16)
+    slicer.util.addVolumeFromArray(noise, name="Rauschen")
+    jumping = np.stack([np.roll(one, 9 * (-1) ** n, 1) for n, one in enumerate(disc)])
+    slicer.util.addVolumeFromArray(jumping, name="Sprünge")
+    volumes = {"Scheibe, groß": disc, "Rauschen": noise, "Sprünge": jumping}
+    for name, voxels in volumes.items():
+        image = exports.on_grid(voxels, Volume(voxels, np.eye(4), name))
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nrrd"))
+    command = ["rank", "--pack", "atrium", "--images", str(tmp_path), "--device", "cpu", "--no-cache", "--json"]
+    done = subprocess.run([sys.executable, "-m", "ProMISeCore", *command], cwd=ROOT, capture_output=True, check=True)
+    expected = json.loads(done.stdout)
+    panel = school()
+    panel.widget.teach.command = None
+    panel.choose("atrium")
+    panel.click("rankButton")
+    panel.settle(lambda: not panel.widget.rank.isRunning, 300)
+    tree = panel.ui.nextCaseTree
+    shown = [[tree.topLevelItem(row).text(column) for column in range(3)] for row in range(tree.topLevelItemCount)]
+    assert shown == [[one["case"], f"{one['uncertainty']:.2f}", one["why"]] for one in expected]
+    assert shown[-1][0] == "Scheibe, groß", "it is surest of what is the same on every slice"
+    assert all(np.array_equal(slicer.util.arrayFromVolume(slicer.util.getNode(n)), v) for n, v in volumes.items())

@@ -1,0 +1,119 @@
+"""The section Teach with `python -m ProMISeCore teach` as its child, on volumes of a few voxels: no stand-in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scene_cases import add_segmentation, add_volume, everything, settle
+
+from ProMISeCore.lock import alone
+
+SHORT = ["--steps", "2", "--every", "1", "--side", "64", "--views", "2", "--start", "none"]
+
+
+@pytest.fixture
+def real(school: Callable, weights: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable:
+    """`real(cases=2)`: as `school`, with the real child; what is asked of it is as short as can be."""
+
+    def make(cases: int = 2):
+        panel = school(cases=cases)
+        teach = panel.widget.teach
+        teach.command, wanted, backbone = None, teach.wanted, weights()[3]
+
+        def short():
+            lesson = wanted()
+            lesson.backbone, lesson.more = backbone, list(SHORT)
+            return lesson
+
+        monkeypatch.setattr(teach, "wanted", short)
+        return panel
+
+    return make
+
+
+def test_what_the_panel_gives_is_learned(real, home) -> None:
+    panel = real()
+    before = everything(panel)
+    panel.click("teachButton")
+    settle(panel, 300)
+    tuition = panel.widget.teach.tuition
+    assert tuition.problem == "" and tuition.lesson.state == "done" and everything(panel) == before
+    assert {case["use"] for case in tuition.course.report["cases"]} == {"learn", "held-out"}
+    assert [entry["target"] for entry in tuition.course.result["table"]] == ["disc", "ring"]
+    assert tuition.course.looks[-1].step == 2 and Path(tuition.course.picture).is_file()
+    (made,) = [pack for pack in panel.widget.choice.packs if pack.path.stem == "Große Läsion"]
+    assert [target.name for target in made.manifest.targets] == ["disc", "ring"]
+    assert "Müller" not in json.dumps(made.manifest.entries(), ensure_ascii=False)
+
+
+def test_a_read_only_folder_of_packs_is_told_before_anything_is_encoded(real, home) -> None:
+    panel = real()
+    for path in (home / "packs").iterdir():
+        path.unlink()
+    (home / "packs").rmdir()
+    (home / "packs").write_bytes(b"a file where the folder should be")
+    panel.click("teachButton")
+    settle(panel, 300)
+    assert panel.status.startswith("⚠ Große Läsion: ") and f"{home / 'packs'} cannot be written" in panel.status
+    assert "another PROMISE_HOME" in panel.status and not list((home / "teach").rglob("views-*"))
+    assert panel.ui.teachButton.enabled
+
+
+def test_versions_that_cannot_be_written_leave_the_pack_before_and_say_where_the_new_one_is(real, home) -> None:
+    panel = real()
+    panel.click("teachButton")
+    settle(panel, 300)
+    present, versions = (home / "packs" / f"Große Läsion.{end}" for end in ("safetensors", "versions"))
+    before = present.read_bytes()
+    versions.rename(home / "kept")
+    versions.write_bytes(b"a file where the folder should be")
+    panel.click("teachButton")
+    settle(panel, 300)
+    rescued = home / "teach" / "Große Läsion" / "Große Läsion.safetensors"
+    assert "cannot be written" in panel.status and str(rescued) in panel.status and rescued.is_file()
+    assert present.read_bytes() == before and panel.ui.teachButton.enabled
+
+
+def test_two_teachings_of_one_name_are_refused(real, home) -> None:
+    panel = real()
+    with alone(home / "teach" / "Große Läsion", ""):
+        panel.click("teachButton")
+        settle(panel, 300)
+    assert "is in use by another process" in panel.status and panel.ui.teachButton.enabled
+
+
+def test_segments_without_a_voxel_are_named(real) -> None:
+    panel = real(cases=0)
+    for number in range(2):
+        add_segmentation(add_volume(f"Müller {number}", number), "leer", disc=-1)
+    panel.click("teachSceneButton")
+    panel.click("teachButton")
+    settle(panel, 300)
+    assert "none of 2 labelled cases can be used, Müller " in panel.status, panel.status
+    assert "nothing is segmented in it yet (disc: empty)" in panel.status
+    assert panel.ui.teachFoundLabel.text.count("nothing is segmented in it yet") >= 2
+
+
+def test_volumes_of_one_slice_can_be_learned_from_and_a_single_one_is_refused(real, home) -> None:
+    import slicer
+
+    panel = real(cases=0)
+    for number in range(2):
+        voxels = slicer.util.arrayFromVolume(add_volume(f"whole {number}", number))
+        flat = slicer.util.addVolumeFromArray(np.array(voxels[:1]), name=f"flat {number}")
+        add_segmentation(flat, f"of flat {number}", disc=100)
+    panel.click("teachSceneButton")
+    panel.widget.teach.table.cases[1].used = False
+    panel.widget.teach.table.show()
+    panel.click("teachButton")
+    settle(panel, 300)
+    assert "one labelled slice is all there is; segment at least two" in panel.status
+    panel.widget.teach.table.cases[1].used = True
+    panel.widget.teach.table.show()
+    panel.click("teachButton")
+    settle(panel, 300)
+    assert panel.status.startswith("Done:") and (home / "packs" / "Große Läsion.safetensors").is_file()

@@ -1,0 +1,65 @@
+"""Small cases to teach with, the command as a child process, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from ProMISeCore import exports, packs
+from ProMISeCore.volumes import Volume
+
+NAME = "Knöchel 2"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def volume(seed: int, slices: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """A bright disc on every slice of (slices, 32, 40), and its mask."""
+    generator = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:32, :40]
+    mask = np.stack([np.hypot(rows - 15 - n % 3, columns - generator.integers(14, 26)) < 8 for n in range(slices)])
+    return (50 + 150 * mask + generator.integers(0, 20, mask.shape)).astype(np.int16), mask
+
+
+def write(folder: Path, name: str, voxels: np.ndarray, masks: dict[str, np.ndarray]) -> None:
+    folder.mkdir(exist_ok=True)
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing((1, 1, 4))
+    sitk.WriteImage(image, str(folder / f"{name}.nrrd"))
+    affine = np.diag([-1.0, -1, 4, 1])
+    exports.write_segmentation(
+        folder / f"{name}.seg.nrrd", masks, Volume(voxels, affine, name), [{"name": n} for n in masks]
+    )
+
+
+def events(capsys) -> list[dict]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def spoken(arguments: list[str], home: Path) -> subprocess.Popen:
+    """The command as a child process that is spoken to."""
+    variables = os.environ | {"PROMISE_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-m", "ProMISeCore", *arguments, "--events"], env=variables, **pipes)
+
+
+def wait_for(child: subprocess.Popen, event: str) -> dict:
+    for line in child.stdout:
+        told = json.loads(line)
+        if told["event"] == event:
+            return told
+    raise AssertionError(f"no {event}: {child.stderr.read().decode()}")
+
+
+def workspace() -> Path:
+    return packs.folder().parent / "teach" / NAME
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    return packs.tensors(packs.find(NAME))

@@ -1,0 +1,202 @@
+"""`promise teach` where something goes wrong: it is told, nothing is lost, and the pack before is still there."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from small_cases import NAME, events, spoken, tensors, volume, wait_for, workspace, write
+
+from ProMISeCore import packs, versions
+from ProMISeCore.__main__ import main
+from ProMISeCore.lock import alone
+
+
+def test_what_is_wrong_is_told_and_left_out(cases, command, capsys) -> None:
+    voxels, mask = volume(9)
+    write(cases, "blank", np.full_like(voxels, 7), {"Scheibe": mask})
+    write(cases, "other", voxels[:, :30], {"Scheibe": mask[:, :30]})
+    (cases / "other.nrrd").unlink()
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(cases / "other.nrrd"))
+    nan = sitk.GetImageFromArray(np.where(mask, np.nan, 1).astype(np.float32))
+    sitk.WriteImage(nan, str(cases / "nan.nrrd"))
+    write(cases, "nan2", voxels, {"Scheibe": mask})
+    (cases / "nan2.seg.nrrd").rename(cases / "nan.seg.nrrd")
+    (cases / "nan2.nrrd").unlink()
+    write(cases, "elsewhere", voxels, {"Knochen": mask})
+    assert main(command(cases, "--targets", "Scheibe", "--check", "--events")) == 0
+    report = events(capsys)[0]["report"]
+    found = {problem["case"]: problem["what"] for problem in report["problems"] if problem["severity"] == "error"}
+    assert set(found) == {"blank", "other", "nan", "elsewhere"}
+    assert "constant" in found["blank"] and "another grid" in found["other"] and "not numbers" in found["nan"]
+    assert {case["case"] for case in report["cases"] if case["use"] == "left out"} == set(found)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--targets", "Nase"], "none of the targets (Nase); the cases hold: Scheibe"),
+    (["--held-out", "Fall 7"], "the cases are Fall 0"),
+    (["--held-out", "1.5"], "share between 0 and 1"),
+    (["--minutes", "0"], "more than 0 minutes"),
+    (["--targets", "a=0"], "LV=3"),
+    (["--name", "a/b"], "cannot be called"),
+    (["--base", "nothing"], "there is no pack"),
+])  # fmt: skip
+def test_mistakes_are_told_in_one_line(cases, command, capsys, options, message) -> None:
+    assert main(command(cases, *options)) == 2
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
+
+
+def test_empty_labels_are_refused(tmp_path, command, capsys) -> None:
+    for number in range(2):
+        voxels, mask = volume(number)
+        write(tmp_path / "empty", f"c{number}", voxels, {"Scheibe": mask & False})
+    assert main(command(tmp_path / "empty")) == 2
+    said = capsys.readouterr().err
+    assert "none of 2 labelled cases can be used" in said and "nothing is segmented in it yet (Scheibe: empty)" in said
+
+
+def test_the_end_of_stdin_leaves_a_checkpoint_and_a_rerun_equals_an_uninterrupted_one(cases, command, home) -> None:
+    assert main(command(cases, steps=15)) == 0
+    whole = tensors()
+    child = spoken(command(cases, steps=15), home)
+    try:
+        wait_for(child, "look")
+        child.stdin.close()
+        child.stdin = None
+        child.communicate()
+        assert child.returncode == 130
+    finally:
+        child.kill()
+        child.wait()
+    assert len(versions.listing(NAME)) == 1, "nobody is there to take a pack"
+    assert len(list(workspace().glob("training-*.pt"))) == 1
+    assert main(command(cases, steps=15)) == 0
+    assert all(torch.equal(value, whole[key]) for key, value in tensors().items())
+    assert not list(workspace().glob("training-*.pt"))
+
+
+def test_a_kill_loses_nothing(cases, command, home) -> None:
+    assert main(command(cases, steps=15)) == 0
+    whole, before = tensors(), packs.find(NAME).read_bytes()
+    child = spoken(command(cases, steps=15), home)
+    wait_for(child, "look")
+    child.kill()
+    child.communicate()
+    assert packs.find(NAME).read_bytes() == before
+    assert main(command(cases, steps=15)) == 0
+    assert all(torch.equal(value, whole[key]) for key, value in tensors().items())
+
+
+def test_two_at_once_are_refused(cases, command, capsys) -> None:
+    with alone(workspace(), ""):
+        assert main(command(cases)) == 2
+    said = capsys.readouterr().err
+    assert f"in use by another process ({os.getpid()})" in said and "--workspace" in said
+    assert main(command(cases)) == 0
+
+
+def test_a_pack_that_cannot_be_kept_is_rescued(cases, command, capsys, home) -> None:
+    """A file where the folder of versions should be: found out only at the end, when the pack has been learned."""
+    taken = home / "packs" / f"{NAME}.versions"
+    taken.parent.mkdir()
+    taken.write_bytes(b"")
+    assert main(command(cases)) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    rescued = workspace() / f"{NAME}.safetensors"
+    assert "cannot be written" in said and str(rescued) in said and "--install" in said
+    taken.unlink()
+    assert main(["packs", "--install", str(rescued)]) == 0
+    rescued_tensors = tensors()
+    assert main(command(cases)) == 0, "and the same command still goes on"
+    assert all(torch.equal(value, rescued_tensors[key]) for key, value in tensors().items())
+
+
+def test_a_disk_that_is_full_everywhere_leaves_the_pack_before(cases, command, capsys, monkeypatch) -> None:
+    assert main(command(cases)) == 0
+    before = packs.find(NAME).read_bytes()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.numpy.save_file", full)
+        assert main(command(cases)) == 2
+    assert packs.find(NAME).read_bytes() == before
+    assert "No space left" in capsys.readouterr().err
+    assert [version.number for version in versions.listing(NAME)] == [1]
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(cases, command, capsys, monkeypatch) -> None:
+    assert main(command(cases, steps=15)) == 0
+    whole, before, save = tensors(), packs.find(NAME).read_bytes(), torch.save
+    stored = []
+
+    def full(state, path):
+        if len(stored) == 2:
+            raise RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed")
+        stored.append(state["progress"]["step"])
+        save(state, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        assert main(command(cases, steps=15)) == 2
+    assert stored == [3, 6] and "cannot be written" in capsys.readouterr().err
+    assert packs.find(NAME).read_bytes() == before and not list(workspace().glob(".promise-*"))
+    assert main(command(cases, steps=15)) == 0
+    assert "going on from step 6" in capsys.readouterr().err
+    assert all(torch.equal(value, whole[key]) for key, value in tensors().items())
+
+
+def test_a_folder_of_packs_that_cannot_be_written_is_told_first(cases, command, capsys, home) -> None:
+    (home / "packs").write_bytes(b"a file where the folder should be")
+    assert main(command(cases)) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert not list(workspace().glob("views-*"))
+
+
+def test_labels_edited_meanwhile_are_told(cases, command, capsys, monkeypatch) -> None:
+    from ProMISeCore import teaching
+
+    train = teaching.Teaching._train
+
+    def edit_meanwhile(self, *given):
+        train(self, *given)
+        voxels, mask = volume(0)
+        write(cases, "Fall 0", voxels, {"Scheibe": ~mask})
+
+    monkeypatch.setattr(teaching.Teaching, "_train", edit_meanwhile)
+    assert main(command(cases)) == 0
+    assert "the labels of Fall 0 were changed meanwhile" in capsys.readouterr().err
+
+
+NO_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+
+
+@pytest.mark.parametrize(("place", "step"), [
+    ("training.Training._step", "train"),
+    ("dataset.Encoder._store", "encode"),
+])  # fmt: skip
+@pytest.mark.parametrize("error", [RuntimeError(NO_MEMORY), MemoryError()], ids=["torch", "python"])
+def test_memory_that_runs_out_is_told(cases, command, capsys, monkeypatch, place, step, error) -> None:
+    def no_memory(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"ProMISeCore.{place}", no_memory)
+        assert main(command(cases)) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"not enough memory to {step}" in said and "--backbone" in said
+    assert main(command(cases)) == 0
+
+
+def test_memory_that_runs_out_while_the_cases_are_looked_at_is_told(cases, command, capsys, monkeypatch) -> None:
+    def no_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("ProMISeCore.survey.volumes.read", no_memory)
+    assert main(command(cases)) == 2
+    assert "not enough memory" in capsys.readouterr().err
