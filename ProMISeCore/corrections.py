@@ -108,6 +108,7 @@ def corrected(
         change = _holding(click, change & _nearer(mask.shape, click, against))
     changed = mask.copy()
     changed[change] = click.positive
+    changed[_crumbs(changed, change, click, against)] = click.positive
     return changed
 
 
@@ -115,6 +116,19 @@ def agreeing(logits: np.ndarray, mask: np.ndarray, cut: float) -> np.ndarray:
     """Logits (H, W) mirrored at the cut wherever the mask says otherwise than they do."""
     above = np.maximum(2 * cut - logits, np.nextafter(np.float32(cut), np.float32(np.inf)))
     return np.where((logits > cut) == mask, logits, np.where(mask, above, 2 * cut - logits)).astype(np.float32)
+
+
+def _crumbs(changed: np.ndarray, change: np.ndarray, click: Click, against: Sequence[Click]) -> np.ndarray:
+    """Where (H, W) bool a change leaves pieces beside it that are smaller than it and no click is in: they go with it.
+
+    The largest piece stays.
+    """
+    pieces, count = ndimage.label(changed != click.positive)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    beside = np.unique(pieces[ndimage.binary_dilation(change)])
+    kept = {0, 1 + int(sizes[1:].argmax()) if count else 0, *(int(pieces[other.pixel]) for other in against)}
+    gone = [piece for piece in beside.tolist() if piece not in kept and sizes[piece] < change.sum()]
+    return np.isin(pieces, gone)
 
 
 def _holding(click: Click, region: np.ndarray) -> np.ndarray:

@@ -83,6 +83,19 @@ def test_of_the_decoders_answer_only_the_piece_with_the_click_is_taken_over() ->
     np.testing.assert_array_equal(found, mask | disc(24, 26, 8))  # neither the far piece, nor what was taken away
 
 
+@pytest.mark.parametrize("positive", [True, False])
+def test_crumbs_beside_a_change_go_with_it_unless_somebody_asked_for_them(positive: bool) -> None:
+    mask = disc(24, 20, 10) | ((np.abs(ROWS - 24) <= 1) & (COLUMNS >= 20) & (COLUMNS < 49))  # with a thin arm
+    answer = mask & ((COLUMNS < 31) | (COLUMNS > 46))
+    mask, answer = (mask, answer) if not positive else (~mask, ~answer)  # of which a crumb is left, or a hole
+    click = Click(24, 38, positive)
+    found = corrected(mask, click, [], answer, FLAT)
+    np.testing.assert_array_equal(found[:, 33:], np.full((48, 23), positive))
+    np.testing.assert_array_equal(found[:, :32], mask[:, :32])
+    kept = corrected(mask, click, [Click(24, 48, not positive)], answer, FLAT)
+    assert kept[24, 48] != positive and kept[24, 38] == positive
+
+
 def test_a_click_that_is_true_already_changes_nothing() -> None:
     mask = disc(24, 20, 8)
     for click in (Click(24, 20, True), Click(2, 2, False)):

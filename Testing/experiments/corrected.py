@@ -12,6 +12,7 @@ mean over targets gives each the same weight. Ends with the time that a correcti
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -161,6 +162,7 @@ def seconds(side: int = 512, repeats: int = 20) -> tuple[float, float]:
 def main(arguments: argparse.Namespace) -> None:
     by_target: dict[str, dict[tuple[str, str], list[Course]]] = {}
     for name in arguments.subjects:
+        print(f"{name} …", file=sys.stderr, flush=True)
         for start in starts(SUBJECTS[name], arguments.data, arguments.enough):
             found = by_target.setdefault(start.target, {})
             for kind in arguments.readers:
@@ -169,6 +171,7 @@ def main(arguments: argparse.Namespace) -> None:
                     found.setdefault((kind, way), []).append(one)
                     if arguments.pictures is not None and way == "corrected":
                         draw(arguments.pictures, start, one, kind)
+        print(table(by_target), file=sys.stderr, flush=True)  # so far
     print(table(by_target))
     median, most = seconds()
     print(
