@@ -94,6 +94,7 @@ class Segmenter:
         self._embedder = Embedder(model, device, cache, batch, exact, self._say)
         self._answers = Answers(model, self._pictures, self.frame, self._embedder)
         self._chain = corrections.Chain()
+        self._known: SliceResult | None = None
 
     def __len__(self) -> int:
         return self.stack.shape[0]
@@ -343,17 +344,23 @@ class Segmenter:
         if automatic.mask is not None:
             mask = automatic.mask
             return mask > 0 if mask.dtype.kind == "f" else mask != 0
-        (result,) = self._automatic([n])
+        result = self._before(n)
         placed = result.points_rc.get(target)
         if automatic.box_rc is None and placed is not None and automatic.has_points(placed, result.labels[target]):
             return self._asked(result.masks[target], automatic)
         return self._asked(answer(0), automatic)
 
+    def _before(self, n: int) -> SliceResult:
+        """The automatic result of slice n; that of the slice asked for last is kept, as clicks come one by one."""
+        if self._known is None or self._known.index != n:
+            (self._known,) = self._automatic([n])
+        return self._known
+
     def _rival(self, n: int, target: str) -> np.ndarray | float:
         """The highest logits (H, W) of other targets that are there, where targets exclude each other."""
         if not self.model.manifest.exclusive:
             return -np.inf
-        (result,), least = self._automatic([n]), self.model.manifest.presence_threshold
+        result, least = self._before(n), self.model.manifest.presence_threshold
         others = [name for name in self.targets if name != target and result.presence.get(name, 1.0) >= least]
         return np.max([result.logits[name] for name in others], axis=0, initial=-np.inf)
 
