@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ProMISeCore import devices, masks
+from ProMISeCore import corrections, devices, masks
 from ProMISeCore.answers import Answer, Answers
 from ProMISeCore.bit_masks import BitMasks
 from ProMISeCore.cache import Cache
 from ProMISeCore.embedder import Arrays, Embedder, size
 from ProMISeCore.errors import InputError
 from ProMISeCore.frame import Frame
+from ProMISeCore.given import Given
 from ProMISeCore.markups import Prompts
 from ProMISeCore.promise import Promise
 from ProMISeCore.volumes import AXES, Stack, Volume, Window, pictures
@@ -91,6 +93,8 @@ class Segmenter:
         self._touched: dict[tuple[str, int], None] = {}  # (target, slice) prompted by the user, in that order
         self._embedder = Embedder(model, device, cache, batch, exact, self._say)
         self._answers = Answers(model, self._pictures, self.frame, self._embedder)
+        self._chain = corrections.Chain()
+        self._known: SliceResult | None = None
 
     def __len__(self) -> int:
         return self.stack.shape[0]
@@ -145,22 +149,23 @@ class Segmenter:
         labels: Sequence[int] | np.ndarray | None = None,
         box_rc: Sequence[float] | np.ndarray | None = None,
         mask: np.ndarray | None = None,
+        own: Sequence[bool] | np.ndarray | None = None,
     ) -> SliceResult:
         """Segment slice n again, from its cached embedding.
 
         points_rc (N, 2) as (row, column) with labels (N,) 1 foreground, 0 background; box_rc (4,) as (row, column, row,
         column); mask (H, W). With any of them: that target (the first unless given), and presence does not count.
         Without: the automatic result of that target, or of all. Raises InputError for prompts that do not fit.
+
+        own (N,): which points are a person's, all unless given. They correct what the other prompts lead to, one after
+        another as `corrections` says; without other prompts, all points together are what the mask starts from.
         """
-        n, prompts = self._checked(n), self._prompts(points_rc, labels, box_rc, mask)
+        n, given = self._checked(n), Given.of(points_rc, labels, box_rc, mask, own)
         if target is not None and target not in self.targets:
             raise InputError(f"the pack has no target {target!r}; it has {', '.join(self.targets)}")
-        if prompts:
+        if given:
             target = target or self.targets[0]
-            result = self._prompted(n, target, prompts)
-            if self.model.manifest.largest_component:
-                points, signs = result.points_rc.get(target, np.zeros((0, 2))), result.labels.get(target, np.zeros(0))
-                result.masks[target] = masks.prompted_pieces(result.masks[target], points, signs, mask)
+            result = self._corrected(n, target, given) if given.own.any() else self._prompted(n, target, given)
             self._record(result, "user")
             return result
         released = self.targets if target is None else (target,)
@@ -210,6 +215,12 @@ class Segmenter:
     def prompts(self) -> dict[str, Prompts]:
         """The points behind the masks, per target. Slices that came out empty are left out, unless the user's."""
         return {name: self._prompts_of(name) for name in self.targets}
+
+    def view(self, n: int) -> np.ndarray:
+        """Slice n (H, W, C) 0…255 in the pack's window; one channel where the encoder sees neighbours in the others."""
+        picture = np.asarray(self._pictures[n])
+        is_colour = self.volume.voxels.ndim == 4
+        return picture[..., 1:2] if self._pictures.channels == "neighbours" and not is_colour else picture
 
     def _prompts_of(self, target: str) -> Prompts:
         kept = [
@@ -286,7 +297,9 @@ class Segmenter:
             result.masks.update({name: logits > self._cut for name, logits in there.items()})
         return result
 
-    def _prompted(self, n: int, target: str, prompts: dict[str, Tensor]) -> SliceResult:
+    def _prompted(self, n: int, target: str, given: Given) -> SliceResult:
+        prompts = given.tensors(self.frame)
+
         @torch.inference_mode()
         def solve(items: list[Arrays]) -> list[Answer]:
             on_device = {name: tensor.to(self.device) for name, tensor in prompts.items()}
@@ -296,9 +309,60 @@ class Segmenter:
         (answer,) = self._embedder.in_batches(solve, self._embedder.embed([n], self._image))
         result = self._result(n, {target: answer})
         if "labels" in prompts:
-            result.labels[target] = prompts["labels"][0].numpy().astype(int)
-        result.masks[target] = result.logits[target] > self._cut
+            result.labels[target] = given.labels.astype(int)
+        result.masks[target] = self._asked(result.logits[target] > self._cut, given)
         return result
+
+    def _asked(self, mask: np.ndarray, given: Given) -> np.ndarray:
+        """Of single organs, the pieces that the prompts are in."""
+        if not self.model.manifest.largest_component:
+            return mask
+        return masks.prompted_pieces(mask, given.points_rc, given.labels, given.mask)
+
+    def _corrected(self, n: int, target: str, given: Given) -> SliceResult:
+        """Slice n after a person's points, one after another, on the mask that the other prompts lead to."""
+        result, automatic = self._prompted(n, target, given), given.before(0)
+        rival = functools.cache(lambda: self._rival(n, target))
+
+        def answer(count: int) -> np.ndarray:
+            whole = count == given.own.sum()
+            logits = (result if whole else self._prompted(n, target, given.before(count))).logits[target]
+            return logits > np.maximum(self._cut, rival())
+
+        def start() -> np.ndarray:
+            return self._start(n, target, automatic, answer) if automatic else result.masks[target]
+
+        own = corrections.clicks(given.points_rc[given.own], given.labels[given.own])
+        place = (n, target, automatic.key if automatic else given.key)
+        mask = self._chain.follow(place, own, start, answer, self.view(n))
+        result.masks[target] = mask
+        result.logits[target] = corrections.agreeing(result.logits[target], mask, self._cut)
+        return result
+
+    def _start(self, n: int, target: str, automatic: Given, answer: Callable[[int], np.ndarray]) -> np.ndarray:
+        """The mask that there was before a person's points: the one given, the automatic one, or the decoder's."""
+        if automatic.mask is not None:
+            mask = automatic.mask
+            return mask > 0 if mask.dtype.kind == "f" else mask != 0
+        result = self._before(n)
+        placed = result.points_rc.get(target)
+        if automatic.box_rc is None and placed is not None and automatic.has_points(placed, result.labels[target]):
+            return self._asked(result.masks[target], automatic)
+        return self._asked(answer(0), automatic)
+
+    def _before(self, n: int) -> SliceResult:
+        """The automatic result of slice n; that of the slice asked for last is kept, as clicks come one by one."""
+        if self._known is None or self._known.index != n:
+            (self._known,) = self._automatic([n])
+        return self._known
+
+    def _rival(self, n: int, target: str) -> np.ndarray | float:
+        """The highest logits (H, W) of other targets that are there, where targets exclude each other."""
+        if not self.model.manifest.exclusive:
+            return -np.inf
+        result, least = self._before(n), self.model.manifest.presence_threshold
+        others = [name for name in self.targets if name != target and result.presence.get(name, 1.0) >= least]
+        return np.max([result.logits[name] for name in others], axis=0, initial=-np.inf)
 
     def _result(self, n: int, answers: dict[str, Answer]) -> SliceResult:
         """Slice n on its own pixels; masks and the points' labels still to be set."""
@@ -315,33 +379,7 @@ class Segmenter:
                 result.presence[name] = answer.presence
         return result
 
-    # Prompts and limits
-
-    def _prompts(self, points_rc, labels, box_rc, mask) -> dict[str, Tensor]:
-        """What the user gave, in frame pixels with a batch of one; nothing for nothing."""
-        given: dict[str, Tensor] = {}
-        points = np.zeros((0, 2)) if points_rc is None or not len(points_rc) else np.asarray(points_rc)
-        if points.ndim != 2 or points.shape[1] != 2 or points.dtype.kind not in "iuf":
-            raise InputError(f"points are {points.shape} {points.dtype}; expected numbers, (N, 2): row, column of each")
-        if not len(points) and labels is not None and len(labels):
-            raise InputError(f"there are {len(labels)} labels and no points; give one label per point")
-        if len(points):
-            marks = np.ones(len(points), int) if labels is None else np.asarray(labels).reshape(-1)
-            if len(marks) != len(points) or not np.isin(marks, (0, 1)).all() or not np.isfinite(points).all():
-                raise InputError(
-                    f"{len(points)} finite points need as many labels, 1 for foreground or 0 for background; "
-                    f"got {marks.tolist()}"
-                )
-            given["points"] = torch.from_numpy(self.frame.rc_to_xy(points)).float()[None]
-            given["labels"] = torch.from_numpy(marks.astype(np.int64))[None]
-        if box_rc is not None:
-            box = np.asarray(box_rc, float).reshape(-1)
-            if box.shape != (4,) or not np.isfinite(box).all():
-                raise InputError(f"a box is four numbers: row, column, row, column of two corners; got {box.tolist()}")
-            given["box"] = torch.from_numpy(np.asarray(self.frame.box_rc_to_xy(box))).float()[None]
-        if mask is not None:
-            given["mask"] = self.frame.mask_prompt(np.asarray(mask))[None]
-        return given
+    # Limits
 
     def _checked(self, n: int) -> int:
         if not 0 <= n < len(self):

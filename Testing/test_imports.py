@@ -20,7 +20,8 @@ TIERS = {
         phantom markups contact_sheet bitmap_font nrrd terminology whole_file pairs palette terminal allocator lock
         versions truth survey commands windows failures cards""",
         """segment_anything_parts checkpoint frame sam tiny_vit tiny apm ips presence scores devices masks simulate
-        bit_masks augment fast_decoder fast_vit fast_tiny_vit""",
+        bit_masks augment fast_decoder fast_vit fast_tiny_vit
+        corrections given""",
         "promise reference encoder",
         """embedder answers segmenter dataset train training pretrain measures ratios cost_curves start snapshot
         teaching unet""",

@@ -169,9 +169,11 @@ def test_what_the_segmenter_says_of_the_readers_points_is_the_result(segmenter):
     assert len(reader.seen) == 5 and len(reader.seen[0]) == 4, "the model's own four points come first"
     last = reader.seen[-1]
     assert {point.own for point in last} | {point.positive for point in last} == {True, False}
-    places, labels = [(point.row, point.column) for point in last], [int(point.positive) for point in last]
+    as_listed = [point for sign in (True, False) for point in last if point.positive == sign]
+    places, labels = [(point.row, point.column) for point in as_listed], [int(point.positive) for point in as_listed]
     fresh = Segmenter(segmenter.model, segmenter.volume, "cpu")
-    assert (fresh.segment_slice(3, "a", places, labels).masks["a"] == sitting.masks[3]).all()
+    result = fresh.segment_slice(3, "a", places, labels, own=[point.own for point in as_listed])
+    assert (result.masks["a"] == sitting.masks[3]).all()
 
 
 def test_a_backbone_without_a_pack_starts_empty_and_answers_with_its_surest_mask(tiny_sam, volume):

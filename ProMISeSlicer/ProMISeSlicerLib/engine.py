@@ -43,8 +43,11 @@ class Engine(Protocol):
     def segmentVolume(self, first: int | None, cancelled: Callable[[], bool]) -> Iterator[SliceResult]:
         """Every slice, `first` first, automatically."""
 
-    def segmentSlice(self, n: int, target: str, points, labels, box, mask) -> SliceResult:
-        """One target on slice n: points (N, 2) row, column; labels (N,); box (4,) row, column twice; mask (H, W)."""
+    def segmentSlice(self, n: int, target: str, points, labels, box, mask, own) -> SliceResult:
+        """One target on slice n: points (N, 2) row, column; labels (N,); box (4,) row, column twice; mask (H, W).
+
+        own (N,) bool: the user's points, which correct what the other prompts lead to; all unless given.
+        """
 
     def tidy(self, mask: np.ndarray, keep: np.ndarray) -> np.ndarray:
         """The largest piece of (n, H, W) bool, and pieces that reach slices to keep (n,) bool."""
@@ -87,8 +90,8 @@ class CoreEngine:
                         values.update(getattr(again, part))
             yield result
 
-    def segmentSlice(self, n: int, target: str, points=None, labels=None, box=None, mask=None):
-        return self._segmenter.segment_slice(n, target, points, labels, box, mask)
+    def segmentSlice(self, n: int, target: str, points=None, labels=None, box=None, mask=None, own=None):
+        return self._segmenter.segment_slice(n, target, points, labels, box, mask, own)
 
     def tidy(self, mask: np.ndarray, keep: np.ndarray) -> np.ndarray:
         return environment.core("masks").largest_piece(mask, keep[:, None, None])

@@ -59,7 +59,7 @@ class FakeEngine:
             result.iou[target] = 0.9 - 0.01 * n
         return result
 
-    def segmentSlice(self, n: int, target: str, points=None, labels=None, box=None, mask=None) -> SliceResult:
+    def segmentSlice(self, n: int, target: str, points=None, labels=None, box=None, mask=None, own=None) -> SliceResult:
         time.sleep(self.delay)
         self.calls.append((n, target))
         shape = self._stack.shape[1:]

@@ -36,11 +36,12 @@ class Jobs:
         """The source shows other voxels: open the engine for them before the next job."""
         self._opened = []
 
-    def decode(self, target: str, n: int, points, labels, box, mask) -> None:
-        """Solve a target on slice n from its prompts; points may be empty, box and mask None."""
+    def decode(self, target: str, n: int, points, labels, own, box, mask) -> None:
+        """Solve a target on slice n from its prompts; points may be empty, own says which are the user's, box and mask
+        may be None."""
         engine = self.engine
-        given = (points, labels) if len(points) else (None, None)
-        work = self._afterOpening(lambda: engine.segmentSlice(n, target, *given, box, mask))
+        points, labels, own = (points, labels, own) if len(points) else (None, None, None)
+        work = self._afterOpening(lambda: engine.segmentSlice(n, target, points, labels, box, mask, own))
         self._latest[target, n] = self._worker.submit((target, n), work)
 
     def submit(self, key: Hashable, work: Callable) -> None:

@@ -42,7 +42,7 @@ class Propagation:
                     break
                 rows, columns = np.nonzero(current)
                 box = (rows.min(), columns.min(), rows.max(), columns.max())
-                result = engine.segmentSlice(n, self.target, [_inmost(current)], [1], box, current)
+                result = engine.segmentSlice(n, self.target, [_inmost(current)], [1], box, current, [False])
                 found = np.asarray(result.masks[self.target], bool)
                 iou = result.iou.get(self.target, 1.0)
                 least = least or _LEAST_SHARE * iou

@@ -112,7 +112,8 @@ class Steps:
             return
         points = np.array([mark.nrc[1:] for mark in marks], float).reshape(-1, 2)
         labels = np.array([int(mark.positive) for mark in marks], int)
-        self._jobs.decode(target.name, n, points, labels, box, start)
+        own = np.array([mark.user for mark in marks], bool)
+        self._jobs.decode(target.name, n, points, labels, own, box, start)
 
     def _decodeAgain(self, cell: Cell) -> None:
         """For an answer that has not come before something else was asked for this slice."""

@@ -62,12 +62,31 @@ class Reader:
         wrong = _most_wrong(points, truth)
         if wrong is None:
             positive = bool(missed.sum() >= extra.sum())
-            return Action(ADD, (*points, _point(missed if positive else extra, points, positive)))
+            return Action(ADD, (*points, self._point(missed if positive else extra, points, positive)))
         rest = tuple(point for point in points if point is not wrong)
         error = missed if wrong.positive else extra
         if error.any():
-            return Action(MOVE, (*rest, _point(error, rest, wrong.positive)))
+            return Action(MOVE, (*rest, self._point(error, rest, wrong.positive)))
         return Action(DELETE, rest)
+
+    def _point(self, region: np.ndarray, points: Sequence[Point], positive: bool) -> Point:
+        return Point(*self._place(region, points), positive, own=True)
+
+    def _place(self, region: np.ndarray, points: Sequence[Point]) -> tuple[int, int]:
+        return deepest(region, points)
+
+
+class Sloppy(Reader):
+    """Clicks anywhere into the error, the same place for the same error."""
+
+    def _place(self, region: np.ndarray, points: Sequence[Point]) -> tuple[int, int]:
+        free = region.copy()
+        for point in points:
+            if point.within(region):
+                free[round(point.row), round(point.column)] = False
+        places = np.argwhere(free if free.any() else region)
+        row, column = places[np.random.default_rng(len(places)).integers(len(places))]
+        return int(row), int(column)
 
 
 def _most_wrong(points: Sequence[Point], truth: np.ndarray) -> Point | None:
@@ -75,10 +94,6 @@ def _most_wrong(points: Sequence[Point], truth: np.ndarray) -> Point | None:
     depths = {side: ndimage.distance_transform_edt(region) for side, region in ((True, ~truth), (False, truth))}
     automatic = [point for point in points if not point.own and point.within(depths[point.positive] > 0)]
     return max(automatic, key=lambda p: depths[p.positive][round(p.row), round(p.column)], default=None)
-
-
-def _point(region: np.ndarray, points: Sequence[Point], positive: bool) -> Point:
-    return Point(*deepest(region, points), positive, own=True)
 
 
 def largest_piece(mask: np.ndarray) -> np.ndarray:

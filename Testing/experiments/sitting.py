@@ -89,7 +89,8 @@ def sit(
     truth (n, H, W) bool, of the segmenter's only target on the stack's slices. A model that places no points by itself
     starts from empty slices.
     """
-    masks, points = _first(segmenter)
+    (target,) = segmenter.targets
+    masks, points = first(segmenter)[target]
     visited = np.zeros(len(masks), bool)
     visited[(len(masks) - 1) % every // 2 :: every] = True
     sitting = Sitting(masks, visited, *np.zeros((2, len(masks)), bool))
@@ -105,18 +106,26 @@ def sit(
     return sitting
 
 
-def _first(segmenter: Segmenter) -> tuple[np.ndarray, list[Sequence[Point]]]:
-    """Masks (n, H, W) and points of every slice before anybody has clicked; no points on empty slices, as in Slicer."""
-    points: list[Sequence[Point]] = [()] * len(segmenter)
-    (target,) = segmenter.targets
-    if segmenter.model.targets[target].apm is None:
-        return np.zeros(segmenter.stack.shape, bool), points
-    found = {result.index: result for result in segmenter.segment_volume()}
-    masks = segmenter.stack.canonical(segmenter.masks()[target]).copy()
-    for n in np.flatnonzero(masks.any((1, 2))).tolist():
-        places, labels = found[n].points_rc[target], found[n].labels[target]
-        points[n] = [Point(*map(float, rc), bool(label)) for rc, label in zip(places, labels, strict=True)]
-    return masks, points
+def first(segmenter: Segmenter) -> dict[str, tuple[np.ndarray, list[Sequence[Point]]]]:
+    """Per target, masks (n, H, W) and points of every slice before anybody has clicked.
+
+    No points on empty slices, as in Slicer; without a part that places points, nothing at all.
+    """
+    targets = segmenter.model.targets
+    found = {result.index: result for result in segmenter.segment_volume()} if _places(segmenter) else {}
+    made = segmenter.masks()
+    started = {}
+    for target in targets:
+        masks, points = segmenter.stack.canonical(made[target]).copy(), [()] * len(segmenter)
+        for n in np.flatnonzero(masks.any((1, 2))).tolist():
+            places, labels = found[n].points_rc[target], found[n].labels[target]
+            points[n] = tuple(Point(*map(float, rc), bool(label)) for rc, label in zip(places, labels, strict=True))
+        started[target] = masks, points
+    return started
+
+
+def _places(segmenter: Segmenter) -> bool:
+    return any(target.apm is not None for target in segmenter.model.targets.values())
 
 
 def _corrected(
@@ -137,13 +146,13 @@ def _corrected(
             return mask, action.kind == ACCEPT, clicks
         clicks[action.kind] += 1
         points = action.points
-        mask = np.zeros_like(mask) if action.kind == REJECT else _solved(segmenter, n, points)
+        mask = np.zeros_like(mask) if action.kind == REJECT else solved(segmenter, n, segmenter.targets[0], points)
 
 
-def _solved(segmenter: Segmenter, n: int, points: Sequence[Point]) -> np.ndarray:
+def solved(segmenter: Segmenter, n: int, target: str, points: Sequence[Point]) -> np.ndarray:
     """The mask that a session in Slicer shows for these points; empty without a positive one."""
-    (target,) = segmenter.targets
     if not any(point.positive for point in points):
         return np.zeros(segmenter.stack.shape[1:], bool)
-    places = [(point.row, point.column) for point in points]
-    return segmenter.segment_slice(n, target, places, [int(point.positive) for point in points]).masks[target]
+    points = sorted(points, key=lambda point: not point.positive)  # the session has a list of each kind
+    places, labels = [(point.row, point.column) for point in points], [int(point.positive) for point in points]
+    return segmenter.segment_slice(n, target, places, labels, own=[point.own for point in points]).masks[target]

@@ -31,8 +31,11 @@ def test_segment_prompt_save_and_go_on(scene, weights, tmp_path) -> None:
     d.settle(60)
     assert not changed(before, d.everything())["b"] and set(changed(before, d.everything())["a"]) <= {4}
     points = [mark for mark in d.session.target("a").table.values() if mark.slice == 4]
-    answer = d.session.engine.segmentSlice(4, "a", [m.nrc[1:] for m in points], [int(m.positive) for m in points])
-    assert np.array_equal(d.masks("a")[4], answer.masks["a"])
+    rc, signs = [mark.nrc[1:] for mark in points], [int(mark.positive) for mark in points]
+    own = [mark.user for mark in points]
+    assert sum(own) == 1, "the session tells its user's points from automatic ones"
+    answer = d.session.engine.segmentSlice(4, "a", rc, signs, own=own)
+    assert np.array_equal(d.masks("a")[4], answer.masks["a"]) and d.masks("a")[4][8, 9]
     saved = d.everything()
     assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"), None)
     slicer.mrmlScene.Clear(0)

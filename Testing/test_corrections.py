@@ -1,0 +1,215 @@
+"""Clicks on a mask: obeyed always, felt only where they belong, and a matter of the prompts alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from ProMISeCore.corrections import Chain, Click, agreeing, clicks, corrected
+from ProMISeCore.errors import InputError
+from ProMISeCore.given import Given
+from ProMISeCore.segmenter import Segmenter
+from ProMISeCore.volumes import Volume
+
+SHAPE = (48, 56)
+ROWS, COLUMNS = np.mgrid[: SHAPE[0], : SHAPE[1]]
+FLAT = np.full((*SHAPE, 1), 100.0, np.float32)
+
+
+def disc(row: float, column: float, radius: float) -> np.ndarray:
+    return np.hypot(ROWS - row, COLUMNS - column) <= radius
+
+
+def blobs(generator: np.random.Generator) -> np.ndarray:
+    """A random mask: empty, full, or of a few smooth pieces."""
+    level = generator.choice([-np.inf, np.inf, 0.0, 0.0, 0.0, 0.05])
+    return ndimage.gaussian_filter(generator.normal(size=SHAPE), 3) > level
+
+
+def follow(mask: np.ndarray, row: list[Click], answer: np.ndarray, picture: np.ndarray = FLAT) -> np.ndarray:
+    return Chain().follow("here", row, lambda: mask, lambda _: answer, picture)
+
+
+# Obeyed
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_click_is_obeyed(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    picture = generator.uniform(0, 255, (*SHAPE, 3)).astype(np.float32)
+    spread = generator.choice([2, 5, 20])  # conflicting clicks close together, too
+    places = np.clip(generator.normal((24, 28), spread, (10, 2)).round(), 0, np.array(SHAPE) - 1)
+    row = clicks(places, generator.integers(0, 2, 10))
+    answers = [blobs(generator) for _ in row]
+    found = Chain().follow("here", row, lambda: blobs(generator), lambda count: answers[count - 1], picture)
+    for click in {click.pixel: click for click in row}.values():  # of those on one pixel, the last
+        assert found[click.pixel] == click.positive, click
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_a_click_moves_more_than_its_pixel_and_nothing_far_away(positive: bool) -> None:
+    mask = disc(24, 20, 12) if positive else disc(24, 20, 18)
+    click = Click(24, 36, True) if positive else Click(24, 34, False)
+    changed = corrected(mask, click, [], mask, FLAT) != mask
+    assert changed[click.pixel] and changed.sum() > 20
+    assert not changed[~disc(24, 35, 12)].any()
+    assert ndimage.label(changed)[1] == 1
+
+
+def test_the_mask_is_bent_without_needles_or_holes() -> None:
+    bent = corrected(disc(24, 20, 12), Click(24, 37, True), [], disc(24, 20, 12), FLAT)
+    assert ndimage.label(bent)[1] == 1 and ndimage.label(~bent)[1] == 1
+    opened = ndimage.binary_opening(bent, np.ones((3, 3)))
+    assert (bent & ~opened).sum() < 0.01 * bent.sum()
+
+
+def test_a_bend_stops_at_an_edge_of_the_picture() -> None:
+    mask, click = disc(24, 20, 12), Click(24, 37, True)
+    edged = np.where(COLUMNS[..., None] <= 38, 100.0, 200.0).astype(np.float32)
+    plain, stopped = (corrected(mask, click, [], mask, picture) for picture in (FLAT, edged))
+    assert plain[:, 40:].sum() > 5
+    assert not stopped[:, 40:].any() and stopped[24, 38]
+    assert stopped[:, :39].sum() > 0.9 * plain[:, :39].sum()
+
+
+# Taken over from the decoder
+
+
+def test_of_the_decoders_answer_only_the_piece_with_the_click_is_taken_over() -> None:
+    mask = disc(24, 20, 8)
+    answer = disc(24, 26, 8) | disc(10, 50, 4)
+    found = corrected(mask, Click(24, 33, True), [], answer, FLAT)
+    np.testing.assert_array_equal(found, mask | disc(24, 26, 8))  # neither the far piece, nor what was taken away
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_crumbs_beside_a_change_go_with_it_unless_somebody_asked_for_them(positive: bool) -> None:
+    mask = disc(24, 20, 10) | ((np.abs(ROWS - 24) <= 1) & (COLUMNS >= 20) & (COLUMNS < 49))  # with a thin arm
+    answer = mask & ((COLUMNS < 31) | (COLUMNS > 46))
+    mask, answer = (mask, answer) if not positive else (~mask, ~answer)  # of which a crumb is left, or a hole
+    click = Click(24, 38, positive)
+    found = corrected(mask, click, [], answer, FLAT)
+    np.testing.assert_array_equal(found[:, 33:], np.full((48, 23), positive))
+    np.testing.assert_array_equal(found[:, :32], mask[:, :32])
+    kept = corrected(mask, click, [Click(24, 48, not positive)], answer, FLAT)
+    assert kept[24, 48] != positive and kept[24, 38] == positive
+
+
+def test_a_click_that_is_true_already_changes_nothing() -> None:
+    mask = disc(24, 20, 8)
+    for click in (Click(24, 20, True), Click(2, 2, False)):
+        np.testing.assert_array_equal(corrected(mask, click, [], ~mask, FLAT), mask)
+
+
+def test_the_decoder_does_not_take_an_earlier_click_back() -> None:
+    mask, earlier = disc(24, 20, 8), [Click(24, 36, False)]
+    found = corrected(mask, Click(24, 32, True), earlier, np.ones(SHAPE, bool), FLAT)
+    assert found[24, 32] and not found[24, 36]
+
+
+def test_clicks_beside_the_slice_do_nothing() -> None:
+    mask = disc(24, 20, 8)
+    np.testing.assert_array_equal(follow(mask, clicks(np.array([[-3, 5], [24, 99]]), np.ones(2)), ~mask), mask)
+
+
+# A matter of the prompts alone
+
+
+def test_undone_moved_and_repeated_clicks_lead_to_the_same_as_new_ones() -> None:
+    generator = np.random.default_rng(3)
+    mask, answers = blobs(generator), [blobs(generator) for _ in range(8)]
+    row = clicks(generator.integers(0, 48, (8, 2)), generator.integers(0, 2, 8))
+    moved = [row[0], Click(5, 5, True), *row[2:]]
+    chain, asked = Chain(), []
+
+    def answer(count: int) -> np.ndarray:
+        asked.append(count)
+        return answers[count - 1]
+
+    for wanted in (row[:3], row, row[:5], moved, row, row):
+        fresh = Chain().follow("here", wanted, lambda: mask, lambda count: answers[count - 1], FLAT)
+        np.testing.assert_array_equal(chain.follow("here", wanted, lambda: mask, answer, FLAT), fresh)
+    asked.clear()
+    chain.follow("here", row, lambda: mask, answer, FLAT)
+    assert asked == [], "what is known is not computed again"
+    elsewhere = chain.follow("elsewhere", [], lambda: ~mask, answer, FLAT)
+    np.testing.assert_array_equal(elsewhere, ~mask)
+
+
+def test_logits_agree_with_the_mask() -> None:
+    logits = np.array([[-2.0, 3.0], [1.0, -1.0]], np.float32)
+    mask = np.array([[True, False], [True, True]])
+    np.testing.assert_array_equal(agreeing(logits, logits > 0, 0.0), logits)
+    found = agreeing(logits, mask, 1.0)  # a logit of just the cut is outside, and mirrored is still there
+    np.testing.assert_array_equal(found > 1.0, mask)
+    np.testing.assert_array_equal(found[0], [4.0, -1.0])
+
+
+# On a slice
+
+
+@pytest.fixture
+def segmenter(tiny_model) -> Segmenter:
+    voxels = np.random.default_rng(0).integers(0, 500, (3, 40, 48)).astype(np.int16)
+    return Segmenter(tiny_model(exclusive=True), Volume(voxels, np.diag([-2.0, -2, 3, 1]), "noise"), "cpu")
+
+
+def test_own_points_are_obeyed_on_the_automatic_mask(segmenter: Segmenter) -> None:
+    first = segmenter.segment_slice(1, "a")
+    mask, points, labels = first.masks["a"], first.points_rc["a"], first.labels["a"]
+    generator = np.random.default_rng(1)
+    own = generator.integers(0, 40, (6, 2))
+    signs = (~mask[tuple(own.T)]).astype(int)
+    is_own = [False] * len(points) + [True] * 6
+    found = segmenter.segment_slice(1, "a", [*points, *own], [*labels, *signs], own=is_own)
+    for place, sign in zip(own, signs, strict=True):
+        assert found.masks["a"][tuple(place)] == sign
+    np.testing.assert_array_equal(found.logits["a"] > 0, found.masks["a"])
+    true = segmenter.segment_slice(1, "a", [*points, own[0]], [*labels, 1 - signs[0]], own=is_own[: len(points) + 1])
+    np.testing.assert_array_equal(true.masks["a"], mask, "a click that is true already")
+
+
+def test_without_own_points_the_decoders_answer_is_the_result(segmenter: Segmenter) -> None:
+    points = [[10, 12], [30, 30]]
+    plain = segmenter.segment_slice(1, "b", points, [1, 0], own=[False, False])
+    output = segmenter.model.solve(
+        segmenter.model.encode(segmenter.frame.image(segmenter._pictures[1])[None]),
+        "b",
+        **Given.of(points, [1, 0]).tensors(segmenter.frame),
+    )
+    expected = segmenter.frame.logits(output.logits[0, 0]).detach().numpy()
+    np.testing.assert_allclose(plain.logits["b"], expected, atol=0.02)
+    np.testing.assert_array_equal(plain.masks["b"], plain.logits["b"] > 0)
+
+
+def test_a_given_mask_is_what_own_points_correct(segmenter: Segmenter) -> None:
+    given = np.zeros((40, 48), bool)
+    given[10:30, 10:30] = True
+    for mask in (given, given.astype(np.uint8), np.where(given, 3.0, -3.0)):
+        found = segmenter.segment_slice(0, "a", [[20, 20]], [0], mask=mask).masks["a"]
+        assert not found[20, 20] and not (found & ~given).any() and found[given].any()
+
+
+def test_a_box_of_the_person_is_what_own_points_correct(segmenter: Segmenter) -> None:
+    box = [5, 5, 30, 30]
+    boxed = segmenter.segment_slice(2, "a", box_rc=box)
+    mask = (boxed.logits["a"] > segmenter.segment_slice(2).logits["b"]) & boxed.masks["a"]
+    place = np.argwhere(mask)[0].tolist()
+    found = segmenter.segment_slice(2, "a", [place], [1], box_rc=box).masks["a"]
+    np.testing.assert_array_equal(found, mask)
+
+
+def test_a_removed_automatic_point_leads_to_the_answer_to_the_others(segmenter: Segmenter) -> None:
+    first = segmenter.segment_slice(1, "a")
+    points, labels = first.points_rc["a"][1:], first.labels["a"][1:]
+    rest = segmenter.segment_slice(1, "a", points, labels, own=[False] * len(points))
+    mask = rest.masks["a"] & (rest.logits["a"] > segmenter.segment_slice(1, "b").logits["b"])
+    place = np.argwhere(mask)[0].tolist()
+    found = segmenter.segment_slice(1, "a", [*points, place], [*labels, 1], own=[False] * len(points) + [True])
+    np.testing.assert_array_equal(found.masks["a"], mask)
+
+
+def test_points_of_somebody_are_checked() -> None:
+    with pytest.raises(InputError, match=r"own has \[True\]; expected True or False for each of 2 points"):
+        Given.of([[1, 2], [3, 4]], own=[True])
