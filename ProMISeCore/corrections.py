@@ -112,6 +112,16 @@ def corrected(
     return changed
 
 
+def without(mask: np.ndarray, taken: Sequence[Click], answer: np.ndarray) -> np.ndarray:
+    """The mask (H, W) bool after points were taken away: where one was obeyed and the decoder's answer (H, W) bool to
+    those that are left says otherwise, the connected piece of what this answer changes; the rest stays."""
+    left = mask.copy()
+    for click in taken:
+        if click.within(mask.shape) and mask[click.pixel] == click.positive != answer[click.pixel]:
+            left[_holding(click, (mask == click.positive) & (answer != click.positive))] = not click.positive
+    return left
+
+
 def agreeing(logits: np.ndarray, mask: np.ndarray, cut: float) -> np.ndarray:
     """Logits (H, W) mirrored at the cut wherever the mask says otherwise than they do."""
     above = np.maximum(2 * cut - logits, np.nextafter(np.float32(cut), np.float32(np.inf)))

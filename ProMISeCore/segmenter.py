@@ -165,7 +165,8 @@ class Segmenter:
             raise InputError(f"the pack has no target {target!r}; it has {', '.join(self.targets)}")
         if given:
             target = target or self.targets[0]
-            result = self._corrected(n, target, given) if given.own.any() else self._prompted(n, target, given)
+            correct = given.own.any() or bool(self._gone(n, target, given))
+            result = self._corrected(n, target, given) if correct else self._prompted(n, target, given)
             self._record(result, "user")
             return result
         released = self.targets if target is None else (target,)
@@ -344,11 +345,20 @@ class Segmenter:
         if automatic.mask is not None:
             mask = automatic.mask
             return mask > 0 if mask.dtype.kind == "f" else mask != 0
+        gone = self._gone(n, target, automatic)
+        if gone is None:
+            return self._asked(answer(0), automatic)
+        mask = self._asked(self._before(n).masks[target], automatic)
+        return corrections.without(mask, gone, answer(0)) if gone else mask
+
+    def _gone(self, n: int, target: str, automatic: Given) -> list[corrections.Click] | None:
+        """Automatic points of slice n that a person took away; None where the prompts are not what is left of them."""
         result = self._before(n)
-        placed = result.points_rc.get(target)
-        if automatic.box_rc is None and placed is not None and automatic.has_points(placed, result.labels[target]):
-            return self._asked(result.masks[target], automatic)
-        return self._asked(answer(0), automatic)
+        placed, signs = result.points_rc.get(target), result.labels.get(target)
+        if placed is None or automatic.box_rc is not None or automatic.mask is not None or not len(automatic.points_rc):
+            return None
+        gone = automatic.gone(placed, signs)
+        return None if gone is None else corrections.clicks(placed[gone], signs[gone])
 
     def _before(self, n: int) -> SliceResult:
         """The automatic result of slice n; that of the slice asked for last is kept, as clicks come one by one."""

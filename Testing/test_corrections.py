@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ProMISeCore.corrections import Chain, Click, agreeing, clicks, corrected
+from ProMISeCore.corrections import Chain, Click, agreeing, clicks, corrected, without
 from ProMISeCore.errors import InputError
 from ProMISeCore.given import Given
 from ProMISeCore.segmenter import Segmenter
@@ -200,16 +200,73 @@ def test_a_box_of_the_person_is_what_own_points_correct(segmenter: Segmenter) ->
     np.testing.assert_array_equal(found, mask)
 
 
-def test_a_removed_automatic_point_leads_to_the_answer_to_the_others(segmenter: Segmenter) -> None:
-    first = segmenter.segment_slice(1, "a")
-    points, labels = first.points_rc["a"][1:], first.labels["a"][1:]
-    rest = segmenter.segment_slice(1, "a", points, labels, own=[False] * len(points))
-    mask = rest.masks["a"] & (rest.logits["a"] > segmenter.segment_slice(1, "b").logits["b"])
-    place = np.argwhere(mask)[0].tolist()
-    found = segmenter.segment_slice(1, "a", [*points, place], [*labels, 1], own=[False] * len(points) + [True])
-    np.testing.assert_array_equal(found.masks["a"], mask)
+def test_a_removed_automatic_point_changes_the_piece_that_held_it(segmenter: Segmenter) -> None:
+    automatic = segmenter.segment_slice(1, "a")
+    points, labels = automatic.points_rc["a"], automatic.labels["a"]
+    before = automatic.masks["a"]
+    for number in range(len(points)):
+        rest, signs = np.delete(points, number, 0), np.delete(labels, number)
+        found = segmenter.segment_slice(1, "a", rest, signs, own=[False] * len(rest)).masks["a"]
+        (row, column), sign = np.rint(points[number]).astype(int), bool(labels[number])
+        changed = found != before
+        assert not (changed & (found != (not sign))).any()  # only towards what the point stood against
+        pieces, count = ndimage.label(changed)
+        assert count <= 1 and (count == 0 or pieces[row, column] == 1)
+
+
+def test_the_automatic_points_as_they_are_change_nothing(segmenter: Segmenter) -> None:
+    automatic = segmenter.segment_slice(1, "a")
+    points, labels = automatic.points_rc["a"], automatic.labels["a"]
+    inside = np.argwhere(automatic.masks["a"])[0].tolist()
+    found = segmenter.segment_slice(1, "a", [*points, inside], [*labels, 1], own=[False] * len(points) + [True])
+    np.testing.assert_array_equal(found.masks["a"], automatic.masks["a"])
+
+
+@pytest.mark.parametrize(
+    ("points", "labels", "expected"),
+    [
+        ([[1, 2], [3, 4]], [1, 0], [False, False]),
+        ([[3, 4.01]], [0], [True, False]),
+        ([[3, 4]], [1], None),  # the other sign: another point
+        ([[1, 2], [9, 9]], [1, 0], None),
+    ],
+)
+def test_what_is_gone_of_other_points(points: list, labels: list, expected: list | None) -> None:
+    gone = Given.of(points, labels).gone(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1, 0]))
+    assert gone is None if expected is None else gone.tolist() == expected
 
 
 def test_points_of_somebody_are_checked() -> None:
     with pytest.raises(InputError, match=r"own has \[True\]; expected True or False for each of 2 points"):
         Given.of([[1, 2], [3, 4]], own=[True])
+
+
+def test_a_point_taken_away_takes_the_piece_that_the_decoder_gives_up_and_nothing_else() -> None:
+    mask = np.zeros((6, 12), bool)
+    mask[1:4, 1:4] = mask[1:4, 7:10] = True
+    answer = np.zeros_like(mask)
+    answer[1:4, 2:4] = True  # gives up a rim of the left piece too, where no point was
+    answer[5, 0] = True  # and finds something new
+    left = without(mask, [Click(2, 8, True)], answer)
+    expected = np.zeros_like(mask)
+    expected[1:4, 1:4] = True
+    assert np.array_equal(left, expected)
+
+
+def test_a_background_point_taken_away_gives_back_what_it_kept_out() -> None:
+    mask = np.zeros((5, 9), bool)
+    mask[1:4, 1:4] = True
+    answer = mask.copy()
+    answer[1:4, 4:6] = True
+    answer[2, 8] = True
+    left = without(mask, [Click(2, 5, False)], answer)
+    expected = np.zeros_like(mask)
+    expected[1:4, 1:6] = True
+    assert np.array_equal(left, expected)
+
+
+@pytest.mark.parametrize("click", [Click(2, 2, True), Click(2, 8, False), Click(-1, 2, True), Click(0, 0, True)])
+def test_points_that_the_decoder_still_agrees_with_or_that_did_nothing_change_nothing(click: Click) -> None:
+    mask = np.zeros((5, 9), bool)
+    mask[1:4, 1:4] = True
+    assert np.array_equal(without(mask, [click], mask.copy()), mask)
