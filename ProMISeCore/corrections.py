@@ -22,17 +22,21 @@ _SEEN = 3.0  # depths from the click beyond which nothing is bent
 _FLOOR = 2.0  # depths outside the mask below which all is equally far
 _SHARE = 0.6  # of the mask's radius, if it were a disc: no click bends more
 _LEAST_SHARE = 1 / 32  # of the slice's longer side, where the mask is small or empty
+_LEAST_CRUMB = 16.0  # pixels
+_CRUMB, _CRUMB_SHARE = 1 / 4, 1 / 3  # of the depth squared, and of the change
 _UNLIKE = 1.0  # how much farther a place is that differs from the click's by one deviation
 _LEAST_DEVIATION = 4.0  # of 255: less is noise
 _CELLS = 32  # along half a window: larger ones are looked at more coarsely
 
 
 class Click(NamedTuple):
-    """A person's control point on a slice: the pixel, and whether it marks the target or what is not."""
+    """A person's control point on a slice: the pixel, whether it marks the target or what is not, and its exact place,
+    as the decoder takes it."""
 
     row: int
     column: int
     positive: bool
+    exact: tuple[float, float] | None = None
 
     @property
     def pixel(self) -> tuple[int, int]:
@@ -84,8 +88,11 @@ class Chain:
 
 def clicks(points_rc: np.ndarray, labels: np.ndarray) -> list[Click]:
     """Points (N, 2) as (row, column) with labels (N,) 1 or 0, on the nearest pixels."""
-    pixels = np.rint(points_rc).astype(int).tolist()
-    return [Click(row, column, bool(label)) for (row, column), label in zip(pixels, labels, strict=True)]
+    pixels, places = np.rint(points_rc).astype(int).tolist(), np.asarray(points_rc, float).tolist()
+    return [
+        Click(row, column, bool(label), tuple(place))
+        for (row, column), label, place in zip(pixels, labels, places, strict=True)
+    ]
 
 
 def corrected(
@@ -108,17 +115,22 @@ def corrected(
         change = _holding(click, change & _nearer(mask.shape, click, against))
     changed = mask.copy()
     changed[change] = click.positive
-    changed[_crumbs(changed, change, click, against)] = click.positive
+    changed[_crumbs(changed, change, _depth(mask, click), click, against)] = click.positive
     return changed
 
 
-def without(mask: np.ndarray, taken: Sequence[Click], answer: np.ndarray) -> np.ndarray:
+def without(mask: np.ndarray, taken: Sequence[Click], answer: np.ndarray, kept: Sequence[Click] = ()) -> np.ndarray:
     """The mask (H, W) bool after points were taken away: where one was obeyed and the decoder's answer (H, W) bool to
-    those that are left says otherwise, the connected piece of what this answer changes; the rest stays."""
+    those that are left says otherwise, the connected piece of what this answer changes; the rest stays.
+
+    kept: a person's points; one of the same sign in such a piece keeps it, as where a point was moved a little.
+    """
     left = mask.copy()
     for click in taken:
         if click.within(mask.shape) and mask[click.pixel] == click.positive != answer[click.pixel]:
-            left[_holding(click, (mask == click.positive) & (answer != click.positive))] = not click.positive
+            piece = _holding(click, (mask == click.positive) & (answer != click.positive))
+            if not any(c.positive == click.positive and c.within(mask.shape) and piece[c.pixel] for c in kept):
+                left[piece] = not click.positive
     return left
 
 
@@ -128,16 +140,19 @@ def agreeing(logits: np.ndarray, mask: np.ndarray, cut: float) -> np.ndarray:
     return np.where((logits > cut) == mask, logits, np.where(mask, above, 2 * cut - logits)).astype(np.float32)
 
 
-def _crumbs(changed: np.ndarray, change: np.ndarray, click: Click, against: Sequence[Click]) -> np.ndarray:
-    """Where (H, W) bool a change leaves pieces beside it that are smaller than it and no click is in: they go with it.
+def _crumbs(
+    changed: np.ndarray, change: np.ndarray, depth: float, click: Click, against: Sequence[Click]
+) -> np.ndarray:
+    """Where (H, W) bool a change leaves specks or pinholes beside it that no click is in: they go with it.
 
-    The largest piece stays.
+    What is larger than a small part of the change, or of the click's depth squared, may be meant: a cavity, an island.
     """
+    most = max(_LEAST_CRUMB, min(_CRUMB * depth**2, _CRUMB_SHARE * float(change.sum())))
     pieces, count = ndimage.label(changed != click.positive)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
     beside = np.unique(pieces[ndimage.binary_dilation(change)])
     kept = {0, 1 + int(sizes[1:].argmax()) if count else 0, *(int(pieces[other.pixel]) for other in against)}
-    gone = [piece for piece in beside.tolist() if piece not in kept and sizes[piece] < change.sum()]
+    gone = [piece for piece in beside.tolist() if piece not in kept and sizes[piece] <= most]
     return np.isin(pieces, gone)
 
 

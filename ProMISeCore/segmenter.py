@@ -95,6 +95,7 @@ class Segmenter:
         self._answers = Answers(model, self._pictures, self.frame, self._embedder)
         self._chain = corrections.Chain()
         self._known: SliceResult | None = None
+        self._answered: tuple[tuple, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return self.stack.shape[0]
@@ -157,8 +158,9 @@ class Segmenter:
         column); mask (H, W). With any of them: that target (the first unless given), and presence does not count.
         Without: the automatic result of that target, or of all. Raises InputError for prompts that do not fit.
 
-        own (N,): which points are a person's, all unless given. They correct what the other prompts lead to, one after
-        another as `corrections` says; without other prompts, all points together are what the mask starts from.
+        own (N,): which points are a person's. They correct what the other prompts lead to, one after another as
+        `corrections` says; without other prompts that is the automatic mask, of whose points none are left. Where own
+        is not given, all are, and without other prompts all points together are what the mask starts from.
         """
         n, given = self._checked(n), Given.of(points_rc, labels, box_rc, mask, own)
         if target is not None and target not in self.targets:
@@ -330,33 +332,51 @@ class Segmenter:
             logits = (result if whole else self._prompted(n, target, given.before(count))).logits[target]
             return logits > np.maximum(self._cut, rival())
 
-        def start() -> np.ndarray:
-            return self._start(n, target, automatic, answer) if automatic else result.masks[target]
-
+        joint = not (given.told or automatic)  # nothing but points that all are the first question
+        start = result.masks[target] if joint else self._start(n, target, given, lambda: answer(0))
+        place = (n, target, (given if joint else automatic).key, start.tobytes())
         own = corrections.clicks(given.points_rc[given.own], given.labels[given.own])
-        place = (n, target, automatic.key if automatic else given.key)
-        mask = self._chain.follow(place, own, start, answer, self.view(n))
-        result.masks[target] = mask
+        mask = self._chain.follow(place, own, lambda: start, answer, self.view(n))
+        result.masks[target] = mask.copy()
         result.logits[target] = corrections.agreeing(result.logits[target], mask, self._cut)
         return result
 
-    def _start(self, n: int, target: str, automatic: Given, answer: Callable[[int], np.ndarray]) -> np.ndarray:
-        """The mask that there was before a person's points: the one given, the automatic one, or the decoder's."""
+    def _start(self, n: int, target: str, given: Given, answer: Callable[[], np.ndarray]) -> np.ndarray:
+        """The mask that there was before a person's points: the one given, the automatic one without what hung on
+        points that were taken away, or the decoder's `answer` to a box or other points."""
+        automatic = given.before(0)
         if automatic.mask is not None:
             mask = automatic.mask
             return mask > 0 if mask.dtype.kind == "f" else mask != 0
         gone = self._gone(n, target, automatic)
         if gone is None:
-            return self._asked(answer(0), automatic)
-        mask = self._asked(self._before(n).masks[target], automatic)
-        return corrections.without(mask, gone, answer(0)) if gone else mask
+            return self._asked(answer(), automatic)
+        mask = self._before(n).masks[target]
+        if automatic:
+            mask = self._asked(mask, automatic)
+        if not gone:
+            return mask
+        left = self._left(n, target, automatic, answer)
+        own = corrections.clicks(given.points_rc[given.own], given.labels[given.own])
+        return corrections.without(mask, gone, left, own)
 
-    def _gone(self, n: int, target: str, automatic: Given) -> list[corrections.Click] | None:
+    def _left(self, n: int, target: str, automatic: Given, answer: Callable[[], np.ndarray]) -> np.ndarray:
+        """The decoder's mask with the automatic points that are left: nothing without one that marks the target."""
+        key = (n, target, automatic.key)
+        if self._answered is None or self._answered[0] != key:
+            some = automatic.labels.any()
+            self._answered = (key, answer() if some else np.zeros(self.stack.shape[1:], bool))
+        return self._answered[1]
+
+    def _gone(self, n: int, target: str, given: Given) -> list[corrections.Click] | None:
         """Automatic points of slice n that a person took away; None where the prompts are not what is left of them."""
-        result = self._before(n)
-        placed, signs = result.points_rc.get(target), result.labels.get(target)
-        if placed is None or automatic.box_rc is not None or automatic.mask is not None or not len(automatic.points_rc):
+        automatic = given.before(0)
+        if automatic.box_rc is not None or automatic.mask is not None or not (automatic or given.told):
             return None
+        result = self._before(n)
+        if target not in result.points_rc:
+            return None if automatic else []
+        placed, signs = result.points_rc[target], result.labels[target]
         gone = automatic.gone(placed, signs)
         return None if gone is None else corrections.clicks(placed[gone], signs[gone])
 

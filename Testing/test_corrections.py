@@ -236,6 +236,59 @@ def test_what_is_gone_of_other_points(points: list, labels: list, expected: list
     assert gone is None if expected is None else gone.tolist() == expected
 
 
+@pytest.mark.parametrize(("inner", "outer"), [(5, 9), (8, 14), (10, 20)])
+@pytest.mark.parametrize("half", [True, False])
+def test_a_cavity_is_no_crumb(inner: int, outer: int, half: bool) -> None:
+    ring = disc(24, 28, outer) & ~disc(24, 28, inner)
+    mask = ring & (COLUMNS < 28) & half  # half of a ring, or nothing yet
+    found = corrected(mask, Click(24, 28 + (inner + outer) // 2, True), [], ring, FLAT)
+    np.testing.assert_array_equal(found, ring)
+
+
+def test_a_piece_is_kept_by_a_point_of_ones_own_in_it() -> None:
+    mask = disc(24, 28, 12)
+    answer = mask & (COLUMNS < 28)
+    assert np.array_equal(without(mask, [Click(24, 34, True)], answer, [Click(24, 36, True)]), mask)  # moved a little
+    assert np.array_equal(without(mask, [Click(24, 34, True)], answer, [Click(24, 36, False)]), answer)
+    assert np.array_equal(without(mask, [Click(24, 34, True)], answer, [Click(24, 22, True)]), answer)
+
+
+def test_moving_an_automatic_point_by_a_fraction_of_a_pixel_changes_nothing(segmenter: Segmenter) -> None:
+    automatic = segmenter.segment_slice(1, "a")
+    points, labels, before = automatic.points_rc["a"], automatic.labels["a"], automatic.masks["a"]
+    for number in range(len(points)):
+        pixel = np.rint(points[number]).astype(int)
+        if before[tuple(pixel)] != bool(labels[number]):
+            continue  # it was not obeyed before; now it is
+        moved = points.copy()
+        moved[number] = pixel + 0.4 * np.sign(pixel - points[number] + 1e-9)
+        own = np.arange(len(points)) == number
+        np.testing.assert_array_equal(segmenter.segment_slice(1, "a", moved, labels, own=own).masks["a"], before)
+
+
+def test_what_one_makes_of_automatic_points_says_what_an_own_click_corrects(segmenter: Segmenter) -> None:
+    automatic = segmenter.segment_slice(1, "a")
+    inside = np.argwhere(automatic.masks["a"])[0].tolist()
+    # All automatic points taken away, one of one's own inside: it keeps its piece and nothing is decoded anew.
+    kept = segmenter.segment_slice(1, "a", [inside], [1], own=[True]).masks["a"]
+    assert kept[tuple(inside)] and not (kept & ~automatic.masks["a"]).any()
+    # Nobody said whose the point is: it is the first question to the decoder.
+    asked = segmenter.segment_slice(1, "a", [inside], [1])
+    assert asked.masks["a"][tuple(inside)]
+
+
+def test_masks_handed_out_are_the_callers(segmenter: Segmenter) -> None:
+    inside = np.argwhere(segmenter.segment_slice(1, "a").masks["a"])[0].tolist()
+    first = segmenter.segment_slice(1, "a", [inside], [1], own=[True]).masks["a"]
+    expected = first.copy()
+    first[:] = False
+    np.testing.assert_array_equal(segmenter.segment_slice(1, "a", [inside], [1], own=[True]).masks["a"], expected)
+
+
+def test_exact_places_count(segmenter: Segmenter) -> None:
+    assert clicks(np.array([[3.4, 5.0]]), np.array([1])) != clicks(np.array([[3.1, 5.0]]), np.array([1]))
+
+
 def test_points_of_somebody_are_checked() -> None:
     with pytest.raises(InputError, match=r"own has \[True\]; expected True or False for each of 2 points"):
         Given.of([[1, 2], [3, 4]], own=[True])

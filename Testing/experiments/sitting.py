@@ -155,4 +155,6 @@ def solved(segmenter: Segmenter, n: int, target: str, points: Sequence[Point]) -
         return np.zeros(segmenter.stack.shape[1:], bool)
     points = sorted(points, key=lambda point: not point.positive)  # the session has a list of each kind
     places, labels = [(point.row, point.column) for point in points], [int(point.positive) for point in points]
-    return segmenter.segment_slice(n, target, places, labels, own=[point.own for point in points]).masks[target]
+    placed = segmenter.model.targets[target].apm is not None  # else the slice started empty
+    own = [point.own for point in points] if placed else None
+    return segmenter.segment_slice(n, target, places, labels, own=own).masks[target]
