@@ -24,8 +24,6 @@ from ProMISeCore.markups import Prompts
 from ProMISeCore.promise import Promise
 from ProMISeCore.volumes import AXES, Stack, Volume, Window, pictures
 
-#: A slice must have at least this many pixels along both sides to show anything.
-LEAST_PIXELS = 4
 #: What Python, torch and the reading of files take before anything is segmented.
 _PROCESS_BYTES = 400_000_000
 
@@ -82,7 +80,7 @@ class Segmenter:
         manifest = model.manifest
         self.targets = tuple(model.targets)
         self.stack = Stack(volume, self._choose_axis(axis, manifest.orientation))
-        self._check_extent()
+        self.stack.check_shows_something()
         _, height, width = self.stack.shape
         self.frame = Frame(height, width, model.sam.side, manifest.padding, self.stack.spacing_rc)
         self.window = Window.of(manifest.window, volume.voxels)
@@ -428,19 +426,6 @@ class Segmenter:
         if axis is not None and trained in AXES and axis != trained:
             self._say(f"the pack was trained on {trained} slices, these are {axis}: expect poor results")
         return axis or trained
-
-    def _check_extent(self) -> None:
-        count, height, width = self.stack.shape
-        if min(height, width) < LEAST_PIXELS:
-            other = not self.volume.picture and sorted(self.stack.shape)[1] >= LEAST_PIXELS
-            thin = "; slice it along another axis (--axis), where it is not thin" if other else ""
-            what = "is" if self.volume.picture else f"has {self.stack.axis} slices of"
-            raise InputError(
-                f"{self.volume.name!r} {what} only {height} × {width} pixels, at least {LEAST_PIXELS} × {LEAST_PIXELS} "
-                f"are needed{thin}"
-            )
-        if self.volume.voxels.min() == self.volume.voxels.max():
-            raise InputError(f"{self.volume.name!r} is constant ({self.volume.voxels.flat[0]}): it shows nothing")
 
     def _say(self, message: str) -> None:
         if message not in self.notices:

@@ -13,6 +13,8 @@ from ProMISeCore.errors import InputError
 from ProMISeCore.palette import read_indices
 from ProMISeCore.reading import read_affine_image, whole_numbers
 
+#: A slice must have at least this many pixels along both sides to show anything.
+LEAST_PIXELS = 4
 AXES = ("axial", "sagittal", "coronal")
 
 # Per axis: the anatomical direction in which slices, rows and columns advance, as (RAS axis, sign).
@@ -139,6 +141,20 @@ class Stack:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def check_shows_something(self) -> None:
+        """Raise InputError for slices of fewer than `LEAST_PIXELS` along a side, and for a constant volume."""
+        volume, (_, height, width) = self.volume, self.shape
+        if min(height, width) < LEAST_PIXELS:
+            other = not volume.picture and sorted(self.shape)[1] >= LEAST_PIXELS
+            thin = "; slice it along another axis (--axis), where it is not thin" if other else ""
+            what = "is" if volume.picture else f"has {self.axis} slices of"
+            raise InputError(
+                f"{volume.name!r} {what} only {height} × {width} pixels, at least {LEAST_PIXELS} × {LEAST_PIXELS} "
+                f"are needed{thin}"
+            )
+        if volume.voxels.min() == volume.voxels.max():
+            raise InputError(f"{volume.name!r} is constant ({volume.voxels.flat[0]}): it shows nothing")
 
     @property
     def slice_axis(self) -> int:
