@@ -7,6 +7,7 @@ process, divided by two: what two idle cores would take, so that other load on t
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import tempfile
@@ -97,7 +98,13 @@ def run(arguments: argparse.Namespace) -> None:
             report = measure(cell, arguments.data)
             with replacing(path) as part:
                 part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        print(_line(cell, json.loads(path.read_text(encoding="utf-8"))), flush=True)
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if cell.method != "unet" and report.get("backbone") != _backbone():
+            raise InputError(
+                f"{path} was measured on another version of the backbone; remove it to measure it again, or use "
+                "another --cells"
+            )
+        print(_line(cell, report), flush=True)
     print(_as_table(grid, arguments.cells))
 
 
@@ -127,6 +134,14 @@ def _chosen(cell: _Cell, data: Path) -> list[Pair]:
     drawn = np.random.default_rng(cell.seed).permutation(len(names))[: cell.patients]
     wanted = {names[n] for n in drawn}
     return [pair for pair in found if pair.name.split(SETS[cell.data].patient)[0] in wanted]
+
+
+@functools.cache
+def _backbone() -> str:
+    """Fingerprint of the embedded backbone, on which packs are taught."""
+    from ProMISeCore import sam
+
+    return sam.load("tiny").fingerprint()
 
 
 def _two_cores() -> float:
@@ -167,7 +182,8 @@ def _teach(cell: _Cell, chosen: list[Pair]):
             pass
         return segmenter.masks()
 
-    return segment, {"steps": told["done"]["step"], "suspicious": told["done"]["suspicious"]}
+    done = told["done"]
+    return segment, {"steps": done["step"], "suspicious": done["suspicious"], "backbone": model.sam.fingerprint()}
 
 
 def _misplaced(label: Path, folder: Path) -> Path:

@@ -40,7 +40,7 @@ def test_a_cell_that_was_measured_is_not_measured_again(data, tmp_path, capsys, 
     cells = tmp_path / "cells"
     cells.mkdir()
     for method, dice in (("teach", 0.75), ("unet", 0.5)):
-        report = {"mean": {"a": dice, "b": dice}, "steps": 3}
+        report = {"mean": {"a": dice, "b": dice}, "steps": 3, "backbone": bench_teach._backbone()}
         (cells / f"heart-1-5-0-{method}.json").write_text(json.dumps(report))
     monkeypatch.setattr(bench_teach, "measure", lambda *_: pytest.fail("measured again"))
     grid = ["--sets", "heart", "--patients", "1", "--minutes", "5", "--seeds", "0"]
@@ -48,6 +48,10 @@ def test_a_cell_that_was_measured_is_not_measured_again(data, tmp_path, capsys, 
     last = capsys.readouterr().out.splitlines()[-1].split()
     assert last[:5] == ["heart", "1", "5", "1", "0.750"] and "0.500" in last
     assert main(["bench", "teach"]) == 2
+    report = {"mean": {"a": 0.75}, "steps": 3, "backbone": "0" * 64}
+    (cells / "heart-1-5-0-teach.json").write_text(json.dumps(report))
+    assert main(["bench", "teach", "--data", str(data), "--cells", str(cells), *grid]) == 2
+    assert "was measured on another version of the backbone" in capsys.readouterr().err
 
 
 def test_the_wrong_label_lies_a_quarter_aside_on_the_same_grid(tmp_path) -> None:
