@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -10,6 +11,41 @@ from desks import Desk, addVolume, changed
 
 absent = [name for name in ("torch", "segment_anything", "safetensors") if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(absent), reason=f"not installed: {', '.join(absent)}")
+
+
+@pytest.fixture
+def core(scene, weights, tmp_path) -> Iterator[Callable[[], Desk]]:
+    """`core()`: a session on the real engine, segmented."""
+    from ProMISeSlicerLib.engine import CoreEngine
+    from ProMISeSlicerLib.session import Session
+
+    made = []
+
+    def make() -> Desk:
+        _, pack, _, backbone, *_ = weights(("a", "b"))
+        engine = CoreEngine(pack, "cpu", tmp_path / "cache", backbone=backbone)
+        made.append(Desk(Session(addVolume("plain"), pack, engine=engine), engine))
+        made[-1].session.segment()
+        return made[-1].settle(120)
+
+    yield make
+    for each in made:
+        each.session.close()
+
+
+def test_what_is_shown_while_an_automatic_point_is_dragged_is_what_stays(core) -> None:
+    d = core()
+    node, index = d.session.promptNodes("a")[1], d.onSlice(4, "a", positive=False)[0]
+    before = d.masks("a")[4].copy()
+    node.InvokeEvent(node.PointStartInteractionEvent)
+    for column in (12, 14):
+        node.SetNthControlPointPositionWorld(index, *d.world(4, 16, column))
+        d.settle()
+    shown = d.masks("a")[4].copy()
+    assert (shown != before).any() and not d.session.canUndo
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    d.settle()
+    assert d.session.canUndo and np.array_equal(d.masks("a")[4], shown)
 
 
 def test_segment_prompt_save_and_go_on(scene, weights, tmp_path) -> None:
