@@ -124,10 +124,13 @@ class Steps:
             self._jobs.drop((target.name, n))
             self.found(target.name, n, mask, None if base is None else base.iou)
             return
+        start = None if base is None else base.mask
+        if base is not None and not start.any():  # erased by hand: begins anew, without what had led to the mask
+            marks, start = [mark for mark in marks if base.isCorrectedBy(mark)], None
         points = np.array([mark.nrc[1:] for mark in marks], float).reshape(-1, 2)
         labels = np.array([int(mark.positive) for mark in marks], int)
         own = np.array([mark.user if base is None else base.isCorrectedBy(mark) for mark in marks], bool)
-        self._jobs.decode(target.name, n, points, labels, own, box, None if base is None else base.mask)
+        self._jobs.decode(target.name, n, points, labels, own, box, start)
 
     def _decodeAgain(self, cell: Cell) -> None:
         """For an answer that has not come before something else was asked for this slice."""

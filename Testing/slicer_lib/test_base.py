@@ -129,6 +129,16 @@ def test_an_edit_by_hand_has_the_last_word_on_the_clicks_before_it(desk) -> None
     assert np.array_equal(d.masks()[5], mask)
 
 
+def test_a_slice_that_was_erased_by_hand_begins_anew(desk) -> None:
+    d = desk()
+    include(d, P1)
+    d.session.segments.write(d.session.segmentId("bar"), 5, np.zeros(d.masks().shape[1:], bool))
+    include(d, P2)
+    assert np.array_equal(d.masks()[5], disc(d, *P2)), "neither the automatic points nor the click before come back"
+    remove(d, P2)
+    assert not d.masks()[5].any()
+
+
 def test_a_pass_keeps_what_a_click_then_corrects(desk) -> None:
     d = desk()
     mask = edited(d)
