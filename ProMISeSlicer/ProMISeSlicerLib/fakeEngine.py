@@ -15,7 +15,8 @@ RADIUS = 3.5  # pixels around a point
 
 class FakeEngine:
     """Automatic: target i is where the voxel value is 100 (i + 1) ± 40. Prompted: discs around positive points, minus
-    discs around negative ones, inside the box if there is one; alone, the box or the mask is the answer.
+    discs around negative ones, inside the box if there is one; alone, the box or the mask is the answer. Of a mask, the
+    user's points change nothing but their discs, and then other prompts do not count.
 
     delay: seconds every slice takes. calls: (slice, target) of every prompted slice, for tests to look at.
     """
@@ -67,6 +68,8 @@ class FakeEngine:
         found = np.zeros(shape, bool) if mask is None else np.asarray(mask, bool).copy()
         points = np.zeros((0, 2)) if points is None else np.asarray(points, float).reshape(-1, 2)
         labels = np.ones(len(points), int) if labels is None else np.asarray(labels)
+        if mask is not None and own is not None and np.any(own):
+            points, labels, box = points[own], labels[own], None
         inside = np.ones(shape, bool)
         if box is not None:
             r0, c0, r1, c1 = box

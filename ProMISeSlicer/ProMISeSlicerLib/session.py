@@ -438,7 +438,7 @@ class Session:
     def _save(self) -> None:
         data, targets = self._state.data, self._targets
         data["targets"] = [{"name": name, "segment": targets[name].segmentId} for name in self.targets]
-        data["slices"] = {name: {str(n): r for n, r in target.records.items()} for name, target in targets.items()}
+        data["slices"] = {name: target.plainRecords() for name, target in targets.items()}
         self._state.save()
 
     def _each(self, target: str | None) -> list[Target]:

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from .base import Base
 from .history import Bits, Cell, History, Moment, Step, revert
 from .jobs import Jobs
 from .prompts import SOURCE, USER
 from .propagation import Propagation
 from .source import Source
-from .target import PROPAGATED, Mark, Target, differ, differences
+from .target import BASE, PROPAGATED, Mark, Target, differ, differences
 
 
 class Steps:
@@ -45,8 +46,10 @@ class Steps:
         self._begin(step, touched, places)
         if not dragging:
             return self._commit(step, touched, moved, roiMoved)
+        shown = {id_: mark._replace(user=mark.user or id_ in moved) for id_, mark in table.items()}  # as once dropped
         for n in touched:
-            self._decode(target, n, table, roi.boxes, _start(step, n))
+            base = Base.of(step, n)
+            self._decode(target, n, shown, _box(roi.boxes, n, base, roiMoved), base)
         return None
 
     def _begin(self, step: Step, slices: set[int], places: set[int] = frozenset()) -> None:
@@ -55,6 +58,7 @@ class Steps:
         for n in slices:
             cell = target.name, n
             if not step.touches(cell):
+                target.isUsers(n)  # finds a hand edit, lest it pass for what the step shows
                 step.before.take(cell, target.mask(n), target.records.get(n))
                 if self._jobs.isWaiting(*cell):
                     step.before.awaited.add(cell)
@@ -87,9 +91,11 @@ class Steps:
             target.prompts.roi.SetAttribute(SOURCE, USER)
         target.settle()
         self._withdraw(step, [cell for cell in step.cells if cell[1] not in touched])  # passed through
-        starts = {n: _start(step, n) for n in touched}
+        bases = {n: Base.of(step, n) for n in touched}
+        inBox = {n: _box(target.roi.boxes, n, bases[n], roiMoved) for n in touched}
         for n in touched:
-            target.record(n).update(state=USER, refined=starts[n] is not None)
+            target.record(n)["state"] = USER
+            self._rebase(target, n, bases[n], inBox[n])
         for name, n in step.cells:
             step.after.take((name, n), self._targets[name].mask(n), self._targets[name].records.get(n))
         places = touched.union(*moved.values())
@@ -97,28 +103,43 @@ class Steps:
         if moved or roiMoved:
             self.history.push(step)
         for n in touched:
-            self._decode(target, n, target.table, target.roi.boxes, starts[n])
+            self._decode(target, n, target.table, inBox[n], bases[n])
         return hint
 
+    def _rebase(self, target: Target, n: int, base: Base | None, box: tuple | None) -> None:
+        """What the next points on the slice correct: the same mask, or what it becomes in a box that is new."""
+        if base is not None and box is not None and not any(map(base.isCorrectedBy, target.marks(n))):
+            target.keepAsBase(n)
+        else:
+            target.rebase(n, base)
+
     def _decode(
-        self, target: Target, n: int, table: dict[str, Mark], boxes: dict[int, tuple], start: np.ndarray | None = None
+        self, target: Target, n: int, table: dict[str, Mark], box: tuple | None, base: Base | None = None
     ) -> None:
-        """start: the mask that the prompts refine, or None."""
+        """base: what the points correct, or None. Where nothing is left to ask the engine, the answer is there."""
         marks = [mark for mark in table.values() if mark.slice == n and self._source.isInside(mark.nrc)]
-        box = boxes.get(n)
-        if box is None and not any(mark.positive for mark in marks) and (start is None or not marks):
+        asks = any(mark.positive if base is None else base.isCorrectedBy(mark) for mark in marks)
+        if box is None and not asks:
+            mask = np.zeros(self._source.grid.shape[1:], bool) if base is None else base.mask
             self._jobs.drop((target.name, n))
-            self.found(target.name, n, np.zeros(self._source.grid.shape[1:], bool), None)
+            self.found(target.name, n, mask, None if base is None else base.iou)
             return
+        start = None if base is None else base.mask
+        if base is not None and not start.any():  # erased by hand: begins anew, without what had led to the mask
+            marks, start = [mark for mark in marks if base.isCorrectedBy(mark)], None
         points = np.array([mark.nrc[1:] for mark in marks], float).reshape(-1, 2)
         labels = np.array([int(mark.positive) for mark in marks], int)
-        own = np.array([mark.user for mark in marks], bool)
+        own = np.array([mark.user if base is None else base.isCorrectedBy(mark) for mark in marks], bool)
         self._jobs.decode(target.name, n, points, labels, own, box, start)
 
     def _decodeAgain(self, cell: Cell) -> None:
         """For an answer that has not come before something else was asked for this slice."""
-        target, step = self._targets[cell[0]], self.history.newest(cell)
-        self._decode(target, cell[1], target.table, target.roi.boxes, None if step is None else _start(step, cell[1]))
+        (name, n), step = cell, self.history.newest(cell)
+        target = self._targets[name]
+        base = target.record(n).get(BASE) if step is None else Base.of(step, n)
+        box = target.roi.boxes.get(n)
+        self._rebase(target, n, base, box)
+        self._decode(target, n, target.table, box, base)
 
     # From results to segments
 
@@ -216,6 +237,7 @@ class Steps:
         """Write an automatic mask, which no step takes back; where a step is redone, it gives way as before."""
         target, n = self._targets[cell[0]], cell[1]
         mask = target.put(n, mask, iou)
+        target.rebase(n, None)
         self._learn(None, cell)
         for later in self.history.undone:
             own = later.target, n
@@ -255,6 +277,7 @@ class Steps:
         self._begin(step, {n})
         self._jobs.drop(cell)
         target.record(n)["state"] = PROPAGATED
+        target.keepAsBase(n)
         self._write(step, cell, result.masks[target.name], result.iou.get(target.name))
         yield target.name
 
@@ -315,8 +338,6 @@ class Steps:
             target.acknowledge(n)
 
 
-def _start(step: Step, n: int) -> np.ndarray | None:
-    """The mask that prompts on slice n refine: one that was propagated to it, as it was before the step."""
-    record, mask = step.before.records.get((step.target, n)), step.before.masks.get((step.target, n))
-    refines = record is not None and mask is not None and (record["state"] == PROPAGATED or record.get("refined"))
-    return mask.mask() if refines else None
+def _box(boxes: dict[int, tuple], n: int, base: Base | None, isNew: bool) -> tuple | None:
+    """The box on slice n, if it is to be asked with: a mask that came later stands for an old one."""
+    return boxes.get(n) if isNew or base is None else None

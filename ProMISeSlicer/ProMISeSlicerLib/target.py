@@ -16,6 +16,7 @@ from .review import Agreement
 from .source import Source
 
 AUTO, PROPAGATED = "auto", "propagated"  # beside USER: whose a slice's mask is
+REFINED, BASE = "refined", "base"  # of a record: prompts correct a mask; that mask, if known
 _MOVED = 1e-3  # pixels; less is rounding
 
 
@@ -30,6 +31,10 @@ class Mark(NamedTuple):
     def slice(self) -> int:
         return round(self.nrc[0])
 
+    def isSame(self, other: Mark) -> bool:
+        """Whether it says the same of the same place, whoever's it is."""
+        return self.positive == other.positive and np.abs(np.subtract(self.nrc, other.nrc)).max() <= _MOVED
+
 
 class Roi(NamedTuple):
     """An ROI as last dealt with: corners (8, 3) nrc; boxes by slice, only where it is the user's; what restores it."""
@@ -40,7 +45,8 @@ class Roi(NamedTuple):
 
 
 class Target:
-    """records: per slice "state" (auto, user, propagated), "locked", predicted "iou", "crc" of the mask written last.
+    """records: per slice "state" (auto, user, propagated), "locked", predicted "iou", "crc" of the mask written last,
+    and what its prompts correct, as `rebase` and `keepAsBase` set it.
 
     quiet: within it, changes of the prompt nodes are the session's own.
     """
@@ -58,6 +64,7 @@ class Target:
         self.name, self.segmentId, self.prompts, self.records = name, segmentId, prompts, records
         self._segments, self._source, self._quiet = segments, source, quiet
         self._masking = EditorMasking(segments, source)
+        self.table: dict[str, Mark] = {}
         self.agreement = Agreement(len(source), self.mask, lambda: segments.stamp(segmentId))
         self.settle()
 
@@ -113,6 +120,7 @@ class Target:
             now = checksum(masks[n])
             if now != self.records.get(n, {}).get("crc", 0):
                 self.record(n).update(state=USER, crc=now)
+                self.keepAsBase(n)
                 kept += 1
         if kept:
             self.agreement.forget()
@@ -123,6 +131,25 @@ class Target:
         now = checksum(self.mask(n))
         if now != self.records.get(n, {}).get("crc", 0):
             self.record(n)["crc"] = now
+
+    def rebase(self, n: int, base: object | None) -> None:
+        """What the prompts of slice n correct from now on; None: they alone lead to its mask."""
+        record = self.record(n)
+        record.pop(REFINED, None)
+        record.pop(BASE, None)
+        if base is not None:
+            record.update({REFINED: True, BASE: base})
+
+    def keepAsBase(self, n: int) -> None:
+        """The prompts that come after this correct the mask that they find."""
+        self.rebase(n, None)
+        self.record(n)[REFINED] = True
+
+    def plainRecords(self) -> dict[str, dict]:
+        """For the scene, as JSON: without the masks that prompts correct."""
+        return {
+            str(n): {key: value for key, value in record.items() if key != BASE} for n, record in self.records.items()
+        }
 
     def takeRecord(self, n: int, record: dict | None) -> None:
         """What was known of the slice at another time; that it is locked, or not, stays."""
@@ -137,7 +164,10 @@ class Target:
         """Give a slice back to automatic passes; its points look automatic, as the next pass will replace them."""
         if n not in self.records:
             return
-        self.record(n).update(locked=False, state=AUTO, crc=checksum(self.mask(n)))
+        record, now = self.record(n), checksum(self.mask(n))
+        if record["state"] != AUTO or record["crc"] != now:
+            self.keepAsBase(n)
+        record.update(locked=False, state=AUTO, crc=now)
         with self._quiet():
             self.prompts.disown([id_ for id_, mark in self.table.items() if mark.slice == n])
         self.settle()
@@ -149,7 +179,9 @@ class Target:
         self.table, self.roi = self.readTable(), self.readRoi()
 
     def readTable(self) -> dict[str, Mark]:
-        points = self.prompts.points()
+        """The control points as they are now, in the order in which they were placed, as far as that is known."""
+        order = {id_: place for place, id_ in enumerate(self.table)}
+        points = sorted(self.prompts.points(), key=lambda point: order.get(point.id, len(order)))
         places = self._source.nrc([point.ras for point in points]) if points else []
         return {
             point.id: Mark(point.positive, point.user, tuple(map(float, nrc)))
@@ -242,7 +274,7 @@ def differences(old: dict[str, Mark], new: dict[str, Mark]) -> dict[str, set[int
     found = {}
     for id_ in old.keys() | new.keys():
         was, now = old.get(id_), new.get(id_)
-        if None in (was, now) or was.positive != now.positive or np.abs(np.subtract(was.nrc, now.nrc)).max() > _MOVED:
+        if None in (was, now) or not was.isSame(now):
             found[id_] = {mark.slice for mark in (was, now) if mark is not None}
     return found
 

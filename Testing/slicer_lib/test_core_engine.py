@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -10,6 +11,75 @@ from desks import Desk, addVolume, changed
 
 absent = [name for name in ("torch", "segment_anything", "safetensors") if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(absent), reason=f"not installed: {', '.join(absent)}")
+
+
+@pytest.fixture
+def core(scene, weights, tmp_path) -> Iterator[Callable[[], Desk]]:
+    """`core()`: a session on the real engine, segmented."""
+    from ProMISeSlicerLib.engine import CoreEngine
+    from ProMISeSlicerLib.session import Session
+
+    made = []
+
+    def make() -> Desk:
+        _, pack, _, backbone, *_ = weights(("a", "b"))
+        engine = CoreEngine(pack, "cpu", tmp_path / "cache", backbone=backbone)
+        made.append(Desk(Session(addVolume("plain"), pack, engine=engine), engine))
+        made[-1].session.segment()
+        return made[-1].settle(120)
+
+    yield make
+    for each in made:
+        each.session.close()
+
+
+def test_what_is_shown_while_an_automatic_point_is_dragged_is_what_stays(core) -> None:
+    d = core()
+    node, index = d.session.promptNodes("a")[1], d.onSlice(4, "a", positive=False)[0]
+    before = d.masks("a")[4].copy()
+    node.InvokeEvent(node.PointStartInteractionEvent)
+    for column in (12, 14):
+        node.SetNthControlPointPositionWorld(index, *d.world(4, 16, column))
+        d.settle()
+    shown = d.masks("a")[4].copy()
+    assert (shown != before).any() and not d.session.canUndo
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    d.settle()
+    assert d.session.canUndo and np.array_equal(d.masks("a")[4], shown)
+
+
+@pytest.mark.parametrize("how", ["propagated", "edited"])
+def test_deleting_clicks_leads_back_to_the_mask_they_corrected(core, how: str) -> None:
+    d = core()
+    node, session = d.session.promptNodes("a")[1], d.session
+    if how == "edited":
+        mask = np.indices((32, 40)).sum(0) % 40 < 25
+        session.segments.write(session.segmentId("a"), 5, mask)
+    else:
+        session.addPoint("a", d.world(4, 16, 12), False)
+        d.settle(60)
+        session.propagate("a", 4, count=1, direction=1)
+        d.settle(60)
+    mask, seen = d.masks("a")[5].copy(), []
+    assert mask.any()
+    inside = np.argwhere(mask)
+    places = [d.world(5, *inside[len(inside) // part]) for part in (5, 2)]
+    for place in places:
+        session.addPoint("a", place, False)
+        d.settle(60)
+        seen.append(d.masks("a")[5].copy())
+    assert (seen[0] != mask).any() and (seen[1] != seen[0]).any()
+    node.RemoveNthControlPoint(node.GetNumberOfControlPoints() - 2)
+    d.settle(60)
+    left = d.masks("a")[5].copy()
+    assert (left != seen[1]).any() and not left[tuple(inside[len(inside) // 2])]
+    node.RemoveNthControlPoint(node.GetNumberOfControlPoints() - 1)
+    d.settle(60)
+    assert np.array_equal(d.masks("a")[5], mask)
+    for _ in range(2):
+        session.undo()
+        d.settle(60)
+    assert np.array_equal(d.masks("a")[5], seen[1])
 
 
 def test_segment_prompt_save_and_go_on(scene, weights, tmp_path) -> None:

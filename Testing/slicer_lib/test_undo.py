@@ -112,8 +112,19 @@ def boxes(d: Desk) -> list[tuple]:
     return found
 
 
+def bases(d: Desk) -> list[tuple]:
+    """What the next click corrects, where that is not what the prompts alone lead to."""
+    found = []
+    for name in d.session.targets:
+        for n, record in sorted(d.session.target(name).records.items()):
+            base = record.get("base")
+            known = base and (base.mask.tobytes(), sorted(np.round(mark.nrc, 3).tolist() for mark in base.earlier))
+            found += [(name, n, known)] if record.get("refined") else []
+    return found
+
+
 def everything(d: Desk) -> dict:
-    """Masks, prompts, and whose the slices are."""
+    """Masks, prompts, what they correct, and whose the slices are."""
     masks = {name: np.packbits(mask).tobytes() for name, mask in d.everything().items()}
     for name in d.session.targets:  # hand edits are found when somebody asks
         for n in range(len(d.session.source)):
@@ -122,7 +133,7 @@ def everything(d: Desk) -> dict:
     states = {
         name: [[cell[part] for part in parts] for cell in d.session.sliceStates(name)] for name in d.session.targets
     }
-    return {"masks": masks, "points": places(d), "boxes": boxes(d), "states": states}
+    return {"masks": masks, "points": places(d), "boxes": boxes(d), "states": states, "bases": bases(d)}
 
 
 def different(a: dict, b: dict) -> list[str]:

@@ -1,0 +1,40 @@
+"""What the points on a slice correct: a mask that was propagated to it, edited by hand, or found in a box on those."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .history import Bits, Step, checksum
+from .target import BASE, PROPAGATED, REFINED, Mark
+
+
+class Base(NamedTuple):
+    """A mask, the user's points that were there before it and are dealt with in it, and its predicted IoU."""
+
+    bits: Bits
+    earlier: tuple[Mark, ...]
+    iou: float | None
+
+    @classmethod
+    def of(cls, step: Step, n: int) -> Base | None:
+        """Of slice n as it was before the step; None where its prompts alone lead to its mask."""
+        cell = step.target, n
+        bits, record = step.before.masks.get(cell), step.before.records.get(cell) or {}
+        if bits is None:
+            return None
+        isEdited = checksum(bits.mask()) != record.get("crc", 0)
+        if not isEdited and not record.get(REFINED) and record.get("state") != PROPAGATED:
+            return None
+        if not isEdited and record.get(BASE) is not None:
+            return record[BASE]
+        return cls(bits, tuple(mark for mark in step.before.points.get(n, ()) if mark.user), record.get("iou"))
+
+    @property
+    def mask(self) -> np.ndarray:
+        return self.bits.mask()
+
+    def isCorrectedBy(self, mark: Mark) -> bool:
+        """Whether this is the user's point, and came or moved after the mask."""
+        return mark.user and not any(mark.isSame(other) for other in self.earlier)
