@@ -115,7 +115,7 @@ def corrected(
         change = _holding(click, change & _nearer(mask.shape, click, against))
     changed = mask.copy()
     changed[change] = click.positive
-    changed[_crumbs(changed, change, _depth(mask, click), click, against)] = click.positive
+    changed[_crumbs(changed, change, _depth(mask, click), click, against, answer)] = click.positive
     return changed
 
 
@@ -141,18 +141,24 @@ def agreeing(logits: np.ndarray, mask: np.ndarray, cut: float) -> np.ndarray:
 
 
 def _crumbs(
-    changed: np.ndarray, change: np.ndarray, depth: float, click: Click, against: Sequence[Click]
+    changed: np.ndarray, change: np.ndarray, depth: float, click: Click, against: Sequence[Click], answer: np.ndarray
 ) -> np.ndarray:
-    """Where (H, W) bool a change leaves specks or pinholes beside it that no click is in: they go with it.
+    """Where (H, W) bool a change leaves pieces beside it that are smaller than it and no click is in: they go with it.
 
-    What is larger than a small part of the change, or of the click's depth squared, may be meant: a cavity, an island.
+    What is larger than a small part of the change, or of the click's depth squared, may be meant, a cavity or an
+    island: it goes only where the decoder's answer (H, W) bool says so for most of it.
     """
     most = max(_LEAST_CRUMB, min(_CRUMB * depth**2, _CRUMB_SHARE * float(change.sum())))
     pieces, count = ndimage.label(changed != click.positive)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
     beside = np.unique(pieces[ndimage.binary_dilation(change)])
     kept = {0, 1 + int(sizes[1:].argmax()) if count else 0, *(int(pieces[other.pixel]) for other in against)}
-    gone = [piece for piece in beside.tolist() if piece not in kept and sizes[piece] <= most]
+    agreed = np.bincount(pieces.ravel(), answer.ravel() == click.positive, count + 1)
+    gone = [
+        piece
+        for piece in beside.tolist()
+        if piece not in kept and (sizes[piece] <= most or sizes[piece] < min(change.sum(), 2 * agreed[piece]))
+    ]
     return np.isin(pieces, gone)
 
 
