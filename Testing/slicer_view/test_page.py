@@ -254,9 +254,9 @@ def test_a_colour_picture_is_segmented(desk: Desk, tmp_path) -> None:
     colours = shown[shown.max(axis=2) > 40]
     assert (np.ptp(colours, axis=1) > 40).mean() > 0.5, "it is shown in colour"
     (target,) = found["masks"]
-    desk.page.click("#tool-negative")
-    desk.until(lambda facts: facts["tool"] == "negative", "no tool")
-    left, top, height = desk.corner()
+    desk.page.click("#tool-positive")
+    desk.until(lambda facts: facts["tool"] == "positive", "no tool")
+    left, top, height = desk.corner()  # the pack finds the spot's lower part only: its middle is missed
     middle = (left + desk.facts()["size"][0] / 2, top + height / 2)
     desk.page.mouse.move(middle[0] - 9, middle[1])
     desk.page.mouse.move(*middle, steps=3)
