@@ -330,19 +330,20 @@ class Segmenter:
             logits = (result if whole else self._prompted(n, target, given.before(count))).logits[target]
             return logits > np.maximum(self._cut, rival())
 
-        joint = not (given.told or automatic)  # nothing but points that all are the first question
-        start = result.masks[target] if joint else self._start(n, target, given, lambda: answer(0))
-        place = (n, target, (given if joint else automatic).key, start.tobytes())
         own = corrections.clicks(given.points_rc[given.own], given.labels[given.own])
+        joint = not (given.told or automatic)  # nothing but points that all are the first question
+        start = result.masks[target] if joint else self._start(n, target, automatic, own, lambda: answer(0))
+        place = (n, target, (given if joint else automatic).key, start.tobytes())
         mask = self._chain.follow(place, own, lambda: start, answer, self.view(n))
         result.masks[target] = mask.copy()
         result.logits[target] = corrections.agreeing(result.logits[target], mask, self._cut)
         return result
 
-    def _start(self, n: int, target: str, given: Given, answer: Callable[[], np.ndarray]) -> np.ndarray:
+    def _start(
+        self, n: int, target: str, automatic: Given, own: list[corrections.Click], answer: Callable[[], np.ndarray]
+    ) -> np.ndarray:
         """The mask that there was before a person's points: the one given, the automatic one without what hung on
         points that were taken away, or the decoder's `answer` to a box or other points."""
-        automatic = given.before(0)
         if automatic.mask is not None:
             mask = automatic.mask
             return mask > 0 if mask.dtype.kind == "f" else mask != 0
@@ -354,9 +355,7 @@ class Segmenter:
             mask = self._asked(mask, automatic)
         if not gone:
             return mask
-        left = self._left(n, target, automatic, answer)
-        own = corrections.clicks(given.points_rc[given.own], given.labels[given.own])
-        return corrections.without(mask, gone, left, own)
+        return corrections.without(mask, gone, self._left(n, target, automatic, answer), own)
 
     def _left(self, n: int, target: str, automatic: Given, answer: Callable[[], np.ndarray]) -> np.ndarray:
         """The decoder's mask with the automatic points that are left: nothing without one that marks the target."""
