@@ -54,9 +54,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Stage:
-    """Part of the training: frame side, and whether a frame is a crop at full detail or the whole picture, smaller."""
+    """Part of the training: frame side, the sets drawn from, and whether a frame is a crop at full detail or the whole
+    picture, smaller."""
 
     side: int
+    names: tuple[str, ...] = tuple(SETS)
     crops: bool = False
 
 
@@ -74,9 +76,8 @@ class Draw:
 
     def batch(self, groups: int = 4, group_size: int = 4, objects: int = 1) -> Batch:
         """`groups` × `group_size` pictures, each group from one set."""
-        names = self.rng.choice(
-            list(SETS), groups, p=np.array([w for w, _ in SETS.values()]) / sum(w for w, _ in SETS.values())
-        )
+        often = np.array([SETS[name][0] for name in self.stage.names])
+        names = self.rng.choice(self.stage.names, groups, p=often / often.sum())
         parts = [self._group(str(name), group_size, objects) for name in names]
         return Batch(
             torch.cat([p[0] for p in parts]),
@@ -423,9 +424,10 @@ class Pretraining:
         return 60 * self.arguments.minutes
 
     def run(self) -> None:
-        coarse = self.arguments.coarse * self.budget
+        coarse, names = self.arguments.coarse * self.budget, tuple(self.arguments.sets)
         crops = coarse + self.arguments.crops * self.budget
-        for stage, end in ((Stage(256), coarse), (Stage(256, crops=True), crops), (Stage(512), self.budget)):
+        stages = (Stage(256, names), coarse), (Stage(256, names, crops=True), crops), (Stage(512, names), self.budget)
+        for stage, end in stages:
             if self.seconds < end:
                 set_side(self.sam, stage.side)
                 self._train(ahead(self.arguments.workspace, stage, self.arguments.seed + self.steps), end)
@@ -480,6 +482,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         help="share of the time spent, after that, on crops of side 256 at full detail",
+    )
+    parser.add_argument(
+        "--sets", nargs="+", choices=SETS, default=list(SETS), metavar="NAME", help="learn from these only"
     )
     parser.add_argument("--start", type=Path, help="weights of a backbone to go on from (.safetensors), not --init")
     parser.add_argument("--rate", type=float, default=6e-4, help="peak learning rate")

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ProMISeCore.pretrain import crop, iou, mask_loss
+from ProMISeCore.pretrain import Draw, Stage, crop, iou, mask_loss
 
 
 def _places(count, side):
@@ -46,3 +46,23 @@ def test_iou_of_known_overlaps():
     found = torch.full((1, 2, 4, 4), -1.0)
     found[:, 0, :, 1:3] = 1
     assert torch.allclose(iou(found, mask), torch.tensor([[1 / 3, 0.0]]))
+
+
+def _packed(workspace, *names):
+    """A corpus of two pictures per set, each with a square as its target."""
+    folder = workspace / "train"
+    folder.mkdir()
+    labels = np.zeros((2, 256, 256), np.uint16)
+    labels[:, 100:160, 100:160] = 1
+    for name in names:
+        np.save(folder / f"{name}.pictures.npy", np.full((2, 3, 256, 256), 128, np.uint8))
+        np.save(folder / f"{name}.labels.npy", labels)
+        np.save(folder / f"{name}.extents.npy", np.full((2, 2), 256))
+
+
+def test_a_stage_draws_from_its_sets_only(tmp_path):
+    _packed(tmp_path, "saliency", "isic", "kvasir")
+    draw = Draw(tmp_path, Stage(256, ("saliency", "isic")), seed=0)
+    drawn = [name for _ in range(6) for name in draw.batch(groups=4, group_size=1).names]
+    assert set(drawn) == {"saliency", "isic"}
+    assert drawn.count("isic") > drawn.count("saliency")  # drawn twice as often
