@@ -114,7 +114,8 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--lead", type=int, default=300, help="steps in which the points learn their places alone")
     parser.add_argument("--steps", type=int, default=100, help="steps of everything, through the decoder")
-    parser.add_argument("--report", type=Path, help="page whose section `claims` is written")
+    parser.add_argument("--report", type=Path, help="page of which a section is written")
+    parser.add_argument("--section", default="claims", help="its name (%(default)s)")
     parser.add_argument("--plot", type=Path, help="picture to draw (.svg or .png)")
     arguments = parser.parse_args()
     if arguments.data:
@@ -123,7 +124,7 @@ def main() -> None:
     if arguments.plot:
         draw(arguments.plot, found)
     picture = arguments.plot and arguments.report and relpath(arguments.plot, arguments.report.parent)
-    sections.publish(arguments.report, "claims", report(shared, found, picture))
+    sections.publish(arguments.report, arguments.section, report(shared, found, picture))
 
 
 if __name__ == "__main__":

@@ -28,9 +28,7 @@ def report(shared: Mapping[str, Any], found: Mapping[str, Results], plot: str | 
         "epochs long); a tenth of the cases is held out to choose the state. "
         f"Scored on {_names(found)}, on the pictures' own grid. Mean Dice × 100 over the cases ± standard deviation "
         f"over {spread} seeds; cells finished, of {SEEDS} seeds: {done}. All of SAM is "
-        "frozen, but for the decoder in the row that names it. "
-        "Unlike the paper's SAM, this backbone has seen the training pictures of these sets with prompts when it was "
-        "pretrained, so that SAM with ground-truth points is a far stronger baseline here.",
+        "frozen, but for the decoder in the row that names it.",
         sections.table(_rows(found)),
         sections.table(_verdicts(found)),
         f"Rule: a difference is taken seed by seed. A claim holds where it is positive in every seed and at least "
