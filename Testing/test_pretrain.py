@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from ProMISeCore.pretrain import Draw, Stage, crop, iou, mask_loss
+from ProMISeCore.draw import Draw, Stage, crop
+from ProMISeCore.pretrain import iou, mask_loss
 
 
 def _places(count, side):
