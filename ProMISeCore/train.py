@@ -78,6 +78,9 @@ def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
         "--shifts", metavar="FILE:KEY", help="start from what `promise pretrain` learned for the same label values"
     )
     parser.add_argument(
+        "--base", metavar="PACK", help="go on from this pack of the same targets and backbone (name or file)"
+    )
+    parser.add_argument(
         "--card", type=Path, help="JSON with title, description, licence, intended_use, data, colours …"
     )
 
@@ -99,6 +102,8 @@ def run(arguments: argparse.Namespace) -> None:
     workspace.mkdir(parents=True, exist_ok=True)
     if arguments.shifts:
         _start(model, arguments.shifts, list(task.values.values()))
+    if arguments.base:
+        _go_on(model, arguments.base)
     learn, held = _views(arguments, task, found, backbone, model.blocks, workspace)
     settings = Settings(
         steps=arguments.steps,
@@ -134,6 +139,8 @@ def _check(arguments: argparse.Namespace) -> None:
             raise InputError(f"--{name} is {getattr(arguments, name)}; expected a weight, 0 or more")
     if arguments.out.suffix != packs.SUFFIX:
         raise InputError(f"--out is {arguments.out}; packs end in {packs.SUFFIX}")
+    if arguments.base and arguments.shifts:
+        raise InputError("--base and --shifts are two starts; give one of them")
     check_folder(arguments.out.resolve().parent)
 
 
@@ -275,3 +282,18 @@ def _start(model, place: str, values: Sequence[int]) -> None:
         for target, value in zip(model.targets.values(), values, strict=True):
             target.ips.lin2.weight.mul_(0.1)
             target.ips.lin2.bias.copy_(found[key][value - 1].float().reshape(-1))
+
+
+def _go_on(model, name: str) -> None:
+    """Let every target begin with the weights of a pack, which may have been trained at another frame side."""
+    path = packs.find(name)
+    base, own = packs.read_manifest(path), model.manifest
+    if base.backbone.fingerprint != own.backbone.fingerprint:
+        raise InputError(
+            f"--base got {path.name}, made for the backbone {base.backbone.name} with fingerprint "
+            f"{base.backbone.fingerprint[:12]}…; this is {own.backbone.name} with {own.backbone.fingerprint[:12]}…"
+        )
+    learned, wanted = ([target.name for target in manifest.targets] for manifest in (base, own))
+    if learned != wanted:
+        raise InputError(f"--base got a pack of {', '.join(learned)}; --targets are {', '.join(wanted)}")
+    model.load_tensors(packs.tensors(path), path.name)

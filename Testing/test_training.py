@@ -195,6 +195,21 @@ def test_the_same_seed_makes_the_same_pack_and_another_seed_another(train, tmp_p
     assert not all(torch.equal(other[key], value) for key, value in one.items())
 
 
+def test_a_base_goes_on_from_a_pack_at_another_frame_side(train, tmp_path):
+    assert train()[0] == 0
+    base = packs.tensors(tmp_path / "disc.safetensors")
+    (tmp_path / "disc.safetensors").rename(tmp_path / "base.safetensors")
+    options = "--steps", "1", "--rate", "1e-9", "--side", "128", "--workspace", str(tmp_path / "again")
+    assert train(*options, "--base", str(tmp_path / "base.safetensors"))[0] == 0
+    found = packs.tensors(tmp_path / "disc.safetensors")
+    learned = [key for key in base if "running" not in key]
+    assert learned and all(torch.allclose(found[key], base[key], atol=1e-5) for key in learned)
+    code, said = train("--base", str(tmp_path / "base.safetensors"), "--targets", "circle=1")
+    assert code == 2 and "a pack of disc" in said and "circle" in said
+    code, said = train("--base", "heart")
+    assert code == 2 and "--base got heart.safetensors" in said and "fingerprint" in said
+
+
 def test_any_file_name_makes_a_pack(train, tmp_path):
     out = tmp_path / "my päck.v2.safetensors"
     assert train("--out", str(out))[0] == 0
@@ -257,6 +272,8 @@ def test_views_that_do_not_fit_on_the_disk_are_refused_before_they_are_written(t
         (["--rate", "nan"], "--rate"),
         (["--targets", "disc=7"], "--targets"),
         (["--shifts", "nowhere"], "nowhere"),
+        (["--base", "nothing"], "nothing"),
+        (["--base", "heart", "--shifts", "file:key"], "two starts"),
         (["--card", "card.json"], "card"),
     ],
 )
