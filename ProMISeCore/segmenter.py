@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ProMISeCore import corrections, devices, masks
 from ProMISeCore.answers import Answer, Answers
+from ProMISeCore.between import Between
 from ProMISeCore.bit_masks import BitMasks
 from ProMISeCore.cache import Cache
 from ProMISeCore.embedder import Arrays, Embedder, size
@@ -91,6 +91,8 @@ class Segmenter:
         self._touched: dict[tuple[str, int], None] = {}  # (target, slice) prompted by the user, in that order
         self._embedder = Embedder(model, device, cache, batch, exact, self._say)
         self._answers = Answers(model, self._pictures, self.frame, self._embedder)
+        smoothing = (self.stack.spacing_slice, manifest.smoothing_mm, self._cut)
+        self._between = Between(self._answers, self._embedder, len(self), *smoothing)
         self._chain = corrections.Chain()
         self._known: SliceResult | None = None
         self._answered: tuple[tuple, np.ndarray] | None = None
@@ -126,15 +128,17 @@ class Segmenter:
         """Segment every slice automatically, `first` first, and yield each as it is done.
 
         `cancel` is asked before every batch; True ends the pass, what is done stays in `masks()`. Targets that the
-        user has prompted on a slice keep the user's result and are left out of that slice's result.
+        user has prompted on a slice keep the user's result and are left out of that slice's result. Where neighbouring
+        slices have a say (the manifest's smoothing_mm), the first slice comes when its neighbours are solved, too.
         """
         waiting = self.order(first)
         count = 1  # the first slice alone: it is there soonest, and tells what a slice needs
         while waiting:
-            if cancel is not None and cancel():
-                return
             batch, waiting = waiting[:count], waiting[count:]
-            results = self._automatic(batch)
+            answers = self._between.get(batch, cancel or (lambda: False))
+            if answers is None:
+                return
+            results = [self._decided(n, of_slice) for n, of_slice in zip(batch, answers, strict=True)]
             for result in results:
                 self._record(result, "auto")
             yield from results
@@ -165,14 +169,14 @@ class Segmenter:
             raise InputError(f"the pack has no target {target!r}; it has {', '.join(self.targets)}")
         if given:
             target = target or self.targets[0]
-            correct = given.own.any() or bool(self._gone(n, target, given))
-            result = self._corrected(n, target, given) if correct else self._prompted(n, target, given)
+            solve = self._corrected if self._corrects(n, target, given) else self._prompted
+            result = solve(n, target, given)
             self._record(result, "user")
             return result
         released = self.targets if target is None else (target,)
         for name in released:
             self._touched.pop((name, n), None)
-        (result,) = self._automatic([n])
+        result = self._automatic(n)
         self._record(result, "auto")
         return result if target is None else _only(result, target)
 
@@ -180,16 +184,16 @@ class Segmenter:
         """Time one slice (it is kept for the pass that follows) and project: an upper bound within a factor of two."""
         order, embedder = self.order(first), self._embedder
         sample = order[:: max(1, len(order) // 8)][:8]
-        fresh = [n for n in sample if not embedder.knows(n, self._image(n))]
+        fresh = [n for n in sample if not embedder.knows(n, self._answers.image(n))]
         encode_seconds = 0.0
         for n in fresh[:2]:  # the second time without what a first time sets up, unless that takes long
-            encode_seconds = _seconds(lambda n=n: embedder.embed([n], self._image))
+            encode_seconds = _seconds(lambda n=n: embedder.embed([n], self._answers.image))
             if encode_seconds > 1:
                 break
-        self._solved(order[:1])
-        decode_seconds = _seconds(lambda: self._solved(order[:1]))
+        self._answers.solve(order[:1])
+        decode_seconds = _seconds(lambda: self._answers.solve(order[:1]))
         count = round(len(order) * len(fresh) / len(sample))
-        bytes_per_slice = size(embedder.embed(order[:1], self._image)[0])
+        bytes_per_slice = size(embedder.embed(order[:1], self._answers.image)[0])
         return Estimate(
             slices=len(order),
             encode=count,
@@ -257,31 +261,9 @@ class Segmenter:
 
     # One slice
 
-    def _image(self, n: int) -> Tensor:
-        return self.frame.image(self._pictures[n])
-
-    def _automatic(self, ns: Sequence[int]) -> list[SliceResult]:
-        answers = {n: self._answers.get(n) for n in ns}
-        unknown = [n for n in ns if answers[n] is None]
-        answers |= zip(unknown, self._solved(unknown), strict=True)
-        return [self._decided(n, answers[n]) for n in ns]
-
-    def _solved(self, ns: Sequence[int]) -> list[dict[str, Answer]]:
-        """What the model says of slices without prompts, computed now and kept."""
-        arrays = self._embedder.embed(ns, self._image)
-        solved = self._embedder.in_batches(self._decode, list(zip(ns, arrays, strict=True)))
-        for n, answers in zip(ns, solved, strict=True):
-            self._answers.put(n, answers)
-        return solved
-
-    @torch.inference_mode()
-    def _decode(self, items: list[tuple[int, Arrays]]) -> list[dict[str, Answer]]:
-        encoded = self._embedder.encoded([arrays for _, arrays in items])
-        outputs = {name: self.model.solve(encoded, name) for name in self.targets}
-        return [
-            {name: Answer.of(output, i, f"{name!r} on slice {n}") for name, output in outputs.items()}
-            for i, (n, _) in enumerate(items)
-        ]
+    def _automatic(self, n: int) -> SliceResult:
+        (answers,) = self._between.get([n])
+        return self._decided(n, answers)
 
     def _decided(self, n: int, answers: dict[str, Answer]) -> SliceResult:
         """Slice n with a mask of every target: absent ones empty, exclusive ones apart."""
@@ -307,7 +289,7 @@ class Segmenter:
             output = self.model.solve(self._embedder.encoded(items), target, **on_device)
             return [Answer.of(output, 0, f"{target!r} on slice {n}")]
 
-        (answer,) = self._embedder.in_batches(solve, self._embedder.embed([n], self._image))
+        (answer,) = self._embedder.in_batches(solve, self._embedder.embed([n], self._answers.image))
         result = self._result(n, {target: answer})
         if "labels" in prompts:
             result.labels[target] = given.labels.astype(int)
@@ -319,6 +301,15 @@ class Segmenter:
         if not self.model.manifest.largest_component:
             return mask
         return masks.prompted_pieces(mask, given.points_rc, given.labels, given.mask)
+
+    def _corrects(self, n: int, target: str, given: Given) -> bool:
+        """Whether the prompts change a mask that is there, rather than ask for one."""
+        if given.own.any():
+            return True
+        gone = self._gone(n, target, given)
+        # None gone, as when one's own points are deleted: neighbours have their say again, which the decoder ignores.
+        as_placed = gone == [] and self._between.reach > 0 and self._before(n).masks[target].any()
+        return bool(gone or as_placed)
 
     def _corrected(self, n: int, target: str, given: Given) -> SliceResult:
         """Slice n after a person's points, one after another, on the mask that the other prompts lead to."""
@@ -380,7 +371,7 @@ class Segmenter:
     def _before(self, n: int) -> SliceResult:
         """The automatic result of slice n; that of the slice asked for last is kept, as clicks come one by one."""
         if self._known is None or self._known.index != n:
-            (self._known,) = self._automatic([n])
+            self._known = self._automatic(n)
         return self._known
 
     def _rival(self, n: int, target: str) -> np.ndarray | float:
@@ -436,6 +427,7 @@ class Segmenter:
         weights = sum(tensor.numel() * tensor.element_size() for tensor in self.model.state_dict().values())
         kept = self._embedder.held(len(self), bytes_per_slice)
         results = (1 + len(self.targets)) * int(np.prod(self.stack.shape))  # masks when handed out
+        results += self._between.held * len(self.targets) * (sam.side // 4) ** 2 * 2  # logits of 16 bits
         working = devices.working_bytes(sam.architecture, sam.side)
         return _PROCESS_BYTES + weights + kept + results + self.volume.voxels.nbytes + working
 

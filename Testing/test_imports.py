@@ -23,7 +23,7 @@ TIERS = {
         bit_masks augment fast_decoder fast_vit fast_tiny_vit
         corrections given""",
         "promise reference encoder",
-        """embedder answers segmenter dataset train training pretrain measures ratios cost_curves start snapshot
+        """embedder answers between segmenter dataset train training pretrain measures ratios cost_curves start snapshot
         teaching unet""",
         "__main__ segment evaluate inventory bench teach rank bench_teach",
     ])
