@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -47,7 +47,7 @@ class Between:
 
         `stop` is asked before every batch and at least once; None where it says so. What is computed by then is kept.
         """
-        wanted = dict.fromkeys([*ns, *(m for n in ns for m in self._around(n))])
+        wanted = dict.fromkeys([*ns, *(m for n in ns for m in self.around(n))])
         known = {m: self._known(m) for m in wanted}
         missing, batch = [m for m in wanted if known[m] is None], self._embedder.batch
         for start in range(0, max(1, len(missing)), batch):
@@ -57,10 +57,23 @@ class Between:
             for m, answers in zip(part, self._answers.solve(part), strict=True):
                 known[m] = answers
                 self._keep(m, answers)
-        return [self._averaged(n, known) for n in ns]
+        return [self.averaged(n, known) for n in ns]
 
-    def _around(self, n: int) -> range:
+    def around(self, n: int) -> range:
+        """The slices that have a say on slice n, itself among them."""
         return range(max(0, n - self.reach), min(self._count, n + self.reach + 1))
+
+    def averaged(self, n: int, known: Mapping[int, dict[str, Answer]]) -> dict[str, Answer]:
+        """All targets' answers on slice n from those of the slices around it."""
+        if not self.reach:
+            return known[n]
+        near = self.around(n)
+        weights = self._weights[[abs(m - n) for m in near]]
+        weights = (weights / weights.sum()).astype(np.float32)
+        return {
+            name: replace(answer, logits=self._mean([known[m][name].logits for m in near], weights))
+            for name, answer in known[n].items()
+        }
 
     def _known(self, n: int) -> dict[str, Answer] | None:
         answers = self._recent.get(n) or self._answers.get(n)
@@ -73,17 +86,6 @@ class Between:
         self._recent.move_to_end(n)
         while len(self._recent) > self.held:
             self._recent.popitem(last=False)
-
-    def _averaged(self, n: int, known: dict[int, dict[str, Answer]]) -> dict[str, Answer]:
-        if not self.reach:
-            return known[n]
-        near = self._around(n)
-        weights = self._weights[[abs(m - n) for m in near]]
-        weights = (weights / weights.sum()).astype(np.float32)
-        return {
-            name: replace(answer, logits=self._mean([known[m][name].logits for m in near], weights))
-            for name, answer in known[n].items()
-        }
 
     def _mean(self, logits: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
         """Summed up in the order of the slices, so that it is the same to the last bit in any pass."""

@@ -190,8 +190,8 @@ class Segmenter:
             encode_seconds = _seconds(lambda n=n: embedder.embed([n], self._answers.image))
             if encode_seconds > 1:
                 break
-        self._answers.solve(order[:1])
-        decode_seconds = _seconds(lambda: self._answers.solve(order[:1]))
+        self._solve_as_in_a_pass(order[0])
+        decode_seconds = _seconds(lambda: self._solve_as_in_a_pass(order[0]))
         count = round(len(order) * len(fresh) / len(sample))
         bytes_per_slice = size(embedder.embed(order[:1], self._answers.image)[0])
         return Estimate(
@@ -260,6 +260,11 @@ class Segmenter:
                 self._touched[place] = None
 
     # One slice
+
+    def _solve_as_in_a_pass(self, n: int) -> None:
+        """The slice itself is computed although it may be known; its neighbours, whose turn it is not, are not."""
+        (answers,) = self._answers.solve([n])
+        self._between.averaged(n, dict.fromkeys(self._between.around(n), answers))
 
     def _automatic(self, n: int) -> SliceResult:
         (answers,) = self._between.get([n])

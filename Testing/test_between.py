@@ -232,6 +232,17 @@ def test_answers_kept_without_smoothing_are_read_with_it(tiny_model, tmp_path: P
     assert all(same(one, other) for one, other in zip(found, expected, strict=True)) and encoded == []
 
 
+def test_the_estimate_times_a_slice_without_solving_its_neighbours(tiny_model, monkeypatch) -> None:
+    plain, smooth = tiny_model(("a",)), tiny_model(("a",), smoothing_mm=3.0)
+    without = Segmenter(plain, scan(), "cpu").estimate()
+    encoded, averaged = count_encoded(smooth, monkeypatch), []
+    monkeypatch.setattr(Between, "averaged", lambda self, n, known: averaged.append(list(known)))
+    found = Segmenter(smooth, scan(), "cpu").estimate()
+    assert averaged == [list(range(COUNT))] * 2 and sum(encoded) <= 2
+    assert (found.slices, found.encode) == (without.slices, without.encode) == (COUNT, COUNT)
+    assert found.memory_bytes == without.memory_bytes + COUNT * 16 * 16 * 2  # all logits are kept, of 16 bits
+
+
 # Stopped, and gone on with
 
 
