@@ -6,7 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from ProMISeCore.frame import Frame
 from ProMISeCore.given import Given
 from ProMISeCore.markups import Prompts
 from ProMISeCore.promise import Promise
+from ProMISeCore.slice_result import SliceResult
 from ProMISeCore.volumes import AXES, Stack, Volume, Window, pictures
 
 #: What Python, torch and the reading of files take before anything is segmented.
@@ -37,20 +38,6 @@ class Estimate:
     seconds: float
     memory_bytes: int
     disk_bytes: int
-
-
-@dataclass(frozen=True)
-class SliceResult:
-    """One slice, per target: mask (H, W) bool, points (N, 2) as (row, column) with labels (N,) 1/0, logits (H, W)
-    float32, SAM's own IoU guess and the presence probability, both 0…1 (presence only where the pack has one)."""
-
-    index: int
-    masks: dict[str, np.ndarray] = field(default_factory=dict)
-    points_rc: dict[str, np.ndarray] = field(default_factory=dict)
-    labels: dict[str, np.ndarray] = field(default_factory=dict)
-    iou: dict[str, float] = field(default_factory=dict)
-    presence: dict[str, float] = field(default_factory=dict)
-    logits: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Segmenter:
@@ -161,7 +148,8 @@ class Segmenter:
         Without: the automatic result of that target, or of all. Raises InputError for prompts that do not fit.
 
         own (N,): which points are a person's. They correct what the other prompts lead to, one after another as
-        `corrections` says; without other prompts that is the automatic mask, of whose points none are left. Where own
+        `corrections` says; without other prompts that is the automatic mask, of whose points none are left (of single
+        organs, its pieces that the person's points are in). Where own
         is not given, all are, and without other prompts all points together are what the mask starts from.
         """
         n, given = self._checked(n), Given.of(points_rc, labels, box_rc, mask, own)
@@ -178,7 +166,7 @@ class Segmenter:
             self._touched.pop((name, n), None)
         result = self._automatic(n)
         self._record(result, "auto")
-        return result if target is None else _only(result, target)
+        return result if target is None else result.only(target)
 
     def estimate(self, first: int | None = None) -> Estimate:
         """Time one slice (it is kept for the pass that follows) and project: an upper bound within a factor of two."""
@@ -351,7 +339,11 @@ class Segmenter:
             mask = self._asked(mask, automatic)
         if not gone:
             return mask
-        return corrections.without(mask, gone, self._left(n, target, automatic, answer), own)
+        left = corrections.without(mask, gone, self._left(n, target, automatic, answer), own)
+        if automatic.labels.any() or not self.model.manifest.largest_component:
+            return left
+        # Nobody asks for the other pieces any more; what is shown may well be without them, as of the whole volume.
+        return masks.asked_pieces(left, np.array([click.pixel for click in own]), np.array([c.positive for c in own]))
 
     def _left(self, n: int, target: str, automatic: Given, answer: Callable[[], np.ndarray]) -> np.ndarray:
         """The decoder's mask with the automatic points that are left: nothing without one that marks the target."""
@@ -435,11 +427,6 @@ class Segmenter:
         results += self._between.held * len(self.targets) * (sam.side // 4) ** 2 * 2  # logits of 16 bits
         working = devices.working_bytes(sam.architecture, sam.side)
         return _PROCESS_BYTES + weights + kept + results + self.volume.voxels.nbytes + working
-
-
-def _only(result: SliceResult, target: str) -> SliceResult:
-    parts = {name: value for name, value in vars(result).items() if isinstance(value, dict)}
-    return SliceResult(result.index, **{name: {target: part[target]} for name, part in parts.items() if target in part})
 
 
 def _seconds(work: Callable[[], object]) -> float:
