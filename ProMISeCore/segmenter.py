@@ -149,8 +149,8 @@ class Segmenter:
 
         own (N,): which points are a person's. They correct what the other prompts lead to, one after another as
         `corrections` says; without other prompts that is the automatic mask, of whose points none are left (of single
-        organs, its pieces that the person's points are in). Where own
-        is not given, all are, and without other prompts all points together are what the mask starts from.
+        organs, its pieces that the person's points are in). Where own is not given, all are, and without other prompts
+        all points together are what the mask starts from.
         """
         n, given = self._checked(n), Given.of(points_rc, labels, box_rc, mask, own)
         if target is not None and target not in self.targets:
