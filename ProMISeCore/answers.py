@@ -1,21 +1,22 @@
-"""What a model says of slices that nobody has prompted, kept on disk: the same volume again is read, not computed.
+"""What a model says of slices that nobody has prompted, one by one, kept on disk: a volume seen before is read.
 
 An answer depends on the slice's voxels, its frame, the weights of backbone and pack and the way they are computed in;
-all of these are in its key. Threshold, opening and what is decided between targets come after it. Logits pass through
-float16, fresh or read, so both give the same masks.
+all of these are in its key. Threshold, opening, what neighbouring slices say and what is decided between targets come
+after it. Logits pass through float16, fresh or read, so both give the same masks.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ProMISeCore.cache import Cache
-from ProMISeCore.embedder import Embedder
+from ProMISeCore.embedder import Arrays, Embedder
 from ProMISeCore.errors import WeightsError
 from ProMISeCore.frame import Frame
 from ProMISeCore.promise import Output, Promise
@@ -28,8 +29,9 @@ _HALF_MAX = 65504.0
 
 @dataclass(frozen=True)
 class Answer:
-    """Of one target on one slice: logits (S/4, S/4) float16 of the method's mask, SAM's guess of its IoU, the points
-    (N, 2) float32 x, y in frame pixels and the presence probability, the last two None where the pack has none."""
+    """Of one target on one slice: logits (S/4, S/4) of the method's mask, float16 (float32 where `between` has averaged
+    them), SAM's guess of its IoU, the points (N, 2) float32 x, y in frame pixels and the presence probability, the last
+    two None where the pack has none."""
 
     logits: np.ndarray
     iou: float
@@ -52,9 +54,22 @@ class Answers:
     """Answers of a model on the slices of a stack, in the cache where there is one. embedder: of the same model."""
 
     def __init__(self, model: Promise, pictures: Pictures, frame: Frame, embedder: Embedder) -> None:
-        self._names, self._pictures, self._embedder = tuple(model.targets), pictures, embedder
+        self._model, self._names = model, tuple(model.targets)
+        self._pictures, self._frame, self._embedder = pictures, frame, embedder
         shape = (frame.height, frame.width, frame.rows, frame.columns, frame.side)
         self._made_by = f"{_VERSION}|{shape}|{model.fingerprint()}|{model.sam.exact}"
+
+    def image(self, n: int) -> Tensor:
+        """What the encoder sees of slice n, (3, S, S) normalised."""
+        return self._frame.image(self._pictures[n])
+
+    def solve(self, ns: Sequence[int]) -> list[dict[str, Answer]]:
+        """All targets' answers on slices `ns`, computed now and kept."""
+        arrays = self._embedder.embed(ns, self.image)
+        solved = self._embedder.in_batches(self._decode, list(zip(ns, arrays, strict=True)))
+        for n, answers in zip(ns, solved, strict=True):
+            self._put(n, answers)
+        return solved
 
     def get(self, n: int) -> dict[str, Answer] | None:
         """All targets' answers on slice n, None where they are not known."""
@@ -64,8 +79,16 @@ class Answers:
             return None
         return {name: _read(arrays, number) for number, name in enumerate(self._names)}
 
-    def put(self, n: int, answers: Mapping[str, Answer]) -> None:
-        """Keep all targets' answers on slice n."""
+    @torch.inference_mode()
+    def _decode(self, items: list[tuple[int, Arrays]]) -> list[dict[str, Answer]]:
+        encoded = self._embedder.encoded([arrays for _, arrays in items])
+        outputs = {name: self._model.solve(encoded, name) for name in self._names}
+        return [
+            {name: Answer.of(output, i, f"{name!r} on slice {n}") for name, output in outputs.items()}
+            for i, (n, _) in enumerate(items)
+        ]
+
+    def _put(self, n: int, answers: Mapping[str, Answer]) -> None:
         if self._cache is not None:
             arrays: dict[str, np.ndarray] = {}
             for number, name in enumerate(self._names):

@@ -14,6 +14,9 @@ FORMAT = 1
 ORIENTATIONS = ("axial", "sagittal", "coronal", "image")
 CHANNELS = ("repeat", "neighbours")
 PADDINGS = ("corner", "squeeze")
+#: Keys that may be missing, and are where they say nothing: packs from before them stay as they are.
+_OPTIONAL = ("smoothing_mm",)
+_MOST_SMOOTHING = 10  # mm
 _LONGEST = 20_000  # characters of a text
 _LONGEST_WORD = 200
 _MOST_TARGETS = 64
@@ -63,6 +66,7 @@ class Manifest:
     """A pack's description, checked when a pack is read or saved, and by `check()`. See docs/file-formats.md.
 
     window: {"mode": "percentile" | "fixed", "low", "high"} | {"mode": "bytes"}. opening: pixels, 0 for none.
+    smoothing_mm: how far along the slice axis neighbouring slices have a say (a sigma, mm), 0 for not at all.
     """
 
     name: str
@@ -88,6 +92,7 @@ class Manifest:
         default_factory=lambda: {"data": "", "cases": 0, "licence": "", "command": "", "seconds": 0}
     )
     scores: Sequence[Mapping[str, Any]] = ()
+    smoothing_mm: float = 0.0
 
     @classmethod
     def of(cls, entries: Any, source: str = "the manifest") -> Manifest:
@@ -108,6 +113,8 @@ class Manifest:
         entries = asdict(self)
         for target in entries["targets"]:
             target["color"], target["point_labels"] = list(target["color"]), list(target["point_labels"])
+        if entries["smoothing_mm"] == 0:
+            del entries["smoothing_mm"]
         return entries | {"targets": list(entries["targets"]), "scores": list(entries["scores"])}
 
     def check(self, source: str = "the manifest") -> Manifest:
@@ -127,7 +134,8 @@ class _Checker:
         version = entries.get("format")
         if _is_whole(version) and version > FORMAT:
             return [f"it has format {_short(version)}, this version knows {FORMAT}: update promise-slicer"]
-        if not self._keys("", entries, [f.name for f in fields(Manifest)]):
+        expected = [f.name for f in fields(Manifest) if f.name not in _OPTIONAL]
+        if not self._keys("", entries, expected, _OPTIONAL):
             return self.problems
         self._that(version == FORMAT and _is_whole(version), "format", version, str(FORMAT))
         for key in ("title", "description", "licence", "intended_use"):
@@ -144,6 +152,7 @@ class _Checker:
         self._that(_is_number(threshold) and 0 < threshold < 1, "threshold", threshold, "a number between 0 and 1")
         self._number("presence_threshold", entries["presence_threshold"], 0, 1)
         self._whole("opening", entries["opening"], 0, 31)
+        self._number("smoothing_mm", entries.get("smoothing_mm", 0), 0, _MOST_SMOOTHING)
         self._backbone(entries["backbone"])
         self._window(entries["window"])
         self._targets(entries["targets"])
@@ -238,13 +247,13 @@ class _Checker:
                 self._number(f"{place}.dice", score["dice"], 0, 1)
                 self._number(f"{place}.iou", score["iou"], 0, 1)
 
-    def _keys(self, place: str, entries: Any, expected: Sequence[str]) -> bool:
-        """Whether it is an object with exactly these keys."""
+    def _keys(self, place: str, entries: Any, expected: Sequence[str], optional: Sequence[str] = ()) -> bool:
+        """Whether it is an object with exactly these keys, and at most the optional ones."""
         if not isinstance(entries, dict):
             self._that(False, place, entries, "an object")
             return False
         missing = [key for key in expected if key not in entries]
-        unknown = [key for key in entries if key not in expected]
+        unknown = [key for key in entries if key not in (*expected, *optional)]
         where = f" of {place}" if place else ""
         if missing:
             self.problems.append(f"keys{where} are missing: {', '.join(missing)}")

@@ -70,10 +70,17 @@ def prompted_pieces(
 
     points_rc (N, 2) as (row, column), labels (N,) 1 or 0. For single organs: nobody has asked for the other pieces.
     """
+    found = asked_pieces(mask, points_rc, labels, given)
+    return found if found.any() else largest_piece(mask)
+
+
+def asked_pieces(
+    mask: np.ndarray, points_rc: np.ndarray, labels: np.ndarray, given: np.ndarray | None = None
+) -> np.ndarray:
+    """Likewise; without any, nothing."""
     asked = np.zeros_like(mask) if given is None else np.asarray(given, bool).copy()
     inside = np.rint(points_rc[labels == 1]).astype(int).reshape(-1, 2)
     rows, columns = inside[((inside >= 0) & (inside < mask.shape)).all(axis=1)].T
     asked[rows, columns] = True
     pieces, _ = ndimage.label(mask)
-    wanted = np.unique(pieces[asked & mask])
-    return np.isin(pieces, wanted) if len(wanted) else largest_piece(mask)
+    return np.isin(pieces, np.unique(pieces[asked & mask]))

@@ -6,14 +6,14 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ProMISeCore import corrections, devices, masks
 from ProMISeCore.answers import Answer, Answers
+from ProMISeCore.between import Between
 from ProMISeCore.bit_masks import BitMasks
 from ProMISeCore.cache import Cache
 from ProMISeCore.embedder import Arrays, Embedder, size
@@ -22,6 +22,7 @@ from ProMISeCore.frame import Frame
 from ProMISeCore.given import Given
 from ProMISeCore.markups import Prompts
 from ProMISeCore.promise import Promise
+from ProMISeCore.slice_result import SliceResult
 from ProMISeCore.volumes import AXES, Stack, Volume, Window, pictures
 
 #: What Python, torch and the reading of files take before anything is segmented.
@@ -37,20 +38,6 @@ class Estimate:
     seconds: float
     memory_bytes: int
     disk_bytes: int
-
-
-@dataclass(frozen=True)
-class SliceResult:
-    """One slice, per target: mask (H, W) bool, points (N, 2) as (row, column) with labels (N,) 1/0, logits (H, W)
-    float32, SAM's own IoU guess and the presence probability, both 0…1 (presence only where the pack has one)."""
-
-    index: int
-    masks: dict[str, np.ndarray] = field(default_factory=dict)
-    points_rc: dict[str, np.ndarray] = field(default_factory=dict)
-    labels: dict[str, np.ndarray] = field(default_factory=dict)
-    iou: dict[str, float] = field(default_factory=dict)
-    presence: dict[str, float] = field(default_factory=dict)
-    logits: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Segmenter:
@@ -91,6 +78,8 @@ class Segmenter:
         self._touched: dict[tuple[str, int], None] = {}  # (target, slice) prompted by the user, in that order
         self._embedder = Embedder(model, device, cache, batch, exact, self._say)
         self._answers = Answers(model, self._pictures, self.frame, self._embedder)
+        smoothing = (self.stack.spacing_slice, manifest.smoothing_mm, self._cut)
+        self._between = Between(self._answers, self._embedder, len(self), *smoothing)
         self._chain = corrections.Chain()
         self._known: SliceResult | None = None
         self._answered: tuple[tuple, np.ndarray] | None = None
@@ -126,15 +115,17 @@ class Segmenter:
         """Segment every slice automatically, `first` first, and yield each as it is done.
 
         `cancel` is asked before every batch; True ends the pass, what is done stays in `masks()`. Targets that the
-        user has prompted on a slice keep the user's result and are left out of that slice's result.
+        user has prompted on a slice keep the user's result and are left out of that slice's result. Where neighbouring
+        slices have a say (the manifest's smoothing_mm), the first slice comes when its neighbours are solved, too.
         """
         waiting = self.order(first)
         count = 1  # the first slice alone: it is there soonest, and tells what a slice needs
         while waiting:
-            if cancel is not None and cancel():
-                return
             batch, waiting = waiting[:count], waiting[count:]
-            results = self._automatic(batch)
+            answers = self._between.get(batch, cancel or (lambda: False))
+            if answers is None:
+                return
+            results = [self._decided(n, of_slice) for n, of_slice in zip(batch, answers, strict=True)]
             for result in results:
                 self._record(result, "auto")
             yield from results
@@ -157,39 +148,40 @@ class Segmenter:
         Without: the automatic result of that target, or of all. Raises InputError for prompts that do not fit.
 
         own (N,): which points are a person's. They correct what the other prompts lead to, one after another as
-        `corrections` says; without other prompts that is the automatic mask, of whose points none are left. Where own
-        is not given, all are, and without other prompts all points together are what the mask starts from.
+        `corrections` says; without other prompts that is the automatic mask, of whose points none are left (of single
+        organs, its pieces that the person's points are in). Where own is not given, all are, and without other prompts
+        all points together are what the mask starts from.
         """
         n, given = self._checked(n), Given.of(points_rc, labels, box_rc, mask, own)
         if target is not None and target not in self.targets:
             raise InputError(f"the pack has no target {target!r}; it has {', '.join(self.targets)}")
         if given:
             target = target or self.targets[0]
-            correct = given.own.any() or bool(self._gone(n, target, given))
-            result = self._corrected(n, target, given) if correct else self._prompted(n, target, given)
+            solve = self._corrected if self._corrects(n, target, given) else self._prompted
+            result = solve(n, target, given)
             self._record(result, "user")
             return result
         released = self.targets if target is None else (target,)
         for name in released:
             self._touched.pop((name, n), None)
-        (result,) = self._automatic([n])
+        result = self._automatic(n)
         self._record(result, "auto")
-        return result if target is None else _only(result, target)
+        return result if target is None else result.only(target)
 
     def estimate(self, first: int | None = None) -> Estimate:
         """Time one slice (it is kept for the pass that follows) and project: an upper bound within a factor of two."""
         order, embedder = self.order(first), self._embedder
         sample = order[:: max(1, len(order) // 8)][:8]
-        fresh = [n for n in sample if not embedder.knows(n, self._image(n))]
+        fresh = [n for n in sample if not embedder.knows(n, self._answers.image(n))]
         encode_seconds = 0.0
         for n in fresh[:2]:  # the second time without what a first time sets up, unless that takes long
-            encode_seconds = _seconds(lambda n=n: embedder.embed([n], self._image))
+            encode_seconds = _seconds(lambda n=n: embedder.embed([n], self._answers.image))
             if encode_seconds > 1:
                 break
-        self._solved(order[:1])
-        decode_seconds = _seconds(lambda: self._solved(order[:1]))
+        self._solve_as_in_a_pass(order[0])
+        decode_seconds = _seconds(lambda: self._solve_as_in_a_pass(order[0]))
         count = round(len(order) * len(fresh) / len(sample))
-        bytes_per_slice = size(embedder.embed(order[:1], self._image)[0])
+        bytes_per_slice = size(embedder.embed(order[:1], self._answers.image)[0])
         return Estimate(
             slices=len(order),
             encode=count,
@@ -257,31 +249,14 @@ class Segmenter:
 
     # One slice
 
-    def _image(self, n: int) -> Tensor:
-        return self.frame.image(self._pictures[n])
+    def _solve_as_in_a_pass(self, n: int) -> None:
+        """The slice itself is computed although it may be known; its neighbours, whose turn it is not, are not."""
+        (answers,) = self._answers.solve([n])
+        self._between.averaged(n, dict.fromkeys(self._between.around(n), answers))
 
-    def _automatic(self, ns: Sequence[int]) -> list[SliceResult]:
-        answers = {n: self._answers.get(n) for n in ns}
-        unknown = [n for n in ns if answers[n] is None]
-        answers |= zip(unknown, self._solved(unknown), strict=True)
-        return [self._decided(n, answers[n]) for n in ns]
-
-    def _solved(self, ns: Sequence[int]) -> list[dict[str, Answer]]:
-        """What the model says of slices without prompts, computed now and kept."""
-        arrays = self._embedder.embed(ns, self._image)
-        solved = self._embedder.in_batches(self._decode, list(zip(ns, arrays, strict=True)))
-        for n, answers in zip(ns, solved, strict=True):
-            self._answers.put(n, answers)
-        return solved
-
-    @torch.inference_mode()
-    def _decode(self, items: list[tuple[int, Arrays]]) -> list[dict[str, Answer]]:
-        encoded = self._embedder.encoded([arrays for _, arrays in items])
-        outputs = {name: self.model.solve(encoded, name) for name in self.targets}
-        return [
-            {name: Answer.of(output, i, f"{name!r} on slice {n}") for name, output in outputs.items()}
-            for i, (n, _) in enumerate(items)
-        ]
+    def _automatic(self, n: int) -> SliceResult:
+        (answers,) = self._between.get([n])
+        return self._decided(n, answers)
 
     def _decided(self, n: int, answers: dict[str, Answer]) -> SliceResult:
         """Slice n with a mask of every target: absent ones empty, exclusive ones apart."""
@@ -307,7 +282,7 @@ class Segmenter:
             output = self.model.solve(self._embedder.encoded(items), target, **on_device)
             return [Answer.of(output, 0, f"{target!r} on slice {n}")]
 
-        (answer,) = self._embedder.in_batches(solve, self._embedder.embed([n], self._image))
+        (answer,) = self._embedder.in_batches(solve, self._embedder.embed([n], self._answers.image))
         result = self._result(n, {target: answer})
         if "labels" in prompts:
             result.labels[target] = given.labels.astype(int)
@@ -319,6 +294,15 @@ class Segmenter:
         if not self.model.manifest.largest_component:
             return mask
         return masks.prompted_pieces(mask, given.points_rc, given.labels, given.mask)
+
+    def _corrects(self, n: int, target: str, given: Given) -> bool:
+        """Whether the prompts change a mask that is there, rather than ask for one."""
+        if given.own.any():
+            return True
+        gone = self._gone(n, target, given)
+        # None gone, as when one's own points are deleted: neighbours have their say again, which the decoder ignores.
+        as_placed = gone == [] and self._between.reach > 0 and self._before(n).masks[target].any()
+        return bool(gone or as_placed)
 
     def _corrected(self, n: int, target: str, given: Given) -> SliceResult:
         """Slice n after a person's points, one after another, on the mask that the other prompts lead to."""
@@ -355,7 +339,11 @@ class Segmenter:
             mask = self._asked(mask, automatic)
         if not gone:
             return mask
-        return corrections.without(mask, gone, self._left(n, target, automatic, answer), own)
+        left = corrections.without(mask, gone, self._left(n, target, automatic, answer), own)
+        if automatic.labels.any() or not self.model.manifest.largest_component:
+            return left
+        # Nobody asks for the other pieces any more; what is shown may well be without them, as of the whole volume.
+        return masks.asked_pieces(left, np.array([click.pixel for click in own]), np.array([c.positive for c in own]))
 
     def _left(self, n: int, target: str, automatic: Given, answer: Callable[[], np.ndarray]) -> np.ndarray:
         """The decoder's mask with the automatic points that are left: nothing without one that marks the target."""
@@ -380,7 +368,7 @@ class Segmenter:
     def _before(self, n: int) -> SliceResult:
         """The automatic result of slice n; that of the slice asked for last is kept, as clicks come one by one."""
         if self._known is None or self._known.index != n:
-            (self._known,) = self._automatic([n])
+            self._known = self._automatic(n)
         return self._known
 
     def _rival(self, n: int, target: str) -> np.ndarray | float:
@@ -436,13 +424,9 @@ class Segmenter:
         weights = sum(tensor.numel() * tensor.element_size() for tensor in self.model.state_dict().values())
         kept = self._embedder.held(len(self), bytes_per_slice)
         results = (1 + len(self.targets)) * int(np.prod(self.stack.shape))  # masks when handed out
+        results += self._between.held * len(self.targets) * (sam.side // 4) ** 2 * 2  # logits of 16 bits
         working = devices.working_bytes(sam.architecture, sam.side)
         return _PROCESS_BYTES + weights + kept + results + self.volume.voxels.nbytes + working
-
-
-def _only(result: SliceResult, target: str) -> SliceResult:
-    parts = {name: value for name, value in vars(result).items() if isinstance(value, dict)}
-    return SliceResult(result.index, **{name: {target: part[target]} for name, part in parts.items() if target in part})
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -126,7 +126,12 @@ class Teaching:
                     f"{self.order.base} is a pack for {base.orientation} slices, these are not; teach anew"
                 )
             made = replace(
-                made, orientation=base.orientation, window=base.window, channels=base.channels, padding=base.padding
+                made,
+                orientation=base.orientation,
+                window=base.window,
+                channels=base.channels,
+                padding=base.padding,
+                smoothing_mm=base.smoothing_mm,
             )
         return made.check()
 

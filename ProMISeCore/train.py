@@ -81,7 +81,9 @@ def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
         "--base", metavar="PACK", help="go on from this pack of the same targets and backbone (name or file)"
     )
     parser.add_argument(
-        "--card", type=Path, help="JSON with title, description, licence, intended_use, data, colours …"
+        "--card",
+        type=Path,
+        help="JSON with title, description, licence, intended_use, data, colours, largest_component, smoothing_mm …",
     )
 
 
@@ -221,6 +223,7 @@ def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], b
         "presence_threshold": 0.5,
         "opening": 0,
         "largest_component": bool(card.get("largest_component", False)),
+        "smoothing_mm": card.get("smoothing_mm", 0.0),
         "exclusive": True,
         "intended_use": card.get("intended_use", "Research use only, not for clinical use."),
         "training": {

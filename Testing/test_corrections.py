@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import ndimage
+from segmenting import balanced, volume
 
 import ProMISeCore
 from ProMISeCore import phantom
@@ -281,6 +282,24 @@ def test_what_one_makes_of_automatic_points_says_what_an_own_click_corrects(segm
     # Nobody said whose the point is: it is the first question to the decoder.
     asked = segmenter.segment_slice(1, "a", [inside], [1])
     assert asked.masks["a"][tuple(inside)]
+
+
+def test_of_single_organs_nothing_comes_back_that_no_point_asks_for(tiny_model) -> None:
+    """As on a slice whose pieces were dropped, being no part of the volume's largest one: its points are gone."""
+
+    def clicked(place: list[int], **changes) -> np.ndarray:
+        segmenter = Segmenter(balanced(tiny_model, volume(), **changes), volume(), "cpu")
+        return segmenter.segment_slice(2, "a", [place], [1], own=[True]).masks["a"]
+
+    automatic = Segmenter(balanced(tiny_model, volume()), volume(), "cpu").segment_slice(2, "a").masks["a"]
+    outside = np.argwhere(ndimage.distance_transform_edt(~automatic) >= 2)[0].tolist()
+    assert ndimage.label(clicked(outside))[1] > 1, "there are pieces that could come back"
+    found = clicked(outside, largest_component=True)
+    assert found[tuple(outside)] and ndimage.label(found)[1] == 1
+    inside = np.argwhere(clicked(outside) & automatic)[0].tolist()  # in a piece that no automatic point had held
+    kept = clicked(inside, largest_component=True)
+    pieces, _ = ndimage.label(automatic)
+    np.testing.assert_array_equal(kept, pieces == pieces[tuple(inside)])
 
 
 def test_masks_handed_out_are_the_callers(segmenter: Segmenter) -> None:

@@ -136,6 +136,14 @@ def test_manifest_written_in_python_has_sensible_rest(tmp_path: Path) -> None:
     assert packs.read_manifest(tmp_path / "a.safetensors") == manifest.check()
 
 
+def test_smoothing_may_be_missing_and_is_written_only_where_it_says_something(entries: dict, tmp_path: Path) -> None:
+    assert Manifest.of(entries).smoothing_mm == 0
+    assert Manifest.of(entries | {"smoothing_mm": 0}).entries() == entries
+    packs.save(tmp_path / "a.safetensors", Manifest.of(entries | {"smoothing_mm": 1.5}), {})
+    read = packs.read_manifest(tmp_path / "a.safetensors")
+    assert read.smoothing_mm == 1.5 and read.entries() == entries | {"smoothing_mm": 1.5}
+
+
 def test_reading_a_manifest_needs_no_torch(pack: Path) -> None:
     code = "import sys; sys.modules['torch'] = None; from ProMISeCore import packs; "
     code += f"print(packs.read({str(pack)!r}).shapes)"
@@ -238,6 +246,11 @@ BAD = [
     (("threshold",), "0.5", "threshold is '0.5'"),
     (("presence_threshold",), -1, "presence_threshold is -1"),
     (("opening",), 2.0, "opening is 2.0"),
+    (("smoothing_mm",), -0.5, "smoothing_mm is -0.5, expected a number from 0 to 10"),
+    (("smoothing_mm",), 10.5, "smoothing_mm is 10.5, expected a number from 0 to 10"),
+    (("smoothing_mm",), True, "smoothing_mm is True, expected a number"),
+    (("smoothing_mm",), "1 mm", "smoothing_mm is '1 mm', expected a number"),
+    (("smoothing_mm",), float("nan"), "smoothing_mm is nan, expected a number"),
     (("exclusive",), 1, "exclusive is 1, expected true or false"),
     (("training", "cases"), -1, "training.cases is -1"),
     (("training", "seconds"), 10**400, "training.seconds is"),

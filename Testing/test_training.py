@@ -285,6 +285,17 @@ def test_what_would_fail_after_hours_is_refused_at_once(train, tmp_path, monkeyp
     assert not list(tmp_path.glob("*.safetensors")) and not list(tmp_path.rglob("training.pt"))
 
 
+def test_the_card_says_how_far_neighbouring_slices_have_a_say(train, tmp_path):
+    card = tmp_path / "card.json"
+    card.write_text('{"smoothing_mm": 11}')
+    code, said = train("--card", str(card))
+    assert code == 2 and "smoothing_mm is 11, expected a number from 0 to 10" in said
+    assert not list(tmp_path.rglob("training.pt"))
+    card.write_text('{"smoothing_mm": 1}')
+    assert train("--card", str(card))[0] == 0
+    assert packs.read_manifest(tmp_path / "disc.safetensors").smoothing_mm == 1
+
+
 def test_a_label_map_that_lies_elsewhere_is_refused(train, tmp_path):
     folder = tmp_path / "volumes"
     folder.mkdir()
