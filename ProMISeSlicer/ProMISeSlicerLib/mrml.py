@@ -170,8 +170,8 @@ def createSegmentation(volumeNode, name: str):
     """A segmentation node on the volume's grid, under the same parent transform."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
+    follow(node, volumeNode)  # first: the geometry, in which voxels are saved, is that between the two nodes
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-    follow(node, volumeNode)
     return node
 
 
