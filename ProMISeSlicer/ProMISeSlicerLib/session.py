@@ -293,8 +293,8 @@ class Session:
     def _setUpTarget(self, number: int, info) -> None:
         data = self._state.data
         name, color, terminology = mrml.describe(info)
-        known = data["targets"][number]["segment"] if number < len(data["targets"]) else ""
-        segmentId = self.segments.ensure(known, name, color, terminology)
+        known = data["targets"][number] if number < len(data["targets"]) else {}
+        segmentId = self.segments.ensure(known.get("segment", ""), name, color, terminology)
         roles = [f"{role}.{number}" for role in ("positive", "negative", "roi")]
         nodes = [self._state.referred(role) for role in roles]
         if None in nodes:
@@ -306,8 +306,8 @@ class Session:
         for role, node in zip(roles, nodes, strict=True):
             self._state.refer(role, node)
         records = {int(n): dict(record) for n, record in data["slices"].get(name, {}).items()}
-        prompts, quiet = TargetPrompts(*nodes), self._watcher.quiet
-        self._targets[name] = Target(name, segmentId, prompts, records, self.segments, self.source, quiet)
+        prompts, quiet, order = TargetPrompts(*nodes), self._watcher.quiet, known.get("points", ())
+        self._targets[name] = Target(name, segmentId, prompts, records, self.segments, self.source, quiet, order)
 
     def _watch(self) -> None:
         for name, target in self._targets.items():
@@ -437,7 +437,7 @@ class Session:
 
     def _save(self) -> None:
         data, targets = self._state.data, self._targets
-        data["targets"] = [{"name": name, "segment": targets[name].segmentId} for name in self.targets]
+        data["targets"] = [targets[name].entry() for name in self.targets]
         data["slices"] = {name: target.plainRecords() for name, target in targets.items()}
         self._state.save()
 
