@@ -1,4 +1,4 @@
-"""What the points on a slice correct: a mask that was propagated to it, edited by hand, or found in a box on those."""
+"""What the points on a slice correct: a mask that was propagated to it or edited by hand, or what a box makes of it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,24 @@ from .target import BASE, PROPAGATED, REFINED, Mark
 
 
 class Base(NamedTuple):
-    """A mask, the user's points that were there before it and are dealt with in it, and its predicted IoU."""
+    """A mask, the user's points that were there before it and are dealt with in it, and its predicted IoU.
+
+    box: (row, column, row, column) of an ROI edited since; then points correct the decoder's answer to mask and box.
+    """
 
     bits: Bits
     earlier: tuple[Mark, ...]
     iou: float | None
+    box: tuple[float, ...] | None = None
 
     @classmethod
     def of(cls, step: Step, n: int) -> Base | None:
-        """Of slice n as it was before the step; None where its prompts alone lead to its mask."""
+        """Of slice n from the step on; None where its prompts alone lead to its mask."""
+        base = cls._before(step, n)
+        return base if base is None or step.boxes is None else base._replace(box=step.boxes.get(n))
+
+    @classmethod
+    def _before(cls, step: Step, n: int) -> Base | None:
         cell = step.target, n
         bits, record = step.before.masks.get(cell), step.before.records.get(cell) or {}
         if bits is None:

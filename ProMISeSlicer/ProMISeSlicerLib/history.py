@@ -61,9 +61,13 @@ class Moment:
 
 @dataclass(eq=False)
 class Step:
-    """One prompt step or propagation of one target, and what other targets gave to it."""
+    """One prompt step or propagation of one target, and what other targets gave to it.
+
+    boxes: of the ROI by slice, where the step has edited it.
+    """
 
     target: str
+    boxes: dict[int, tuple] | None = None
     before: Moment = field(default_factory=Moment)
     after: Moment = field(default_factory=Moment)
 

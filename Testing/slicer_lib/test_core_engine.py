@@ -120,3 +120,32 @@ def test_segment_prompt_save_and_go_on(scene, weights, tmp_path) -> None:
     d.settle(120)
     assert not changed(before, d.everything())["a"]
     d.session.close()
+
+
+def test_a_box_edited_while_clicks_correct_what_was_edited_is_a_new_question(core) -> None:
+    d = core()
+    session, (roi, negative) = d.session, (d.session.promptNodes("a")[2], d.session.promptNodes("a")[1])
+    mask = np.indices((32, 40)).sum(0) % 40 < 25
+    session.segments.write(session.segmentId("a"), 5, mask)
+    inside = np.argwhere(mask)
+    clicked = [tuple(inside[len(inside) // part].tolist()) for part in (5, 2)]
+    for place in clicked:
+        session.addPoint("a", d.world(5, *place), False)
+        d.settle(60)
+    before = d.masks("a")[5].copy()
+    roi.SetSize(*(np.array(roi.GetSize()) * (0.5, 0.5, 1)))
+    d.settle(60)
+    after = d.masks("a")[5].copy()
+    assert (after != before).any() and not any(after[place] for place in clicked)
+    session.undo()
+    assert np.array_equal(d.masks("a")[5], before)
+    session.redo()
+    assert np.array_equal(d.masks("a")[5], after)
+    for index in reversed(d.onSlice(5, "a", positive=False)):
+        if negative.GetNthControlPointDescription(index) == "user":
+            negative.RemoveNthControlPoint(index)
+    d.settle(60)
+    marks, box = session.target("a").marks(5), session.target("a").roi.boxes[5]
+    points, labels = [mark.nrc[1:] for mark in marks], [int(mark.positive) for mark in marks]
+    answer = d.engine.segmentSlice(5, "a", points, labels, box, mask, [False] * len(marks)).masks["a"]
+    assert (answer != mask).any() and np.array_equal(d.masks("a")[5], answer)
