@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .history import Bits, Step, checksum
 from .target import BASE, PROPAGATED, REFINED, Mark
+
+_SAVED = "corrects"  # of a record in the scene: the mask that points correct
 
 
 class Base(NamedTuple):
@@ -40,6 +43,19 @@ class Base(NamedTuple):
             return record[BASE]
         return cls(bits, tuple(mark for mark in step.before.points.get(n, ()) if mark.user), record.get("iou"))
 
+    @classmethod
+    def read(cls, entry: Mapping[str, Any]) -> Base:
+        """What `plain` has told."""
+        earlier = [Mark(positive, True, tuple(nrc), place) for place, (positive, *nrc) in enumerate(entry["earlier"])]
+        box = None if entry["box"] is None else tuple(entry["box"])
+        return cls(Bits.ofText(entry["mask"], tuple(entry["shape"])), tuple(earlier), entry["iou"], box)
+
+    def plain(self) -> dict[str, Any]:
+        """For the scene, as JSON."""
+        earlier = [[mark.positive, *mark.nrc] for mark in self.earlier]
+        shape = list(self.bits.shape)
+        return {"mask": self.bits.text, "shape": shape, "earlier": earlier, "iou": self.iou, "box": self.box}
+
     @property
     def mask(self) -> np.ndarray:
         return self.bits.mask()
@@ -47,3 +63,23 @@ class Base(NamedTuple):
     def isCorrectedBy(self, mark: Mark) -> bool:
         """Whether this is the user's point, and came or moved after the mask."""
         return mark.user and not any(mark.isSame(other) for other in self.earlier)
+
+
+def plainRecords(records: Mapping[int, dict]) -> dict[str, dict]:
+    """A target's records for the scene, as JSON."""
+    found = {}
+    for n, record in records.items():
+        found[str(n)] = {key: value for key, value in record.items() if key != BASE}
+        if record.get(BASE) is not None:
+            found[str(n)][_SAVED] = record[BASE].plain()
+    return found
+
+
+def readRecords(entries: Mapping[str, dict], shape: tuple[int, int]) -> dict[int, dict]:
+    """A target's records from the scene. Where they hold no mask of these slices, points correct the one found."""
+    found = {}
+    for n, entry in entries.items():
+        found[int(n)] = {key: value for key, value in entry.items() if key != _SAVED}
+        if _SAVED in entry and tuple(entry[_SAVED]["shape"]) == tuple(shape):
+            found[int(n)][BASE] = Base.read(entry[_SAVED])
+    return found

@@ -14,6 +14,7 @@ import slicer
 import vtk
 
 from . import mrml, packfile
+from .base import plainRecords, readRecords
 from .engine import CoreEngine, Engine
 from .failing import SessionError, explained, teaching
 from .jobs import Jobs, tidied
@@ -305,8 +306,8 @@ class Session:
             nodes = [node or new for node, new in zip(nodes, made, strict=True)]
         for role, node in zip(roles, nodes, strict=True):
             self._state.refer(role, node)
-        records = {int(n): dict(record) for n, record in data["slices"].get(name, {}).items()}
-        prompts, quiet, order = TargetPrompts(*nodes), self._watcher.quiet, known.get("points", ())
+        records, order = readRecords(data["slices"].get(name, {}), self.grid.shape[1:]), known.get("points", ())
+        prompts, quiet = TargetPrompts(*nodes), self._watcher.quiet
         self._targets[name] = Target(name, segmentId, prompts, records, self.segments, self.source, quiet, order)
 
     def _watch(self) -> None:
@@ -436,9 +437,8 @@ class Session:
     # Small things
 
     def _save(self) -> None:
-        data, targets = self._state.data, self._targets
-        data["targets"] = [targets[name].entry() for name in self.targets]
-        data["slices"] = {name: target.plainRecords() for name, target in targets.items()}
+        slices = {name: plainRecords(target.records) for name, target in self._targets.items()}
+        self._state.data.update(targets=[self._targets[name].entry() for name in self.targets], slices=slices)
         self._state.save()
 
     def _each(self, target: str | None) -> list[Target]:

@@ -156,12 +156,6 @@ class Target:
         self.rebase(n, None)
         self.record(n)[REFINED] = True
 
-    def plainRecords(self) -> dict[str, dict]:
-        """For the scene, as JSON: without the masks that prompts correct."""
-        return {
-            str(n): {key: value for key, value in record.items() if key != BASE} for n, record in self.records.items()
-        }
-
     def takeRecord(self, n: int, record: dict | None) -> None:
         """What was known of the slice at another time; that it is locked, or not, stays."""
         isLocked = self.isLocked(n)

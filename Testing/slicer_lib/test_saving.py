@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from desks import Desk
+from test_base import edited, propagated
 from test_interaction import drag
 
 
@@ -246,3 +247,87 @@ def test_a_scene_imported_into_another_keeps_the_order(desk, scene, tmp_path) ->
     loaded = Desk(Session.fromScene(slicer.util.getNode("scan ProMISe"), d.engine), d.engine)
     assert placed(loaded, 5) == ["-10", "+20", "-30", "+35"] and placed(other, 5) == ["+11"]
     loaded.session.close()
+
+
+def boxedAsWell(d: Desk) -> np.ndarray:
+    mask = edited(d)
+    roi = d.session.promptNodes("bar")[2]
+    roi.SetSize(*(np.array(roi.GetSize()) * (0.4, 0.4, 1)))
+    d.settle()
+    return mask
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("before", [propagated, edited, boxedAsWell])
+def test_what_clicks_correct_is_in_the_scene(desk, scene, tmp_path, before: Callable, way: str) -> None:
+    d = desk()
+    before(d)
+    found = d.masks()[5].copy()
+    place(d, "-10", "+20", "-22", "+35")
+    asked = question(d, again)
+    d.session.undo()
+    d.settle()
+    loaded = reopened(d, scene, tmp_path, way)
+    assert question(loaded, again) == asked
+    for point in ("-33", "-10", "+20", "-22", "+35"):
+        remove(loaded, 5, point)
+    assert np.array_equal(loaded.masks()[5], found)
+    loaded.session.close()
+
+
+def test_clicks_dealt_with_in_an_edit_by_hand_stay_so(desk, scene, tmp_path) -> None:
+    d = desk()
+    place(d, "+20")
+    mask = d.masks()[5].copy()
+    mask[24:29, 18:23] = False
+    d.session.segments.write(d.session.segmentId("bar"), 5, mask)
+    place(d, "+30")
+    loaded = reopened(d, scene, tmp_path)
+    remove(loaded, 5, "+30")
+    assert np.array_equal(loaded.masks()[5], mask)
+    remove(loaded, 5, "+20")
+    assert np.array_equal(loaded.masks()[5], mask)
+    loaded.session.close()
+
+
+def withoutMasks(data: dict) -> None:
+    for records in data["slices"].values():
+        for record in records.values():
+            record.pop("corrects", None)
+
+
+def withMasksOfOtherSlices(data: dict) -> None:
+    for records in data["slices"].values():
+        for record in records.values():
+            if "corrects" in record:
+                record["corrects"]["shape"] = [7, 9]
+
+
+@pytest.mark.parametrize("older", [withoutMasks, withMasksOfOtherSlices])
+def test_in_scenes_without_it_the_mask_found_is_what_clicks_correct(desk, scene, tmp_path, older: Callable) -> None:
+    d = desk()
+    propagated(d)
+    place(d, "+20")
+    mask = d.masks()[5].copy()
+    d.session.close()
+    data = json.loads(d.session.node.GetParameter("state"))
+    assert [n for n, record in data["slices"]["bar"].items() if "corrects" in record] == ["5"]
+    older(data)
+    d.session.node.SetParameter("state", json.dumps(data))
+    loaded = reopened(d, scene, tmp_path)
+    place(loaded, "+30")
+    assert not np.array_equal(loaded.masks()[5], mask)
+    remove(loaded, 5, "+30")
+    assert np.array_equal(loaded.masks()[5], mask)
+    loaded.session.close()
+
+
+def test_a_mask_on_its_way_to_json_and_back() -> None:
+    from ProMISeSlicerLib.history import Bits
+
+    for shape in ((3, 5), (1, 8), (512, 512)):
+        mask = np.random.default_rng(0).random(shape) < 0.5
+        bits = Bits.ofText(json.loads(json.dumps(Bits(mask).text)), shape)
+        assert np.array_equal(bits.mask(), mask) and bits.shape == shape
+    rows, columns = np.indices((512, 512))
+    assert len(Bits(np.hypot(rows - 250, columns - 200) < 120).text) < 2000
