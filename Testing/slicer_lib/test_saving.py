@@ -11,6 +11,8 @@ import pytest
 from desks import Desk
 from test_base import edited, propagated
 from test_interaction import drag
+from test_monkey import Monkey
+from test_undo import different, everything
 
 
 def throughMrb(scene, folder: Path) -> None:
@@ -331,3 +333,24 @@ def test_a_mask_on_its_way_to_json_and_back() -> None:
         assert np.array_equal(bits.mask(), mask) and bits.shape == shape
     rows, columns = np.indices((512, 512))
     assert len(Bits(np.hypot(rows - 250, columns - 200) < 120).text) < 2000
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_who_saves_and_loads_gets_what_others_get(desk, scene, tmp_path, seed: int) -> None:
+    """The same random session twice, the second time with a scene saved and loaded again and again."""
+    actions = (*Monkey.PROMPTS, "box", "edit", "release", "lock", "add", "add", "move")
+    last = []
+    for isSaved in (False, True):
+        d = desk("oblique")
+        monkey = Monkey(d, seed)
+        for count in range(40):
+            monkey.act(actions)
+            d.settle()
+            if isSaved and count % 8 == 7:
+                d.session = reopened(d, scene, tmp_path, ("mrb", "mrml")[count % 16 > 8]).session
+                d.engine = d.session.engine
+        d.settle()
+        last.append(everything(d))
+        d.session.close()
+        scene.Clear(0)
+    assert different(*last) == []
