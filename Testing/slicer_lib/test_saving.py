@@ -189,6 +189,26 @@ def test_the_order_outlives_what_was_done_and_the_file(desk, scene, tmp_path, hi
     twice.session.close()
 
 
+def test_a_volume_put_under_a_transform_later(desk, scene, tmp_path) -> None:
+    from desks import rotation
+    from ProMISeSlicerLib import mrml
+
+    d = desk("oblique")
+    place(d, "-10", "+20")
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = rotation(10, 20, 30), [40, 50, 60]
+    transform.SetMatrixTransformToParent(mrml.matrixFromArray(matrix))
+    d.session.volumeNode.SetAndObserveTransformNodeID(transform.GetID())
+    place(d, "-30", "+35")
+    asked = question(d, again)
+    d.session.undo()
+    d.settle()
+    loaded = reopened(d, scene, tmp_path)
+    assert question(loaded, again) == asked
+    loaded.session.close()
+
+
 def test_points_moved_deleted_and_added_while_no_session_is_open(desk, scene, tmp_path) -> None:
     d = desk()
     place(d, "-10", "+20", "-30", "+35")
