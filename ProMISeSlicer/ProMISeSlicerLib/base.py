@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .history import Bits, Step, checksum
+from .mrml import SliceGrid
 from .target import BASE, PROPAGATED, REFINED, Mark
 
 _SAVED = "corrects"  # of a record in the scene: the mask that points correct
@@ -44,17 +45,19 @@ class Base(NamedTuple):
         return cls(bits, tuple(mark for mark in step.before.points.get(n, ()) if mark.user), record.get("iou"))
 
     @classmethod
-    def read(cls, entry: Mapping[str, Any]) -> Base:
-        """What `plain` has told."""
+    def read(cls, entry: Mapping[str, Any], grid: SliceGrid) -> Base | None:
+        """What `plain` has told; None where it was of slices that lay otherwise in the volume."""
+        if entry["grid"] != grid.plain():
+            return None
         earlier = [Mark(positive, True, tuple(nrc), place) for place, (positive, *nrc) in enumerate(entry["earlier"])]
         box = None if entry["box"] is None else tuple(entry["box"])
-        return cls(Bits.ofText(entry["mask"], tuple(entry["shape"])), tuple(earlier), entry["iou"], box)
+        return cls(Bits.ofText(entry["mask"], grid.shape[1:]), tuple(earlier), entry["iou"], box)
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self, grid: SliceGrid) -> dict[str, Any]:
         """For the scene, as JSON."""
         earlier = [[mark.positive, *mark.nrc] for mark in self.earlier]
-        shape = list(self.bits.shape)
-        return {"mask": self.bits.text, "shape": shape, "earlier": earlier, "iou": self.iou, "box": self.box}
+        found = {"mask": self.bits.text, "grid": grid.plain(), "earlier": earlier}
+        return found | {"iou": self.iou, "box": self.box}
 
     @property
     def mask(self) -> np.ndarray:
@@ -65,21 +68,21 @@ class Base(NamedTuple):
         return mark.user and not any(mark.isSame(other) for other in self.earlier)
 
 
-def plainRecords(records: Mapping[int, dict]) -> dict[str, dict]:
+def plainRecords(records: Mapping[int, dict], grid: SliceGrid) -> dict[str, dict]:
     """A target's records for the scene, as JSON."""
     found = {}
     for n, record in records.items():
         found[str(n)] = {key: value for key, value in record.items() if key != BASE}
         if record.get(BASE) is not None:
-            found[str(n)][_SAVED] = record[BASE].plain()
+            found[str(n)][_SAVED] = record[BASE].plain(grid)
     return found
 
 
-def readRecords(entries: Mapping[str, dict], shape: tuple[int, int]) -> dict[int, dict]:
+def readRecords(entries: Mapping[str, dict], grid: SliceGrid) -> dict[int, dict]:
     """A target's records from the scene. Where they hold no mask of these slices, points correct the one found."""
     found = {}
     for n, entry in entries.items():
         found[int(n)] = {key: value for key, value in entry.items() if key != _SAVED}
-        if _SAVED in entry and tuple(entry[_SAVED]["shape"]) == tuple(shape):
-            found[int(n)][BASE] = Base.read(entry[_SAVED])
+        if _SAVED in entry:
+            found[int(n)][BASE] = Base.read(entry[_SAVED], grid)
     return found

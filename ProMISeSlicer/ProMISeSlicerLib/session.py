@@ -306,7 +306,7 @@ class Session:
             nodes = [node or new for node, new in zip(nodes, made, strict=True)]
         for role, node in zip(roles, nodes, strict=True):
             self._state.refer(role, node)
-        records, order = readRecords(data["slices"].get(name, {}), self.grid.shape[1:]), known.get("points", ())
+        records, order = readRecords(data["slices"].get(name, {}), self.grid), known.get("points", ())
         prompts, quiet = TargetPrompts(*nodes), self._watcher.quiet
         self._targets[name] = Target(name, segmentId, prompts, records, self.segments, self.source, quiet, order)
 
@@ -437,7 +437,7 @@ class Session:
     # Small things
 
     def _save(self) -> None:
-        slices = {name: plainRecords(target.records) for name, target in self._targets.items()}
+        slices = {name: plainRecords(target.records, self.grid) for name, target in self._targets.items()}
         self._state.data.update(targets=[self._targets[name].entry() for name in self.targets], slices=slices)
         self._state.save()
 

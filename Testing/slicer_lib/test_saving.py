@@ -197,7 +197,7 @@ def test_a_volume_put_under_a_transform_later(desk, scene, tmp_path) -> None:
     place(d, "-10", "+20")
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = rotation(10, 20, 30), [40, 50, 60]
+    matrix[:3, :3], matrix[:3, 3] = rotation(-10, 10, -20), [40, 50, 60]
     transform.SetMatrixTransformToParent(mrml.matrixFromArray(matrix))
     d.session.volumeNode.SetAndObserveTransformNodeID(transform.GetID())
     place(d, "-30", "+35")
@@ -322,7 +322,7 @@ def withMasksOfOtherSlices(data: dict) -> None:
     for records in data["slices"].values():
         for record in records.values():
             if "corrects" in record:
-                record["corrects"]["shape"] = [7, 9]
+                record["corrects"]["grid"][0] += 1
 
 
 @pytest.mark.parametrize("older", [withoutMasks, withMasksOfOtherSlices])
@@ -341,6 +341,28 @@ def test_in_scenes_without_it_the_mask_found_is_what_clicks_correct(desk, scene,
     assert not np.array_equal(loaded.masks()[5], mask)
     remove(loaded, 5, "+30")
     assert np.array_equal(loaded.masks()[5], mask)
+    loaded.session.close()
+
+
+def test_a_volume_turned_later_has_other_slices_and_what_is_found_on_them_is_corrected(desk, scene, tmp_path) -> None:
+    from desks import rotation
+    from ProMISeSlicerLib import mrml
+
+    d = desk()
+    edited(d)
+    place(d, "+20")
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation(0, 0, 90)  # rows become columns
+    transform.SetMatrixTransformToParent(mrml.matrixFromArray(matrix))
+    d.session.volumeNode.SetAndObserveTransformNodeID(transform.GetID())
+    d.session.pump(0)
+    loaded = reopened(d, scene, tmp_path)
+    assert loaded.session.grid.shape == (10, 40, 32) and d.session.grid.shape == (10, 32, 40)
+    mask = loaded.masks()[5].copy()
+    loaded.session.addPoint("bar", loaded.world(5, 3, 3), True)
+    loaded.settle()
+    assert loaded.masks()[5][3, 3] and not (mask & ~loaded.masks()[5]).any()
     loaded.session.close()
 
 
