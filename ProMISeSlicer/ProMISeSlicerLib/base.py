@@ -33,6 +33,7 @@ class Base(NamedTuple):
 
     @classmethod
     def _before(cls, step: Step, n: int) -> Base | None:
+        """Of slice n as it was before the step."""
         cell = step.target, n
         bits, record = step.before.masks.get(cell), step.before.records.get(cell) or {}
         if bits is None:

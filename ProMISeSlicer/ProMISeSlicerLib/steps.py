@@ -108,8 +108,8 @@ class Steps:
     def _decode(
         self, target: Target, n: int, table: dict[str, Mark], boxes: dict[int, tuple], base: Base | None
     ) -> None:
-        """base: what the points correct, or None: a mask that came after a box stands for it. Where nothing is left to
-        ask the engine, the answer is there."""
+        """boxes: of the ROI, asked with where there is no base; base: what points correct, with its own box, or None.
+        Where nothing is left to ask the engine, the answer is there."""
         box = boxes.get(n) if base is None else base.box
         marks = [mark for mark in table.values() if mark.slice == n and self._source.isInside(mark.nrc)]
         asks = any(mark.positive if base is None else base.isCorrectedBy(mark) for mark in marks)
