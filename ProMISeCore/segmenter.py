@@ -327,13 +327,13 @@ class Segmenter:
         self, n: int, target: str, automatic: Given, own: list[corrections.Click], answer: Callable[[], np.ndarray]
     ) -> np.ndarray:
         """The mask that there was before a person's points: the one given, the automatic one without what hung on
-        points that were taken away, or the decoder's `answer` to a box or other points."""
-        if automatic.mask is not None:
+        points that were taken away, or what a box (also with a mask) or other points led to."""
+        if automatic.mask is not None and automatic.box_rc is None:
             mask = automatic.mask
             return mask > 0 if mask.dtype.kind == "f" else mask != 0
         gone = self._gone(n, target, automatic)
         if gone is None:
-            return self._asked(answer(), automatic)
+            return self._prompted(n, target, automatic).masks[target]
         mask = self._before(n).masks[target]
         if automatic:
             mask = self._asked(mask, automatic)

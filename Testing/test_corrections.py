@@ -196,11 +196,34 @@ def test_a_given_mask_is_what_own_points_correct(segmenter: Segmenter) -> None:
 
 def test_a_box_of_the_person_is_what_own_points_correct(segmenter: Segmenter) -> None:
     box = [5, 5, 30, 30]
-    boxed = segmenter.segment_slice(2, "a", box_rc=box)
-    mask = (boxed.logits["a"] > segmenter.segment_slice(2).logits["b"]) & boxed.masks["a"]
-    place = np.argwhere(mask)[0].tolist()
-    found = segmenter.segment_slice(2, "a", [place], [1], box_rc=box).masks["a"]
-    np.testing.assert_array_equal(found, mask)
+    given = np.zeros((40, 48), bool)
+    given[10:30, 10:30] = True
+    for mask in (None, given):
+        boxed = segmenter.segment_slice(2, "a", box_rc=box, mask=mask).masks["a"]
+        assert mask is None or (boxed != mask).any(), "the box is a new question"
+        beside = np.argwhere(boxed)[0].tolist()
+        true = segmenter.segment_slice(2, "a", [beside], [1], box_rc=box, mask=mask).masks["a"]
+        np.testing.assert_array_equal(true, boxed, "a click that is true already")
+        place = np.argwhere(~boxed)[-1].tolist()
+        found = segmenter.segment_slice(2, "a", [beside, place], [1, 1], box_rc=box, mask=mask).masks["a"]
+        assert found[tuple(place)] and not (boxed & ~found).any()
+
+
+def test_clicks_correct_a_box_and_a_mask_one_after_another(heart: Segmenter) -> None:
+    target = "left ventricle"
+    mask = heart.segment_slice(5, target).masks[target]
+    rows, columns = np.nonzero(mask)
+    box = [rows.min(), columns.min(), rows.max(), columns.max() - 8]
+    boxed = heart.segment_slice(5, target, box_rc=box, mask=mask).masks[target]
+    assert boxed.any() and (boxed != mask).any()
+    first, second = np.argwhere(boxed)[10], np.argwhere(boxed)[-10]
+    found = {}
+    for name, order in (("one", [first]), ("both", [first, second]), ("back", [first])):
+        signs = [0] * len(order)
+        found[name] = heart.segment_slice(5, target, order, signs, box, mask, [True] * len(order)).masks[target]
+    assert not found["one"][tuple(first)] and (found["one"] != boxed).sum() < boxed.sum() / 2
+    assert not found["both"][tuple(first)] and not found["both"][tuple(second)]
+    np.testing.assert_array_equal(found["back"], found["one"])
 
 
 @pytest.fixture(scope="module")

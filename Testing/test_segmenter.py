@@ -113,7 +113,8 @@ def test_points_reach_the_model_in_frame_pixels(tiny_model, monkeypatch: pytest.
     monkeypatch.setattr(model, "solve", watched)
     segmenter = Segmenter(model, volume((3, 32, 16)), "cpu")  # 32 rows fill the frame's 64
     whole = np.ones((32, 16), bool)
-    segmenter.segment_slice(0, points_rc=[[0, 0], [31, 15]], labels=[1, 0], box_rc=[31, 15, 0, 0], mask=whole)
+    points = {"points_rc": [[0, 0], [31, 15]], "labels": [1, 0], "own": [False, False]}  # asked with once
+    segmenter.segment_slice(0, **points, box_rc=[31, 15, 0, 0], mask=whole)
     np.testing.assert_allclose(given["points"], [[[0.5, 0.5], [30.5, 62.5]]])  # x, y of pixel centres
     np.testing.assert_allclose(given["box"], [[0.5, 0.5, 30.5, 62.5]])
     assert given["labels"].tolist() == [[1, 0]] and given["mask"].shape == (1, 1, 16, 16)

@@ -15,8 +15,9 @@ RADIUS = 3.5  # pixels around a point
 
 class FakeEngine:
     """Automatic: target i is where the voxel value is 100 (i + 1) ± 40. Prompted: discs around positive points, minus
-    discs around negative ones, inside the box if there is one; alone, the box or the mask is the answer. Of a mask, the
-    user's points change nothing but their discs, and then other prompts do not count.
+    discs around negative ones, inside the box if there is one; alone, the box or the mask is the answer. Of a mask, or
+    what a box and other points make of it, the user's points change nothing but their discs; without a box, other
+    points do not count then.
 
     delay: seconds every slice takes. calls: (slice, target) of every prompted slice, for tests to look at.
     """
@@ -63,13 +64,18 @@ class FakeEngine:
     def segmentSlice(self, n: int, target: str, points=None, labels=None, box=None, mask=None, own=None) -> SliceResult:
         time.sleep(self.delay)
         self.calls.append((n, target))
-        shape = self._stack.shape[1:]
-        rows, columns = np.mgrid[: shape[0], : shape[1]]
-        found = np.zeros(shape, bool) if mask is None else np.asarray(mask, bool).copy()
         points = np.zeros((0, 2)) if points is None else np.asarray(points, float).reshape(-1, 2)
         labels = np.ones(len(points), int) if labels is None else np.asarray(labels)
         if mask is not None and own is not None and np.any(own):
+            mask = mask if box is None else self._answer(points[~own], labels[~own], box, mask)
             points, labels, box = points[own], labels[own], None
+        found = self._answer(points, labels, box, mask)
+        return SliceResult(n, {target: found}, {target: points}, {target: labels}, {target: 0.8})
+
+    def _answer(self, points: np.ndarray, labels: np.ndarray, box, mask) -> np.ndarray:
+        shape = self._stack.shape[1:]
+        rows, columns = np.mgrid[: shape[0], : shape[1]]
+        found = np.zeros(shape, bool) if mask is None else np.asarray(mask, bool).copy()
         inside = np.ones(shape, bool)
         if box is not None:
             r0, c0, r1, c1 = box
@@ -79,7 +85,7 @@ class FakeEngine:
         for (row, column), label in sorted(zip(points.tolist(), labels.tolist(), strict=True), key=lambda p: -p[1]):
             disc = (rows - row) ** 2 + (columns - column) ** 2 <= RADIUS**2
             found = found | disc if label else found & ~disc
-        return SliceResult(n, {target: found & inside}, {target: points}, {target: labels}, {target: 0.8})
+        return found & inside
 
     def tidy(self, mask: np.ndarray, keep: np.ndarray) -> np.ndarray:
         """Slices without others beside them are specks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import zlib
 from dataclasses import dataclass, field
 
@@ -11,11 +12,23 @@ import numpy as np
 class Bits:
     """A mask (any shape) bool at an eighth of its size."""
 
-    __slots__ = ("_packed", "shape")
+    __slots__ = ("_packed", "_text", "shape")
 
     def __init__(self, mask: np.ndarray) -> None:
         self.shape = mask.shape
-        self._packed = np.packbits(mask)
+        self._packed, self._text = np.packbits(mask), ""
+
+    @classmethod
+    def ofText(cls, text: str, shape: tuple[int, ...]) -> Bits:
+        """The mask of this shape that `text` was made of."""
+        packed = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+        return cls(np.unpackbits(packed, count=int(np.prod(shape))).reshape(shape).view(bool))
+
+    @property
+    def text(self) -> str:
+        """For JSON: base64 of deflated bits; a smooth mask of 512 × 512 takes about a kilobyte."""
+        self._text = self._text or base64.b64encode(zlib.compress(self._packed.tobytes())).decode("ascii")
+        return self._text
 
     def mask(self) -> np.ndarray:
         return np.unpackbits(self._packed, count=int(np.prod(self.shape))).reshape(self.shape).view(bool)
@@ -61,9 +74,13 @@ class Moment:
 
 @dataclass(eq=False)
 class Step:
-    """One prompt step or propagation of one target, and what other targets gave to it."""
+    """One prompt step or propagation of one target, and what other targets gave to it.
+
+    boxes: of the ROI by slice, where the step has edited it.
+    """
 
     target: str
+    boxes: dict[int, tuple] | None = None
     before: Moment = field(default_factory=Moment)
     after: Moment = field(default_factory=Moment)
 

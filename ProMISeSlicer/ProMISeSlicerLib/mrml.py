@@ -138,6 +138,10 @@ class SliceGrid:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def plain(self) -> list[int]:
+        """What tells this grid from others, for JSON."""
+        return [*self.shape, *self.origin.tolist(), *self.steps.ravel().tolist()]
+
     def toIjk(self, points: np.ndarray) -> np.ndarray:
         """(N, 3) (slice, row, column) → (N, 3) (I, J, K)."""
         return np.asarray(points, float).reshape(-1, 3) @ self.steps.T + self.origin
@@ -170,8 +174,8 @@ def createSegmentation(volumeNode, name: str):
     """A segmentation node on the volume's grid, under the same parent transform."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
+    follow(node, volumeNode)  # first: the geometry, in which voxels are saved, is that between the two nodes
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-    follow(node, volumeNode)
     return node
 
 

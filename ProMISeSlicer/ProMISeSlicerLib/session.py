@@ -14,6 +14,7 @@ import slicer
 import vtk
 
 from . import mrml, packfile
+from .base import plainRecords, readRecords
 from .engine import CoreEngine, Engine
 from .failing import SessionError, explained, teaching
 from .jobs import Jobs, tidied
@@ -293,8 +294,8 @@ class Session:
     def _setUpTarget(self, number: int, info) -> None:
         data = self._state.data
         name, color, terminology = mrml.describe(info)
-        known = data["targets"][number]["segment"] if number < len(data["targets"]) else ""
-        segmentId = self.segments.ensure(known, name, color, terminology)
+        known = data["targets"][number] if number < len(data["targets"]) else {}
+        segmentId = self.segments.ensure(known.get("segment", ""), name, color, terminology)
         roles = [f"{role}.{number}" for role in ("positive", "negative", "roi")]
         nodes = [self._state.referred(role) for role in roles]
         if None in nodes:
@@ -305,9 +306,9 @@ class Session:
             nodes = [node or new for node, new in zip(nodes, made, strict=True)]
         for role, node in zip(roles, nodes, strict=True):
             self._state.refer(role, node)
-        records = {int(n): dict(record) for n, record in data["slices"].get(name, {}).items()}
+        records, order = readRecords(data["slices"].get(name, {}), self.grid), known.get("points", ())
         prompts, quiet = TargetPrompts(*nodes), self._watcher.quiet
-        self._targets[name] = Target(name, segmentId, prompts, records, self.segments, self.source, quiet)
+        self._targets[name] = Target(name, segmentId, prompts, records, self.segments, self.source, quiet, order)
 
     def _watch(self) -> None:
         for name, target in self._targets.items():
@@ -436,9 +437,8 @@ class Session:
     # Small things
 
     def _save(self) -> None:
-        data, targets = self._state.data, self._targets
-        data["targets"] = [{"name": name, "segment": targets[name].segmentId} for name in self.targets]
-        data["slices"] = {name: target.plainRecords() for name, target in targets.items()}
+        slices = {name: plainRecords(target.records, self.grid) for name, target in self._targets.items()}
+        self._state.data.update(targets=[self._targets[name].entry() for name in self.targets], slices=slices)
         self._state.save()
 
     def _each(self, target: str | None) -> list[Target]:

@@ -40,7 +40,8 @@ class Steps:
         touched |= {n for n in crossed if not target.isLocked(n)}
         if not dragging:
             self._takeBack(but=name)
-        step = self._open.setdefault(name, Step(name, Moment(roi=target.roi.state)))
+        step = self._open.setdefault(name, Step(name, before=Moment(roi=target.roi.state)))
+        step.boxes = roi.boxes if roiMoved else None
         if dragging and roiMoved:
             touched &= {onScreen}
         self._begin(step, touched, places)
@@ -48,8 +49,7 @@ class Steps:
             return self._commit(step, touched, moved, roiMoved)
         shown = {id_: mark._replace(user=mark.user or id_ in moved) for id_, mark in table.items()}  # as once dropped
         for n in touched:
-            base = Base.of(step, n)
-            self._decode(target, n, shown, _box(roi.boxes, n, base, roiMoved), base)
+            self._decode(target, n, shown, roi.boxes, Base.of(step, n))
         return None
 
     def _begin(self, step: Step, slices: set[int], places: set[int] = frozenset()) -> None:
@@ -92,10 +92,9 @@ class Steps:
         target.settle()
         self._withdraw(step, [cell for cell in step.cells if cell[1] not in touched])  # passed through
         bases = {n: Base.of(step, n) for n in touched}
-        inBox = {n: _box(target.roi.boxes, n, bases[n], roiMoved) for n in touched}
         for n in touched:
             target.record(n)["state"] = USER
-            self._rebase(target, n, bases[n], inBox[n])
+            target.rebase(n, bases[n])
         for name, n in step.cells:
             step.after.take((name, n), self._targets[name].mask(n), self._targets[name].records.get(n))
         places = touched.union(*moved.values())
@@ -103,20 +102,15 @@ class Steps:
         if moved or roiMoved:
             self.history.push(step)
         for n in touched:
-            self._decode(target, n, target.table, inBox[n], bases[n])
+            self._decode(target, n, target.table, target.roi.boxes, bases[n])
         return hint
 
-    def _rebase(self, target: Target, n: int, base: Base | None, box: tuple | None) -> None:
-        """What the next points on the slice correct: the same mask, or what it becomes in a box that is new."""
-        if base is not None and box is not None and not any(map(base.isCorrectedBy, target.marks(n))):
-            target.keepAsBase(n)
-        else:
-            target.rebase(n, base)
-
     def _decode(
-        self, target: Target, n: int, table: dict[str, Mark], box: tuple | None, base: Base | None = None
+        self, target: Target, n: int, table: dict[str, Mark], boxes: dict[int, tuple], base: Base | None
     ) -> None:
-        """base: what the points correct, or None. Where nothing is left to ask the engine, the answer is there."""
+        """boxes: of the ROI, asked with where there is no base; base: what points correct, with its own box, or None.
+        Where nothing is left to ask the engine, the answer is there."""
+        box = boxes.get(n) if base is None else base.box
         marks = [mark for mark in table.values() if mark.slice == n and self._source.isInside(mark.nrc)]
         asks = any(mark.positive if base is None else base.isCorrectedBy(mark) for mark in marks)
         if box is None and not asks:
@@ -137,9 +131,8 @@ class Steps:
         (name, n), step = cell, self.history.newest(cell)
         target = self._targets[name]
         base = target.record(n).get(BASE) if step is None else Base.of(step, n)
-        box = target.roi.boxes.get(n)
-        self._rebase(target, n, base, box)
-        self._decode(target, n, target.table, box, base)
+        target.rebase(n, base)
+        self._decode(target, n, target.table, target.roi.boxes, base)
 
     # From results to segments
 
@@ -252,7 +245,7 @@ class Steps:
 
     def beginChain(self, propagation: Propagation) -> None:
         name = propagation.target
-        step = Step(name, Moment(roi=self._targets[name].roi.state))
+        step = Step(name, before=Moment(roi=self._targets[name].roi.state))
         self._chain = step, propagation
         self.history.push(step)
 
@@ -336,8 +329,3 @@ class Steps:
             target.record(n)["iou"] = record["iou"]
         if isAutomatic or target.name != step.target:
             target.acknowledge(n)
-
-
-def _box(boxes: dict[int, tuple], n: int, base: Base | None, isNew: bool) -> tuple | None:
-    """The box on slice n, if it is to be asked with: a mask that came later stands for an old one."""
-    return boxes.get(n) if isNew or base is None else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -18,14 +19,16 @@ from .source import Source
 AUTO, PROPAGATED = "auto", "propagated"  # beside USER: whose a slice's mask is
 REFINED, BASE = "refined", "base"  # of a record: prompts correct a mask; that mask, if known
 _MOVED = 1e-3  # pixels; less is rounding
+_DECIMALS = 6  # of pixels: the way to a scene's files and back changes places by less
 
 
 class Mark(NamedTuple):
-    """A control point as last dealt with: nrc (slice, row, column)."""
+    """A control point as last dealt with: nrc (slice, row, column); place in the order in which they were placed."""
 
     positive: bool
     user: bool
     nrc: tuple[float, float, float]
+    place: int
 
     @property
     def slice(self) -> int:
@@ -48,7 +51,8 @@ class Target:
     """records: per slice "state" (auto, user, propagated), "locked", predicted "iou", "crc" of the mask written last,
     and what its prompts correct, as `rebase` and `keepAsBase` set it.
 
-    quiet: within it, changes of the prompt nodes are the session's own.
+    quiet: within it, changes of the prompt nodes are the session's own; order: ids of control points as they were
+    placed, as far as that is known.
     """
 
     def __init__(
@@ -60,13 +64,20 @@ class Target:
         segments: mrml.Segments,
         source: Source,
         quiet: Callable[[], AbstractContextManager],
+        order: Sequence[str],
     ) -> None:
         self.name, self.segmentId, self.prompts, self.records = name, segmentId, prompts, records
         self._segments, self._source, self._quiet = segments, source, quiet
         self._masking = EditorMasking(segments, source)
         self.table: dict[str, Mark] = {}
+        self._placing = itertools.count()
+        self._places = dict(zip(order, self._placing, strict=False))
         self.agreement = Agreement(len(source), self.mask, lambda: segments.stamp(segmentId))
         self.settle()
+
+    def entry(self) -> dict:
+        """For the scene, as JSON: its segment, and its control points in the order in which they were placed."""
+        return {"name": self.name, "segment": self.segmentId, "points": list(self.table)}
 
     # Masks
 
@@ -145,12 +156,6 @@ class Target:
         self.rebase(n, None)
         self.record(n)[REFINED] = True
 
-    def plainRecords(self) -> dict[str, dict]:
-        """For the scene, as JSON: without the masks that prompts correct."""
-        return {
-            str(n): {key: value for key, value in record.items() if key != BASE} for n, record in self.records.items()
-        }
-
     def takeRecord(self, n: int, record: dict | None) -> None:
         """What was known of the slice at another time; that it is locked, or not, stays."""
         isLocked = self.isLocked(n)
@@ -177,16 +182,22 @@ class Target:
     def settle(self) -> None:
         """Take the prompts as they are now for dealt with."""
         self.table, self.roi = self.readTable(), self.readRoi()
+        self._places = {id_: mark.place for id_, mark in self.table.items()}
 
     def readTable(self) -> dict[str, Mark]:
-        """The control points as they are now, in the order in which they were placed, as far as that is known."""
-        order = {id_: place for place, id_ in enumerate(self.table)}
-        points = sorted(self.prompts.points(), key=lambda point: order.get(point.id, len(order)))
-        places = self._source.nrc([point.ras for point in points]) if points else []
-        return {
-            point.id: Mark(point.positive, point.user, tuple(map(float, nrc)))
-            for point, nrc in zip(points, places, strict=True)
-        }
+        """The control points as they are now, in the order in which they were placed; those not seen before are last,
+        Include before Exclude."""
+        points = self.prompts.points()
+        nrcs = self._source.nrc([point.ras for point in points]) if points else []
+        for point in points:
+            if point.id not in self._places:
+                self._places[point.id] = next(self._placing)
+        return _inOrder(
+            {
+                point.id: Mark(point.positive, point.user, _exact(nrc), self._places[point.id])
+                for point, nrc in zip(points, nrcs, strict=True)
+            }
+        )
 
     def marks(self, n: int) -> list[Mark]:
         """Of slice n, as last dealt with; n may lie outside the volume."""
@@ -197,7 +208,7 @@ class Target:
         corners = self.prompts.roiCorners()
         if corners is None:
             return Roi(None, {}, None)
-        nrc = self._source.nrc(corners)
+        nrc = self._source.nrc(corners).round(_DECIMALS) + 0.0  # no -0.0
         isUsers = edited or self.prompts.roiIsUsers
         return Roi(nrc, crossing(nrc, len(self._source)) if isUsers else {}, self.prompts.roiState())
 
@@ -212,8 +223,9 @@ class Target:
         with self._quiet():
             ids = self.prompts.replace(gone, points)
         for id_ in gone:
-            del self.table[id_]
-        self.table.update(zip(ids, marks, strict=True))
+            del self.table[id_], self._places[id_]
+        self.table = _inOrder(self.table | dict(zip(ids, marks, strict=True)))
+        self._places.update((id_, self.table[id_].place) for id_ in ids)
 
     def placeAutomatic(self, results: list) -> None:
         """The points of new automatic slices, in place of those that were there; none on empty slices."""
@@ -223,7 +235,7 @@ class Target:
                 points = np.asarray(result.points_rc[self.name], float).reshape(-1, 2).tolist()
                 labels = result.labels[self.name]
                 marks += [
-                    Mark(bool(label), False, (float(result.index), *point))
+                    Mark(bool(label), False, _exact((result.index, *point)), next(self._placing))
                     for point, label in zip(points, labels, strict=True)
                 ]
         self.replacePoints({result.index for result in results}, marks)
@@ -267,6 +279,16 @@ class Target:
         with self._quiet():
             self.prompts.restoreRoi(state)
         self.roi = self.readRoi()
+
+
+def _exact(nrc: Iterable[float]) -> tuple[float, float, float]:
+    """A place, the same before a scene is saved and after it was loaded."""
+    return tuple(round(float(value), _DECIMALS) + 0.0 for value in nrc)  # no -0.0
+
+
+def _inOrder(table: dict[str, Mark]) -> dict[str, Mark]:
+    """By the order in which they were placed."""
+    return dict(sorted(table.items(), key=lambda entry: entry[1].place))
 
 
 def differences(old: dict[str, Mark], new: dict[str, Mark]) -> dict[str, set[int]]:

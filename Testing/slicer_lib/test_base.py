@@ -194,25 +194,6 @@ def test_a_box_on_a_propagated_slice_makes_the_mask_that_clicks_correct(desk) ->
     undoAndRedoAreExact(d, start)
 
 
-def test_after_a_scene_was_loaded_the_mask_found_is_what_clicks_correct(desk, scene, tmp_path) -> None:
-    import slicer
-    from ProMISeSlicerLib.session import Session
-
-    d = desk()
-    propagated(d)
-    include(d, P1)
-    mask = d.masks()[5].copy()
-    assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"), None)
-    slicer.mrmlScene.Clear(0)
-    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
-    again = Desk(Session.fromScene(None, d.engine), d.engine)
-    include(again, P2)
-    assert np.array_equal(again.masks()[5], mask | disc(again, *P2))
-    remove(again, P2)
-    assert np.array_equal(again.masks()[5], mask)
-    again.session.close()
-
-
 def test_points_are_asked_with_in_the_order_in_which_they_were_placed(desk) -> None:
     d = desk()
     asked, solve = [], d.engine.segmentSlice

@@ -118,13 +118,14 @@ def bases(d: Desk) -> list[tuple]:
     for name in d.session.targets:
         for n, record in sorted(d.session.target(name).records.items()):
             base = record.get("base")
-            known = base and (base.mask.tobytes(), sorted(np.round(mark.nrc, 3).tolist() for mark in base.earlier))
+            earlier = base and sorted(np.round(mark.nrc, 3).tolist() for mark in base.earlier)
+            known = base and (base.mask.tobytes(), earlier, base.box and np.round(base.box, 3).tolist())
             found += [(name, n, known)] if record.get("refined") else []
     return found
 
 
 def everything(d: Desk) -> dict:
-    """Masks, prompts, what they correct, and whose the slices are."""
+    """Masks, prompts and their order on each slice, what they correct, and whose the slices are."""
     masks = {name: np.packbits(mask).tobytes() for name, mask in d.everything().items()}
     for name in d.session.targets:  # hand edits are found when somebody asks
         for n in range(len(d.session.source)):
@@ -133,7 +134,13 @@ def everything(d: Desk) -> dict:
     states = {
         name: [[cell[part] for part in parts] for cell in d.session.sliceStates(name)] for name in d.session.targets
     }
-    return {"masks": masks, "points": places(d), "boxes": boxes(d), "states": states, "bases": bases(d)}
+    order = {
+        (name, n): [(mark.positive, *np.round(mark.nrc, 3)) for mark in d.session.target(name).marks(n)]
+        for name in d.session.targets
+        for n in range(len(d.session.source))
+    }
+    found = {"masks": masks, "points": places(d), "order": order, "boxes": boxes(d), "states": states}
+    return found | {"bases": bases(d)}
 
 
 def different(a: dict, b: dict) -> list[str]:
