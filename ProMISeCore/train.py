@@ -230,11 +230,17 @@ def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], b
             "data": card.get("data", "the user's own"),
             "cases": cases,
             "licence": card.get("licence", "unstated"),
-            "command": f"promise train --seed {arguments.seed} --steps {arguments.steps} --views {arguments.views}",
+            "command": _command(arguments, backbone.side),
             "seconds": 0,
         },
         "scores": [],
     }
+
+
+def _command(arguments: argparse.Namespace, side: int) -> str:
+    """What a reader has to know of the command; no names of files, which may tell of patients."""
+    told = f"promise train --seed {arguments.seed} --steps {arguments.steps} --views {arguments.views}"
+    return f"{told} --side {side} --base …" if arguments.base else told
 
 
 def _views(

@@ -29,6 +29,7 @@ RECIPES = {
         "finer": ["--side", "768", "--views", "2", "--steps", "240", "--rate", "6e-4"],
         "card": {
             "title": "Heart, cine MRI short axis",
+            "version": "4",
             "description": "Both ventricles and the left myocardium on short-axis cine MRI.",
             "licence": "CC-BY-NC-SA-4.0",
             "data": "ACDC, 52 patients",
@@ -47,6 +48,7 @@ RECIPES = {
         "shifts": "hippocampus",
         "card": {
             "title": "Hippocampus, T1 MRI",
+            "version": "4",
             "description": "Anterior and posterior hippocampus on T1 MRI cropped around one hippocampus.",
             "licence": "CC-BY-NC-SA-4.0",
             "data": "Medical Segmentation Decathlon task 4, 193 volumes",
@@ -75,6 +77,7 @@ RECIPES = {
         "shifts": "atrium",
         "card": {
             "title": "Left atrium, late-enhancement MRI",
+            "version": "4",
             "description": "Cavity of the left atrium on late gadolinium enhancement MRI cropped around the heart.",
             "licence": "CC-BY-NC-SA-4.0",
             "data": "2018 Left Atrium Segmentation Challenge, 12 volumes",
@@ -164,7 +167,7 @@ def places(recipe: dict, data: Path, split: str) -> list[str]:
 
 def train(name: str, recipe: dict, data: Path, workspace: Path) -> None:
     """The pack, begun with what pretraining learned; *finer* ones then go on at a larger frame side."""
-    card = recipe["card"] | {"intended_use": INTENDED, "version": "3"}
+    card = {"intended_use": INTENDED, "version": "3"} | recipe["card"]
     names = [target.split("=")[0] for target in recipe["targets"]]
     card["terminology"] = {target: terminology.KNOWN.get(target, terminology.GENERIC) for target in names}
     begun, finer = ["--shifts", f"{workspace / 'shifts.safetensors'}:{recipe['shifts']}"], recipe.get("finer")
