@@ -57,4 +57,4 @@ def test_a_card_that_shows_pictures_asks_for_them(tmp_path):
         model_cards.write_pack_card("skin", report, tmp_path, tmp_path / "out")
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((50, 60, 3), np.uint8), True), str(tmp_path / "worst-1.png"))
     page = model_cards.write_pack_card("skin", report, tmp_path, tmp_path / "out").read_text(encoding="utf-8")
-    assert "1 of 1 cases below Dice 0.7 (1 too small)" in page and "](pictures/skin-worst.png)" in page
+    assert "1 of 1 cases below Dice 0.7 (1 too small)" in page and "](pictures/skin-worst.jpg)" in page

@@ -28,6 +28,7 @@ from ProMISeCore.whole_file import replacing
 CARDS = Path(__file__).resolve().parents[2] / "docs" / "cards"
 #: Packs whose `val` pictures may be shown, with whom to name.
 SHOWN = {"skin": "ISIC, CC0", "fetal-head": "HC18, CC BY 4.0"}
+_QUALITY = 85  # of JPEG, 0 to 100
 _WIDTH, _GAP = 240, 6  # pixels of a picture in a row of five, and between them
 _LEARNED = (
     "Public 2D sets of endoscopy, dermoscopy, ultrasound, X-ray, MRI, microscopy and photographs, slices of cardiac\n"
@@ -76,7 +77,7 @@ def write_pack_card(name: str, report: Mapping[str, Any], worst: Path, folder: P
         files = sorted(worst.glob("worst-*.png"))
         if not files:
             raise InputError(f"{worst} holds no pictures of {name}; remove its val.json to make both again")
-        picture = folder / "pictures" / f"{name}-worst.png"
+        picture = folder / "pictures" / f"{name}-worst.jpg"
         _write_picture(picture, row([sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in files]))
         text += f"\n![The five worst cases]({relpath(picture, folder)})\n\n"
         text += f"*Worst first; white: the truth. {SHOWN[name]}.*\n"
@@ -125,7 +126,7 @@ def _write(path: Path, text: str) -> Path:
 
 def _write_picture(path: Path, picture: np.ndarray) -> None:
     with replacing(path) as part:
-        sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(part), True)
+        sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(part), True, _QUALITY)
 
 
 def main() -> None:
