@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="the pack's name")
     parser.add_argument("--targets", nargs="+", metavar="NAME[=VALUE]", help="segments to learn; default: all")
     parser.add_argument("--backbone", default="tiny", help="name or file (default: %(default)s)")
-    parser.add_argument("--side", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--side", type=int, help="frame side, a multiple of 16: larger sees finer detail and is slower")
     parser.add_argument("--minutes", type=float, default=10.0, help="time for everything (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="instead of --minutes: a budget that can be repeated exactly")
     parser.add_argument("--held-out", nargs="+", metavar="CASE", help="cases not learned from, their share, or none")
