@@ -25,7 +25,7 @@ from ProMISeCore.whole_file import replacing
 
 _LOOKS = 40  # in a time budget, at most one every 5 seconds
 _DOUBT = (0.3, 0.5, 0.7)  # shares of the budget at which labels are doubted
-_FAR_BELOW = 0.3  # of Dice
+_FAR_BELOW = 0.5  # of the median Dice
 _MOST_CLICKS = 3  # simulated at once
 _KEPT_POINTS = 0.75  # share of the automatic points beside such clicks
 _MOST_FAILURES = 20  # steps in a row without finite gradients
@@ -404,7 +404,7 @@ class Training:
 def outliers(dice: Mapping[int, float]) -> list[tuple[int, float, float]]:
     """Cases far below the others, the worst first: case, its Dice, the median. Four cases are needed to tell.
 
-    Far: below the median by 3 robust standard deviations and by `_FAR_BELOW` at least, since hard cases with right
+    Far: below the median by 3 robust standard deviations, and by half of it at least, since hard cases with right
     labels lie below the others too.
     """
     if len(dice) < 4:
@@ -412,7 +412,7 @@ def outliers(dice: Mapping[int, float]) -> list[tuple[int, float, float]]:
     values = np.array(list(dice.values()))
     typical = float(np.median(values))
     spread = 1.4826 * float(np.median(np.abs(values - typical)))
-    least = typical - max(3 * spread, _FAR_BELOW)
+    least = typical - max(3 * spread, _FAR_BELOW * typical)
     return sorted(((case, value, typical) for case, value in dice.items() if value < least), key=lambda found: found[1])
 
 

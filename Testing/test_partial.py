@@ -106,7 +106,8 @@ def test_a_target_that_some_cases_lack_is_learned_from_the_others(tmp_path, comm
 
 def test_outliers_are_far_below_the_median() -> None:
     assert outliers({0: 0.9, 1: 0.88, 2: 0.2, 3: 0.91, 4: 0.86}) == [(2, 0.2, 0.88)]
-    assert outliers({0: 0.9, 1: 0.88, 2: 0.6, 3: 0.91}) == []  # hard, within 0.3 of the median
+    assert outliers({0: 0.9, 1: 0.88, 2: 0.46, 3: 0.91}) == []  # hard, and more than half of the median
+    assert outliers({0: 0.9, 1: 0.88, 2: 0.43, 3: 0.91}) == [(2, 0.43, 0.89)]
     assert outliers({0: 0.9, 1: 0.1, 2: 0.9}) == []  # three cases cannot tell
 
 
