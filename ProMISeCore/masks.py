@@ -10,6 +10,10 @@ from scipy import ndimage
 
 from ProMISeCore.bounds import bounds
 
+_PART = (
+    0.01  # of the pixels in pieces with points: a smaller piece is a speck, a larger one may be held by other slices
+)
+
 
 def cut(threshold: float) -> float:
     """The logit of a probability threshold, −∞…∞."""
@@ -84,3 +88,14 @@ def asked_pieces(
     asked[rows, columns] = True
     pieces, _ = ndimage.label(mask)
     return np.isin(pieces, np.unique(pieces[asked & mask]))
+
+
+def organ_pieces(mask: np.ndarray, points_rc: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of an automatic mask (H, W), what `prompted_pieces` says, and all other pieces that are no specks beside it.
+
+    Of a single organ, pieces that are apart on one slice may hang together in others.
+    """
+    held = prompted_pieces(mask, points_rc, labels)
+    pieces, count = ndimage.label(mask)
+    large = np.bincount(pieces.ravel(), minlength=count + 1) >= _PART * held.sum()
+    return held | (mask & large[pieces])

@@ -99,7 +99,7 @@ class Promise(nn.Module):
     def __init__(self, sam: Sam, manifest: Manifest, targets: Mapping[str, Target] | None = None) -> None:
         super().__init__()
         self.sam, self.manifest = sam.freeze(), manifest.check()
-        _check_backbone(sam, manifest)
+        check_backbone(sam, manifest)
         names = [info.name for info in manifest.targets]
         if targets is None:
             targets = {info.name: Target.of(info, sam) for info in manifest.targets}
@@ -206,7 +206,8 @@ def _compare(
         raise WeightsError(f"{source} does not hold what {manifest.name!r} needs: tensors {'; '.join(told)}")
 
 
-def _check_backbone(sam: Sam, manifest: Manifest) -> None:
+def check_backbone(sam: Sam, manifest: Manifest) -> None:
+    """Raise WeightsError where a pack was not made for this backbone at its frame side."""
     expected = manifest.backbone
     if sam.fingerprint() != expected.fingerprint:
         raise WeightsError(

@@ -300,9 +300,8 @@ class Segmenter:
         if given.own.any():
             return True
         gone = self._gone(n, target, given)
-        # None gone, as when one's own points are deleted: neighbours have their say again, which the decoder ignores.
-        as_placed = gone == [] and self._between.reach > 0 and self._before(n).masks[target].any()
-        return bool(gone or as_placed)
+        # None gone, as when one's own points are deleted: neighbours and other targets have their say again.
+        return bool(gone or (gone == [] and self._before(n).masks[target].any()))
 
     def _corrected(self, n: int, target: str, given: Given) -> SliceResult:
         """Slice n after a person's points, one after another, on the mask that the other prompts lead to."""
@@ -334,16 +333,18 @@ class Segmenter:
         gone = self._gone(n, target, automatic)
         if gone is None:
             return self._prompted(n, target, automatic).masks[target]
-        mask = self._before(n).masks[target]
-        if automatic:
-            mask = self._asked(mask, automatic)
+        mask, single = self._before(n).masks[target], self.model.manifest.largest_component
+        pixels, signs = np.array([click.pixel for click in own]), np.array([click.positive for click in own])
+        if automatic and single:
+            shown = masks.organ_pieces(mask, automatic.points_rc, automatic.labels)
+            mask = shown | masks.asked_pieces(mask, pixels, signs)
         if not gone:
             return mask
         left = corrections.without(mask, gone, self._left(n, target, automatic, answer), own)
-        if automatic.labels.any() or not self.model.manifest.largest_component:
+        if automatic.labels.any() or not single:
             return left
         # Nobody asks for the other pieces any more; what is shown may well be without them, as of the whole volume.
-        return masks.asked_pieces(left, np.array([click.pixel for click in own]), np.array([c.positive for c in own]))
+        return masks.asked_pieces(left, pixels, signs)
 
     def _left(self, n: int, target: str, automatic: Given, answer: Callable[[], np.ndarray]) -> np.ndarray:
         """The decoder's mask with the automatic points that are left: nothing without one that marks the target."""

@@ -16,7 +16,8 @@ from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import Pair
 from ProMISeCore.terminal import amount, duration, table
 
-#: Seconds to encode a view on two CPU cores, measured by `promise bench`, for estimates and for how many views fit.
+#: Seconds to encode a view at the backbone's own frame side on two CPU cores, measured by `promise bench`, for
+#: estimates and for how many views fit.
 _ENCODE_SECONDS = {"tiny": 0.06, "mobile_sam": 0.9, "vit_b": 6.6, "vit_l": 18.0, "vit_h": 35.0}
 _CT = -200  # a volume with whole numbers below this is CT
 _PROCESS_BYTES = 600_000_000
@@ -292,8 +293,13 @@ class Survey:
         return slices, wish.views or int(np.clip(rows // there, 1, 12))
 
     def _encode_seconds(self) -> float:
-        entry = backbones.TABLE.get(self.wish.backbone)
-        return _ENCODE_SECONDS["tiny" if entry is None else entry.architecture]
+        entry = backbones.TABLE.get(self.wish.backbone, backbones.TABLE["tiny"])
+        larger = max(1.0, (self._side() / entry.side) ** 2)  # smaller frames gain less than their area
+        return larger * _ENCODE_SECONDS[entry.architecture]
+
+    def _side(self) -> int:
+        """Of the frames."""
+        return self.wish.side or backbones.TABLE.get(self.wish.backbone, backbones.TABLE["tiny"]).side
 
     def _known_slices(self, case: Case) -> int:
         if self.picture:
@@ -306,8 +312,7 @@ class Survey:
 
     def estimate(self, workspace: Path) -> dict[str, Any]:
         """Views, seconds, bytes; from the table of encoding times, so a guess on other machines."""
-        entry = backbones.TABLE.get(self.wish.backbone)
-        side = self.wish.side or (512 if entry is None else entry.side)
+        side = self._side()
         per_view = 2 * 256 * (side // 16) ** 2 + 2 * len(self.targets) * (side // 4) ** 2
         rows = self._rows()
         encode = rows * self._encode_seconds()

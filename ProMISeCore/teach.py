@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
+    base = None if arguments.base is None else packs.find(arguments.base)
     wish = _wish(arguments)
+    if base is not None and wish.side is None:
+        wish = replace(wish, side=packs.read_manifest(base).backbone.side)
     folder = packs.folder().parent / "teach" / wish.name if arguments.workspace is None else arguments.workspace
     survey = Survey(arguments.images, arguments.labels, wish)
     if arguments.check or arguments.events:
@@ -81,7 +85,6 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
         seed=wish.seed,
     )
     budget = f"--minutes {wish.minutes:g}" if wish.minutes else f"--steps {settings.steps}"
-    base = None if arguments.base is None else packs.find(arguments.base)
     order = Order(
         folder, settings, arguments.device, base, _starts(arguments.start), f"promise teach --seed {wish.seed} {budget}"
     )

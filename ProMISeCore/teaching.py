@@ -23,7 +23,7 @@ from ProMISeCore.dataset import Encoder, LabelledStack, Plan, Task, Views
 from ProMISeCore.errors import Cancelled, InputError, PromiseError, WeightsError
 from ProMISeCore.lock import alone
 from ProMISeCore.manifest import BackboneInfo, Manifest, TargetInfo
-from ProMISeCore.promise import Promise
+from ProMISeCore.promise import Promise, check_backbone
 from ProMISeCore.snapshot import Snapshot, best_row
 from ProMISeCore.survey import Case, Survey
 from ProMISeCore.training import Look, Material, Settings, Training
@@ -91,8 +91,9 @@ class Teaching:
 
     def _model(self) -> Promise:
         wish, base = self.survey.wish, self._base()
-        side = wish.side if base is None else base.backbone.side
-        backbone = sam.load(wish.backbone, devices.choose(self.order.device), side)
+        backbone = sam.load(wish.backbone, devices.choose(self.order.device), wish.side)
+        if base is not None:
+            check_backbone(backbone, base)
         torch.manual_seed(wish.seed)
         return Promise(backbone, self._manifest(backbone, base))
 

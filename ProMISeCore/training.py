@@ -146,6 +146,7 @@ class Training:
         self.states = {name: _copy(model.targets[name]) for name in self.names}
         self._usual = 0.0  # seconds of a step
         self._failed = 0  # steps in a row
+        self._start = model.fingerprint()
         if checkpoint.exists():
             self._resume()
 
@@ -363,11 +364,11 @@ class Training:
         return found
 
     def _identity(self) -> str:
-        """What has to be the same for a checkpoint to be continued: settings, targets, backbone and rows."""
+        """What has to be the same for a checkpoint to be continued: start, settings, targets, backbone and rows."""
         manifest = self.model.manifest.entries()
         held = None if self.held is None else self.held.key
         parts = [manifest["targets"], manifest["backbone"], self.material.views.key, held]
-        return json.dumps([asdict(self.settings), *parts], sort_keys=True)
+        return json.dumps([asdict(self.settings), self._start, *parts], sort_keys=True)
 
     def _store(self) -> None:
         state = {
@@ -389,8 +390,8 @@ class Training:
             raise InputError(f"{self.checkpoint} is damaged or of another version; remove it to start again") from error
         if identity != self._identity():
             raise InputError(
-                f"{self.checkpoint} belongs to a training with other settings, targets or cases; remove it, or use "
-                "another --workspace"
+                f"{self.checkpoint} belongs to a training with another start, settings, targets or cases; remove "
+                "it, or use another --workspace"
             )
         for name in self.names:
             self.model.targets[name].load_state_dict(state["targets"][name])

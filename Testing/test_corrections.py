@@ -8,7 +8,7 @@ from scipy import ndimage
 from segmenting import balanced, volume
 
 import ProMISeCore
-from ProMISeCore import phantom
+from ProMISeCore import masks, phantom
 from ProMISeCore.corrections import Chain, Click, agreeing, clicks, corrected, without
 from ProMISeCore.errors import InputError
 from ProMISeCore.given import Given
@@ -323,6 +323,32 @@ def test_of_single_organs_nothing_comes_back_that_no_point_asks_for(tiny_model) 
     kept = clicked(inside, largest_component=True)
     pieces, _ = ndimage.label(automatic)
     np.testing.assert_array_equal(kept, pieces == pieces[tuple(inside)])
+
+
+def test_of_single_organs_a_true_click_leaves_parts_without_points(tiny_model) -> None:
+    """As of an atrium on a slice where its veins are apart: the volume's largest piece holds them."""
+    segmenter = Segmenter(balanced(tiny_model, volume(), largest_component=True), volume(), "cpu")
+    shown = segmenter.segment_slice(2, "a")
+    points, labels, mask = shown.points_rc["a"].tolist(), shown.labels["a"].tolist(), shown.masks["a"].copy()
+    held = masks.prompted_pieces(mask, shown.points_rc["a"], shown.labels["a"])
+    parts, _ = ndimage.label(mask & ~held)
+    sizes = np.bincount(parts.ravel())[1:]
+    assert sizes.max() >= 0.01 * held.sum(), "there are parts that no point holds"
+    inside = np.argwhere(held)[0].tolist()
+    found = segmenter.segment_slice(2, "a", [*points, inside], [*labels, 1], own=[False] * len(points) + [True])
+    large = 1 + np.flatnonzero(sizes >= 0.01 * held.sum())
+    np.testing.assert_array_equal(found.masks["a"], held | np.isin(parts, large))
+
+
+@pytest.mark.parametrize("target", ["left ventricle", "right ventricle"])
+def test_when_ones_own_point_is_deleted_the_automatic_mask_is_back(heart: Segmenter, target: str) -> None:
+    shown = heart.segment_slice(5, target)
+    points, labels, mask = shown.points_rc[target].tolist(), shown.labels[target].tolist(), shown.masks[target].copy()
+    beside = np.argwhere(ndimage.binary_dilation(mask, iterations=3) & ~mask)[0].tolist()
+    clicked = heart.segment_slice(5, target, [*points, beside], [*labels, 1], own=[False] * len(points) + [True])
+    assert clicked.masks[target][tuple(beside)]
+    found = heart.segment_slice(5, target, points, labels, own=[False] * len(points)).masks[target]
+    np.testing.assert_array_equal(found, mask)
 
 
 def test_masks_handed_out_are_the_callers(segmenter: Segmenter) -> None:

@@ -82,6 +82,14 @@ def test_prompted_pieces_are_those_that_were_asked_for() -> None:
     np.testing.assert_array_equal(nothing, masks.largest_piece(mask))
 
 
+def test_parts_without_points_are_the_organs_unless_they_are_specks_beside_it() -> None:
+    mask = np.zeros((20, 40), bool)
+    mask[:, :20] = mask[0:2, 30:32] = mask[8:11, 30] = True  # 400 pixels with a point; 4 and 3 without
+    found = masks.organ_pieces(mask, np.array([[5.0, 5.0], [8.0, 30.0]]), np.array([1, 0]))
+    assert found.sum() == 404 and found[0, 30] and not found[8, 30]
+    assert not masks.organ_pieces(np.zeros((4, 4), bool), np.array([[1.0, 1.0]]), np.array([1])).any()
+
+
 def test_the_largest_piece_is_found_in_any_corner() -> None:
     random = np.random.default_rng(0)
     for _ in range(20):

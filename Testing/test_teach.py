@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 import torch
 from small_cases import NAME, events, spoken, tensors, volume, wait_for, workspace, write
 
 from ProMISeCore import packs, versions
 from ProMISeCore.__main__ import main
+from ProMISeCore.survey import Survey, Wish
 
 
 def test_a_pack_comes_out_with_a_card_and_images_are_not_touched(cases, command, capsys) -> None:
@@ -50,6 +52,33 @@ def test_check_tells_and_writes_nothing(cases, command, capsys) -> None:
     assert [case["use"] for case in report["cases"]].count("held-out") == 1
     assert report["proposal"]["orientation"] == "axial" and report["estimate"]["disk_bytes"] > 0
     assert not workspace().exists() and not packs.folder().exists()
+
+
+def test_a_base_says_the_frame_side_that_the_check_counts_with(cases, command, capsys) -> None:
+    assert main([*command(cases), "--side", "128"]) == 0
+    capsys.readouterr()
+    found = {}
+    for side, more in ((64, ["--side", "64"]), (128, ["--side", "128"]), ("base", ["--base", NAME])):
+        arguments = [word for word in command(cases) if word not in ("--side", "64")]
+        assert main([*arguments, *more, "--check", "--events"]) == 0
+        found[side] = events(capsys)[0]["report"]["estimate"]["disk_bytes"]
+    assert found["base"] == found[128] == 4 * found[64]
+
+
+def test_larger_frames_take_longer_and_fewer_of_them_are_proposed(cases) -> None:
+    own, larger = (Survey([str(cases)], None, Wish("a", side=side, minutes=0.5)) for side in (512, 1024))
+    assert larger.estimate(cases)["encode_seconds"] / larger._rows() == pytest.approx(0.24, rel=0.02)
+    assert own.estimate(cases)["encode_seconds"] / own._rows() == pytest.approx(0.06, rel=0.02)
+    assert larger.views < own.views
+
+
+def test_a_base_on_another_backbone_or_frame_side_is_refused(cases, command, capsys) -> None:
+    assert main(command(cases)) == 0
+    capsys.readouterr()
+    assert main(command(cases, "--base", "heart")) == 2
+    assert "'heart' was made for the backbone tiny with fingerprint" in capsys.readouterr().err
+    assert main([*command(cases, "--base", NAME), "--side", "128"]) == 2
+    assert "frames of side 64" in capsys.readouterr().err
 
 
 def test_one_volume_is_split_by_slices_and_one_slice_is_refused(tmp_path, command, capsys) -> None:

@@ -210,6 +210,13 @@ def test_a_base_goes_on_from_a_pack_at_another_frame_side(train, tmp_path):
     assert code == 2 and "--base got heart.safetensors" in said and "fingerprint" in said
 
 
+def test_a_checkpoint_of_another_start_does_not_continue(train, tmp_path):
+    assert train()[0] == 0
+    (tmp_path / "disc.safetensors").rename(tmp_path / "base.safetensors")
+    code, said = train("--base", str(tmp_path / "base.safetensors"))
+    assert code == 2 and "a training with another start" in said and not (tmp_path / "disc.safetensors").exists()
+
+
 def test_any_file_name_makes_a_pack(train, tmp_path):
     out = tmp_path / "my päck.v2.safetensors"
     assert train("--out", str(out))[0] == 0

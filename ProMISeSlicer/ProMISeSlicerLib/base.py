@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -47,12 +48,16 @@ class Base(NamedTuple):
 
     @classmethod
     def read(cls, entry: Mapping[str, Any], grid: SliceGrid) -> Base | None:
-        """What `plain` has told; None where it was of slices that lay otherwise in the volume."""
-        if entry["grid"] != grid.plain():
+        """What `plain` has told; None where it was of slices that lay otherwise in the volume, or is damaged."""
+        try:
+            if entry["grid"] != grid.plain():
+                return None
+            marks = enumerate(entry["earlier"])
+            earlier = tuple(Mark(positive, True, tuple(nrc), place) for place, (positive, *nrc) in marks)
+            box = None if entry["box"] is None else tuple(entry["box"])
+            return cls(Bits.ofText(entry["mask"], grid.shape[1:]), earlier, entry["iou"], box)
+        except (KeyError, TypeError, ValueError, zlib.error):  # one slice's past is not worth the session
             return None
-        earlier = [Mark(positive, True, tuple(nrc), place) for place, (positive, *nrc) in enumerate(entry["earlier"])]
-        box = None if entry["box"] is None else tuple(entry["box"])
-        return cls(Bits.ofText(entry["mask"], grid.shape[1:]), tuple(earlier), entry["iou"], box)
 
     def plain(self, grid: SliceGrid) -> dict[str, Any]:
         """For the scene, as JSON."""

@@ -297,6 +297,24 @@ def test_what_clicks_correct_is_in_the_scene(desk, scene, tmp_path, before: Call
     loaded.session.close()
 
 
+@pytest.mark.parametrize("damage", [{"mask": "x"}, {"mask": ""}, {"mask": 5}, {"earlier": None}, {"box": 7}, None])
+def test_where_what_clicks_correct_is_damaged_the_mask_found_is_corrected(desk, scene, tmp_path, damage) -> None:
+    d = desk()
+    edited(d)
+    place(d, "-10")
+    found = d.masks()[5].copy()
+    d.session.close()
+    data = json.loads(d.session.node.GetParameter("state"))
+    (entry,) = [record for record in data["slices"]["bar"].values() if "corrects" in record]
+    entry["corrects"] = {} if damage is None else entry["corrects"] | damage
+    d.session.node.SetParameter("state", json.dumps(data))
+    loaded = reopened(d, scene, tmp_path)
+    place(loaded, "+20")
+    remove(loaded, 5, "+20")
+    assert np.array_equal(loaded.masks()[5], found)
+    loaded.session.close()
+
+
 def test_clicks_dealt_with_in_an_edit_by_hand_stay_so(desk, scene, tmp_path) -> None:
     d = desk()
     place(d, "+20")
