@@ -52,17 +52,20 @@ METHODS = ("teach", "unet", "teach-wrong")
 
 @dataclass(frozen=True)
 class _Cell:
-    """One entry of the grid. method: one of METHODS; teach-wrong: one case's labels lie far aside."""
+    """One entry of the grid. method: one of METHODS; teach-wrong: one case's labels lie far aside; side: of the frames
+    of a taught pack, the backbone's own unless given."""
 
     data: str
     patients: int
     minutes: float
     seed: int
     method: str
+    side: int | None = None
 
     @property
     def file(self) -> str:
-        return f"{self.data}-{self.patients}-{self.minutes:g}-{self.seed}-{self.method}.json"
+        side = "" if self.side is None else f"-{self.side}"
+        return f"{self.data}-{self.patients}-{self.minutes:g}-{self.seed}-{self.method}{side}.json"
 
 
 def add_arguments(parser: argparse._ArgumentGroup) -> None:
@@ -74,6 +77,7 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
     parser.add_argument("--minutes", nargs="+", type=float, default=[5, 15], metavar="M")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["teach", "unet"])
+    parser.add_argument("--side", type=int, metavar="S", help="frame side of taught packs (default: the backbone's)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -84,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError("promise bench teach needs --data DIR and --cells DIR")
     arguments.cells.mkdir(parents=True, exist_ok=True)
     grid = [
-        _Cell(data, patients, minutes, seed, method)
+        _Cell(data, patients, minutes, seed, method, None if method == "unet" else arguments.side)
         for seed in arguments.seeds
         for minutes in arguments.minutes
         for patients in arguments.patients
@@ -159,7 +163,10 @@ def _teach(cell: _Cell, chosen: list[Pair]):
 
     kind, told = SETS[cell.data], {}
     starts = [pack for pack in packs.installed() if pack.path.stem != kind.pack]
-    wish = Wish("bench", kind.targets, minutes=cell.minutes, held_out=(), orientation=kind.orientation, seed=cell.seed)
+    wish = Wish(
+        "bench", kind.targets, side=cell.side, minutes=cell.minutes, held_out=(), orientation=kind.orientation,
+        seed=cell.seed,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="promise-bench-") as folder:
         labels = [str(pair.label) for pair in chosen]
         if cell.method == "teach-wrong":

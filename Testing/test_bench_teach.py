@@ -47,6 +47,10 @@ def test_a_cell_that_was_measured_is_not_measured_again(data, tmp_path, capsys, 
     assert main(["bench", "teach", "--data", str(data), "--cells", str(cells), *grid]) == 0
     last = capsys.readouterr().out.splitlines()[-1].split()
     assert last[:5] == ["heart", "1", "5", "1", "0.750"] and "0.500" in last
+    (cells / "heart-1-5-0-teach-768.json").write_text((cells / "heart-1-5-0-teach.json").read_text().replace("75", "8"))
+    assert main(["bench", "teach", "--data", str(data), "--cells", str(cells), *grid, "--side", "768"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1].split()
+    assert last[4] == "0.800" and "0.500" in last, "the U-Net has a frame of its own"
     assert main(["bench", "teach"]) == 2
     report = {"mean": {"a": 0.75}, "steps": 3, "backbone": "0" * 64}
     (cells / "heart-1-5-0-teach.json").write_text(json.dumps(report))
