@@ -112,7 +112,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(discs, tiny_model, tmp_p
 def test_other_settings_do_not_continue_a_training(discs, tiny_model, tmp_path):
     views = _views(discs, tiny_model(("a",)).sam, tmp_path)
     _training(tiny_model(("a",)), views, tmp_path / "t.pt").run(lambda line: None)
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match="another start, settings"):
         _training(tiny_model(("a",)), views, tmp_path / "t.pt", rate=1e-4)
 
 
@@ -236,10 +236,10 @@ def test_files_have_the_rights_that_the_user_wishes(train, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--points", "4"], "other settings, targets or cases"),
-        (["--targets", "spot=1"], "other settings, targets or cases"),
-        (["--padding", "squeeze"], "other settings, targets or cases"),
-        (["--seed", "3"], "other settings, targets or cases"),
+        (["--points", "4"], "another start, settings, targets or cases"),
+        (["--targets", "spot=1"], "another start, settings, targets or cases"),
+        (["--padding", "squeeze"], "another start, settings, targets or cases"),
+        (["--seed", "3"], "another start, settings, targets or cases"),
     ],
 )
 def test_a_changed_command_does_not_continue_the_training_of_another(train, options, told):
