@@ -10,9 +10,8 @@ from scipy import ndimage
 
 from ProMISeCore.bounds import bounds
 
-_PART = (
-    0.01  # of the pixels in pieces with points: a smaller piece is a speck, a larger one may be held by other slices
-)
+#: Of the pixels in pieces with points: a smaller piece is a speck, a larger one may be held by other slices.
+_PART = 0.01
 
 
 def cut(threshold: float) -> float:

@@ -103,6 +103,17 @@ def again(d: Desk) -> None:
     place(d, "-33")
 
 
+def reopenedAlike(d: Desk, scene, folder, way: str) -> Desk:
+    """The session from the file, after a look that it has the same points and asks the same next question."""
+    before, asked = placed(d, 5), question(d, again)
+    d.session.undo()
+    d.settle()
+    loaded = reopened(d, scene, folder, way)
+    assert placed(loaded, 5) == before
+    assert question(loaded, again) == asked
+    return loaded
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("geometry", ["plain", "oblique", "transformed", "sheared"])
 def test_points_are_asked_with_as_they_were_placed(desk, scene, tmp_path, geometry: str, way: str) -> None:
@@ -110,12 +121,7 @@ def test_points_are_asked_with_as_they_were_placed(desk, scene, tmp_path, geomet
     place(d, "-10", "+20", "-30", "+35", "-15")
     expected = placed(d, 5)
     assert expected == ["-10", "+20", "-30", "+35", "-15"]
-    asked = question(d, again)
-    d.session.undo()
-    d.settle()
-    loaded = reopened(d, scene, tmp_path, way)
-    assert placed(loaded, 5) == expected
-    assert question(loaded, again) == asked
+    loaded = reopenedAlike(d, scene, tmp_path, way)
     loaded.session.close()
 
 
@@ -176,12 +182,7 @@ def test_the_order_outlives_what_was_done_and_the_file(desk, scene, tmp_path, hi
     d = desk("oblique")
     expected = history(d)
     assert placed(d, 5) == expected
-    asked = question(d, again)
-    d.session.undo()
-    d.settle()
-    loaded = reopened(d, scene, tmp_path, way)
-    assert placed(loaded, 5) == expected
-    assert question(loaded, again) == asked
+    loaded = reopenedAlike(d, scene, tmp_path, way)
     place(loaded, "+14")
     remove(loaded, 5, "-33")
     twice = reopened(loaded, scene, tmp_path, way)
