@@ -7,6 +7,7 @@ after it. Logits pass through float16, fresh or read, so both give the same mask
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from ProMISeCore.cache import Cache
 from ProMISeCore.embedder import Arrays, Embedder
 from ProMISeCore.errors import WeightsError
 from ProMISeCore.frame import Frame
-from ProMISeCore.promise import Output, Promise
+from ProMISeCore.promise import Encoded, Output, Promise
+from ProMISeCore.refiner import seen
 from ProMISeCore.volumes import Pictures
 
 #: To be raised when slices become frames, or answers are stored, in another way: older answers are then not found.
 _VERSION = 1
 _HALF_MAX = 65504.0
+_SEEN = 16  # pictures for refiners that are kept
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Answers:
         self._model, self._names = model, tuple(model.targets)
         self._pictures, self._frame, self._embedder = pictures, frame, embedder
         shape = (frame.height, frame.width, frame.rows, frame.columns, frame.side)
+        self._seen = functools.lru_cache(_SEEN)(lambda n: seen(self.image(n)[None])[0])
         self._made_by = f"{_VERSION}|{shape}|{model.fingerprint()}|{model.sam.exact}"
 
     def image(self, n: int) -> Tensor:
@@ -71,6 +75,11 @@ class Answers:
             self._put(n, answers)
         return solved
 
+    def encoded(self, items: Sequence[tuple[int, Arrays]]) -> Encoded:
+        """Slices and their embeddings as the model takes them."""
+        pictures = [self._seen(n) for n, _ in items] if self._model.refines else []
+        return self._embedder.encoded([arrays for _, arrays in items], pictures)
+
     def get(self, n: int) -> dict[str, Answer] | None:
         """All targets' answers on slice n, None where they are not known."""
         cache = self._cache
@@ -81,7 +90,7 @@ class Answers:
 
     @torch.inference_mode()
     def _decode(self, items: list[tuple[int, Arrays]]) -> list[dict[str, Answer]]:
-        encoded = self._embedder.encoded([arrays for _, arrays in items])
+        encoded = self.encoded(items)
         outputs = {name: self._model.solve(encoded, name) for name in self._names}
         return [
             {name: Answer.of(output, i, f"{name!r} on slice {n}") for name, output in outputs.items()}

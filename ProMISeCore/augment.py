@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,13 +36,25 @@ class Augment:
         Returns the three, changed; labels are sampled at the nearest pixel.
         """
         keep = torch.rand(len(pictures), generator=generator) < self.keep
-        grid = self._grid(pictures.shape, keep, generator)
+        grid = F.affine_grid(
+            self._matrices(pictures.shape, keep, generator), pictures[:, :1].shape, align_corners=False
+        )
         moved = F.grid_sample(torch.cat([pictures, valid], 1), grid, "bilinear", "zeros", False)
         labels = F.grid_sample(labels, grid, "nearest", "zeros", False)
         pictures, valid = moved[:, :3], (moved[:, 3:] > 0.5).to(pictures.dtype)
         return self._recolour(pictures, keep, generator), valid, labels
 
-    def _grid(self, shape: torch.Size, keep: Tensor, generator: torch.Generator) -> Tensor:
+    def moved(self, maps: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+        """Maps (B, L, h, w) of the same squares, each of its own resolution, moved alike; zeros come from outside."""
+        keep = torch.rand(len(maps[0]), generator=generator) < self.keep
+        matrices = self._matrices(maps[0].shape, keep, generator).to(maps[0].device)
+        return [
+            F.grid_sample(one, F.affine_grid(matrices, one[:, :1].shape, align_corners=False), align_corners=False)
+            for one in maps
+        ]
+
+    def _matrices(self, shape: torch.Size, keep: Tensor, generator: torch.Generator) -> Tensor:
+        """Of the affine maps (B, 2, 3), as `affine_grid` takes them."""
         count, _, height, width = shape
 
         def uniform(low: float, high: float) -> Tensor:
@@ -64,7 +77,7 @@ class Augment:
         ]
         matrix = torch.stack(rows, 1)
         matrix[keep] = torch.eye(2, 3)
-        return F.affine_grid(matrix, [count, 1, height, width], align_corners=False)
+        return matrix
 
     def _recolour(self, pictures: Tensor, keep: Tensor, generator: torch.Generator) -> Tensor:
         count = len(pictures)

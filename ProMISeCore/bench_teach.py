@@ -153,7 +153,7 @@ def _two_cores() -> float:
 
 
 def _teach(cell: _Cell, chosen: list[Pair]):
-    """A taught pack: nothing held out, starting from packs that were not trained on this data set."""
+    """A taught pack, as `promise teach` makes it, starting from packs that were not trained on this data set."""
     import ProMISeCore
     from ProMISeCore.commands import Commands
     from ProMISeCore.segmenter import Segmenter
@@ -164,8 +164,7 @@ def _teach(cell: _Cell, chosen: list[Pair]):
     kind, told = SETS[cell.data], {}
     starts = [pack for pack in packs.installed() if pack.path.stem != kind.pack]
     wish = Wish(
-        "bench", kind.targets, side=cell.side, minutes=cell.minutes, held_out=(), orientation=kind.orientation,
-        seed=cell.seed,
+        "bench", kind.targets, side=cell.side, minutes=cell.minutes, orientation=kind.orientation, seed=cell.seed,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="promise-bench-") as folder:
         labels = [str(pair.label) for pair in chosen]

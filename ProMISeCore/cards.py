@@ -63,7 +63,8 @@ def _facts(pack: Pack) -> list[tuple[str, str]]:
 def _parts(target) -> str:
     apm = f"APM {target.apm['kind']} with {target.apm['count']} points" if target.apm else "no APM"
     ips = {None: "no IPS", "pae": "IPS with PaE", "static": "IPS without PaE"}[target.ips and target.ips["kind"]]
-    return ", ".join([apm, ips, "presence" if target.presence else "no presence"])
+    presence = "presence" if target.presence else "no presence"
+    return ", ".join([apm, ips, presence, *(["refiner"] if target.refiner else [])])
 
 
 def _training(manifest: Manifest) -> list[tuple[str, str]]:

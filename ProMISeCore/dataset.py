@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ProMISeCore import encoder, truth, volumes
+from ProMISeCore import encoder, refiner, truth, volumes
 from ProMISeCore.augment import Augment
 from ProMISeCore.errors import InputError
 from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD, Frame
@@ -90,7 +90,8 @@ class Views:
 
     embedding (M, 256, G, G) and features {block: (M, E, G, G)} float16, memory-mapped; masks (M, T, s, s) bool;
     case (M,) index of the case each row comes from; key names what they were made from and how; known (M, T, s, s)
-    bool, everything unless given; plain (M,) bool, slices as they are, slice (M,) their numbers, both where known.
+    bool, everything unless given; plain (M,) bool, slices as they are, slice (M,) their numbers, both where known;
+    pictures (M, 3, S/2, S/2) uint8, what refiners see, where there are some.
     """
 
     embedding: np.ndarray
@@ -101,6 +102,7 @@ class Views:
     known: np.ndarray | None = None
     plain: np.ndarray | None = None
     slice: np.ndarray | None = None
+    pictures: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.case)
@@ -114,6 +116,13 @@ class Views:
     def take_known(self, rows: Sequence[int] | np.ndarray, target: int) -> Tensor | None:
         """Where something is known of a target on some rows, (B, s, s) bool; None where everything is."""
         return None if self.known is None else torch.from_numpy(np.ascontiguousarray(self.known[rows, target]))
+
+    def take_pictures(self, rows: Sequence[int] | np.ndarray) -> Tensor | None:
+        """What refiners see of some rows, (B, 3, S/2, S/2) as `refiner.seen` gives it; None where it was not kept."""
+        if self.pictures is None:
+            return None
+        mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+        return (torch.from_numpy(self.pictures[np.asarray(rows)]).float() - mean) / deviation
 
 
 class Rows:
@@ -139,6 +148,7 @@ def joined(parts: Sequence[Views]) -> Views:
         np.concatenate([part.known for part in parts]),
         np.concatenate([part.plain for part in parts]),
         np.concatenate([part.slice for part in parts]),
+        None if parts[0].pictures is None else Rows([part.pictures for part in parts]),
     )
 
 
@@ -151,11 +161,12 @@ class Plan:
     rows: list[tuple[int, int, int]]
     seed: int
 
-    def key(self, sam: Sam, blocks: Sequence[int], augment: Augment) -> str:
-        """A name for these views that changes with anything they depend on."""
+    def key(self, sam: Sam, blocks: Sequence[int], augment: Augment, pictures: bool = False) -> str:
+        """A name for these views that changes with anything they depend on, and with whether pictures are kept."""
         files = [(content(pair.image), content(pair.label)) for pair in self.pairs]
         backbone = [sam.fingerprint(), sam.side, list(blocks)]
         parts = [*backbone, asdict(augment), asdict(self.task), files, self.rows, self.seed]
+        parts += ["pictures"] if pictures else []
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -180,16 +191,28 @@ def plan(pairs: Sequence[Pair], task: Task, side: int, views: int, most: int, se
 
 
 class Encoder:
-    """Fills the arrays of a plan, a batch of rows at a time; a rerun continues where it was killed."""
+    """Fills the arrays of a plan, a batch of rows at a time; a rerun continues where it was killed.
 
-    def __init__(self, sam: Sam, blocks: Sequence[int], augment: Augment, folder: Path, batch: int = 8) -> None:
+    pictures: whether what refiners see is kept too.
+    """
+
+    def __init__(
+        self,
+        sam: Sam,
+        blocks: Sequence[int],
+        augment: Augment,
+        folder: Path,
+        batch: int = 8,
+        pictures: bool = False,
+    ) -> None:
         self.sam, self.blocks, self.augment, self.batch = sam, tuple(blocks), augment, batch
+        self.pictures = pictures
         self.root = folder
         self._encode = encoder.Encoder(sam)
 
     def views(self, chosen: Plan, progress: Callable[[Iterator[None], int], Iterator[None]]) -> Views:
         """The plan's views, encoded now where they are not on disk yet."""
-        key = chosen.key(self.sam, self.blocks, self.augment)
+        key = chosen.key(self.sam, self.blocks, self.augment, self.pictures)
         folder = self.root / f"views-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         count = folder / "encoded.txt"
@@ -200,7 +223,15 @@ class Encoder:
         features = {block: arrays[f"block{block}"] for block in self.blocks}
         case, number, view = np.array(chosen.rows).T
         return Views(
-            arrays["embedding"], features, arrays["masks"], case, key, arrays["known"], view == 0, slice=number
+            arrays["embedding"],
+            features,
+            arrays["masks"],
+            case,
+            key,
+            arrays["known"],
+            view == 0,
+            number,
+            arrays.get("pictures"),
         )
 
     def _open(self, folder: Path, rows: int, targets: int, start: int) -> dict[str, np.ndarray]:
@@ -209,6 +240,8 @@ class Encoder:
         grid, side = self.sam.grid, self.sam.side // 4
         shapes = {"embedding": ((rows, 256, grid, grid), np.float16), "masks": ((rows, targets, side, side), bool)}
         shapes["known"] = shapes["masks"]
+        if self.pictures:
+            shapes["pictures"] = ((rows, 3, 2 * side, 2 * side), np.uint8)
         shapes |= {f"block{b}": ((rows, self.sam.embed_width, grid, grid), np.float16) for b in self.blocks}
         needed = sum(math.prod(shape[1:]) * np.dtype(kind).itemsize for shape, kind in shapes.values()) * (rows - start)
         free = shutil.disk_usage(folder).free
@@ -257,5 +290,9 @@ class Encoder:
         arrays["embedding"][rows] = embedding.cpu().half().numpy()
         for block, feature in zip(self.blocks, features, strict=True):
             arrays[f"block{block}"][rows] = feature.cpu().half().numpy()
+        if self.pictures:
+            mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+            shown = refiner.seen(images) * deviation + mean
+            arrays["pictures"][rows] = shown.round().clamp(0, 255).byte().numpy()
         arrays["masks"][rows] = (F.avg_pool2d((labels == 1).float(), 4) >= 0.5).numpy()
         arrays["known"][rows] = (F.max_pool2d((labels == truth.UNKNOWN).float(), 4) == 0).numpy()

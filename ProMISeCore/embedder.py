@@ -86,12 +86,13 @@ class Embedder:
             self._recent.put(n, found[n])
         return [found[n] for n in ns]
 
-    def encoded(self, arrays: Sequence[Arrays]) -> Encoded:
-        """Embeddings as the model takes them: one batch, float32, on the device."""
+    def encoded(self, arrays: Sequence[Arrays], pictures: Sequence[Tensor] = ()) -> Encoded:
+        """Embeddings as the model takes them: one batch, float32, on the device. pictures (3, S/2, S/2) of them, where
+        the model refines."""
         tensors = [
             torch.from_numpy(np.stack([one[name] for one in arrays])).to(self.device).float() for name in arrays[0]
         ]
-        return Encoded(tensors[0], tensors[1:])
+        return Encoded(tensors[0], tensors[1:], torch.stack(list(pictures)).to(self.device) if pictures else None)
 
     def in_batches(self, work: Callable[[list[Item]], list[Result]], items: Sequence[Item]) -> list[Result]:
         """`work` on the items a batch at a time; on smaller batches, then on the CPU, when memory runs out."""

@@ -16,6 +16,7 @@ CHANNELS = ("repeat", "neighbours")
 PADDINGS = ("corner", "squeeze")
 #: Keys that may be missing, and are where they say nothing: packs from before them stay as they are.
 _OPTIONAL = ("smoothing_mm",)
+_OPTIONAL_OF_TARGET = ("refiner",)
 _MOST_SMOOTHING = 10  # mm
 _LONGEST = 20_000  # characters of a text
 _LONGEST_WORD = 200
@@ -49,6 +50,7 @@ class TargetInfo:
 
     apm: {"kind": "lite", "count", "width"} | {"kind": "resnet" | "cross", "count"} | None.
     ips: {"kind": "pae", "hidden"} | {"kind": "static"} | None. presence: {"width"} | None.
+    refiner: {"width"} | None.
     point_labels: 1 foreground, 0 background, one per point of the APM; empty without an APM.
     """
 
@@ -59,6 +61,7 @@ class TargetInfo:
     ips: Mapping[str, Any] | None = None
     presence: Mapping[str, Any] | None = None
     point_labels: Sequence[int] = ()
+    refiner: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class Manifest:
         entries = asdict(self)
         for target in entries["targets"]:
             target["color"], target["point_labels"] = list(target["color"]), list(target["point_labels"])
+            if target["refiner"] is None:
+                del target["refiner"]
         if entries["smoothing_mm"] == 0:
             del entries["smoothing_mm"]
         return entries | {"targets": list(entries["targets"]), "scores": list(entries["scores"])}
@@ -198,7 +203,8 @@ class _Checker:
         self._that(not doubled, "targets", doubled, "a different name for each")
 
     def _target(self, place: str, target: Any) -> None:
-        if not self._keys(place, target, [f.name for f in fields(TargetInfo)]):
+        expected = [f.name for f in fields(TargetInfo) if f.name not in _OPTIONAL_OF_TARGET]
+        if not self._keys(place, target, expected, _OPTIONAL_OF_TARGET):
             return
         self._word(f"{place}.name", target["name"], least=1)
         self._text(f"{place}.terminology", target["terminology"])
@@ -210,6 +216,9 @@ class _Checker:
         presence = target["presence"]
         if presence is not None and self._keys(f"{place}.presence", presence, ["width"]):
             self._whole(f"{place}.presence.width", presence["width"], 1, 1024)
+        refiner = target.get("refiner")
+        if refiner is not None and self._keys(f"{place}.refiner", refiner, ["width"]):
+            self._wide(f"{place}.refiner.width", refiner["width"], 8, 256)
         labels, apm = target["point_labels"], target["apm"]
         count = apm.get("count") if isinstance(apm, dict) else 0
         fits = isinstance(labels, list) and len(labels) == count and all(_is_whole(x) and x in (0, 1) for x in labels)
@@ -223,9 +232,8 @@ class _Checker:
             self._that(False, place, part, f'null, or an object with "kind" {" or ".join(kinds)}')
         elif self._keys(place, part, ["kind", *kinds[kind]]):
             for key, (least, most) in kinds[kind].items():
-                self._whole(f"{place}.{key}", part[key], least, most)
-                if key == "width" and _is_whole(part[key]):
-                    self._that(part[key] % 8 == 0, f"{place}.{key}", part[key], "a multiple of 8")
+                check = self._wide if key == "width" else self._whole
+                check(f"{place}.{key}", part[key], least, most)
 
     def _training(self, training: Any) -> None:
         if self._keys("training", training, _TRAINING):
@@ -273,6 +281,12 @@ class _Checker:
 
     def _whole(self, place: str, value: Any, least: int, most: int) -> None:
         self._that(_is_whole(value) and least <= value <= most, place, value, f"a whole number from {least} to {most}")
+
+    def _wide(self, place: str, value: Any, least: int, most: int) -> None:
+        """Channels, in groups of 8 for their norm."""
+        self._whole(place, value, least, most)
+        if _is_whole(value):
+            self._that(value % 8 == 0, place, value, "a multiple of 8")
 
     def _number(self, place: str, value: Any, least: float, most: float) -> None:
         self._that(_is_number(value) and least <= value <= most, place, value, f"a number from {least} to {most}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from ProMISeCore.errors import InputError, WeightsError
 from ProMISeCore.ips import Ips, IpsStatic
 from ProMISeCore.manifest import Manifest, TargetInfo
 from ProMISeCore.presence import Presence
+from ProMISeCore.refiner import Refiner, seen
 from ProMISeCore.sam import Sam
 
 _LISTED = 6  # keys shown per kind of disagreement
@@ -24,10 +25,12 @@ _LISTED = 6  # keys shown per kind of disagreement
 
 @dataclass
 class Encoded:
-    """What the encoder gives for B frames: embedding (B, 256, G, G); features (B, E, G, G) after `Promise.blocks`."""
+    """What is kept of B frames: embedding (B, 256, G, G); features (B, E, G, G) after `Promise.blocks`; picture
+    (B, 3, S/2, S/2), `refiner.seen` of the frames, where a target has a refiner."""
 
     embedding: Tensor
     features: list[Tensor] = field(default_factory=list)
+    picture: Tensor | None = None
 
 
 @dataclass
@@ -56,9 +59,10 @@ class Target(nn.Module):
         ips: Ips | IpsStatic | None,
         presence: Presence | None,
         point_labels: Tensor,
+        refiner: Refiner | None = None,
     ) -> None:
         super().__init__()
-        self.apm, self.ips, self.presence = apm, ips, presence
+        self.apm, self.ips, self.presence, self.refiner = apm, ips, presence, refiner
         self.register_buffer("point_labels", point_labels, persistent=False)
 
     @classmethod
@@ -66,7 +70,8 @@ class Target(nn.Module):
         """New weights as the manifest describes them. Raises WeightsError where they do not fit the backbone."""
         labels = torch.tensor(list(info.point_labels), dtype=torch.long)
         presence = None if info.presence is None else Presence(info.presence["width"])
-        return cls(_apm(info, sam), _ips(info), presence, labels)
+        refiner = None if info.refiner is None else Refiner(info.refiner["width"])
+        return cls(_apm(info, sam), _ips(info), presence, labels, refiner)
 
 
 def _apm(info: TargetInfo, sam: Sam) -> nn.Module | None:
@@ -93,7 +98,8 @@ class Promise(nn.Module):
     """A frozen backbone and the targets of a pack.
 
     manifest: of the pack; targets: name → Target in the manifest's order, new ones unless given. blocks: encoder blocks
-    whose features the APMs read. Raises WeightsError where the backbone is not the manifest's.
+    whose features the APMs read; refines: whether a target has a refiner, which needs `Encoded.picture`. Raises
+    WeightsError where the backbone is not the manifest's.
     """
 
     def __init__(self, sam: Sam, manifest: Manifest, targets: Mapping[str, Target] | None = None) -> None:
@@ -108,6 +114,7 @@ class Promise(nn.Module):
         self._parts = nn.ModuleList(targets.values()).to(next(sam.parameters()).device)
         read = [block for target in self._parts if target.apm is not None for block in target.apm.blocks]
         self.blocks: tuple[int, ...] = tuple(dict.fromkeys(read))
+        self.refines = any(target.refiner is not None for target in self._parts)
 
     @property
     def targets(self) -> dict[str, Target]:
@@ -123,7 +130,7 @@ class Promise(nn.Module):
         if not isinstance(images, Tensor) or not images.is_floating_point():
             given = images.dtype if isinstance(images, Tensor) else type(images).__name__
             raise InputError(f"images are {given}; expected a tensor of floats, (pixel − mean) / deviation as SAM's")
-        return Encoded(*self.sam.encode_with_features(images, self.blocks))
+        return Encoded(*self.sam.encode_with_features(images, self.blocks), seen(images) if self.refines else None)
 
     def solve(
         self,
@@ -133,10 +140,12 @@ class Promise(nn.Module):
         labels: Tensor | None = None,
         box: Tensor | None = None,
         mask: Tensor | None = None,
+        refined: bool = True,
     ) -> Output:
         """Masks of a target (the first unless named), from the prompts given, or from APM's points where none are.
 
-        Prompts as `Sam.decode` takes them. The tokens are shifted in either case. Raises InputError.
+        Prompts as `Sam.decode` takes them. The tokens are shifted in either case. refined: whether a refiner, where
+        the target has one, redraws the method's mask. Raises InputError.
         """
         chosen, embedding = self._chosen(target), encoded.embedding
         if points is labels is box is mask is None and chosen.apm is not None:
@@ -146,9 +155,16 @@ class Promise(nn.Module):
         shift = None if chosen.ips is None else chosen.ips(embedding)
         logits, iou = self.sam.decode(embedding, points, labels, box, mask, shift)
         presence = None if chosen.presence is None else chosen.presence(embedding).sigmoid()
+        if refined and chosen.refiner is not None:
+            logits = self._refined(chosen.refiner, encoded.picture, logits)
         if points is not None:
             points, labels = points.expand(len(logits), -1, -1), labels.expand(len(logits), -1)
         return Output(logits, iou, points, labels, shift, presence)
+
+    def _refined(self, refiner: Refiner, picture: Tensor | None, logits: Tensor) -> Tensor:
+        if picture is None:
+            raise InputError("the target has a refiner, and there is no picture for it; use Promise.encode")
+        return torch.cat([refiner(picture, logits[:, :1]), logits[:, 1:].float()], 1)
 
     def _chosen(self, name: str | None) -> Target:
         if name is None:
@@ -157,8 +173,20 @@ class Promise(nn.Module):
             raise InputError(f"the pack has no target {name!r}; it has {', '.join(self.targets)}")
         return self.targets[name]
 
+    def without_idle_refiners(self) -> Promise:
+        """This model; refiners that add nothing are gone, from the manifest, too."""
+        for target in self._parts:
+            if target.refiner is not None and target.refiner.is_idle:
+                target.refiner = None
+        infos = zip(self.manifest.targets, self._parts, strict=True)
+        kept = tuple(info if target.refiner is not None else replace(info, refiner=None) for info, target in infos)
+        self.manifest = replace(self.manifest, targets=kept)
+        self.refines = any(target.refiner is not None for target in self._parts)
+        return self
+
     def tensors(self) -> dict[str, Tensor]:
-        """What a pack holds: `<number of the target>.apm.…`, `.ips.…`, `.presence.…`. Nothing of SAM.
+        """What a pack holds: `<number of the target>.apm.…`, `.ips.…`, `.presence.…`, `.refiner.…`. Nothing
+        of SAM.
 
         Batch normalisation's counts of batches are left out: they are not used.
         """

@@ -277,12 +277,13 @@ class Segmenter:
         prompts = given.tensors(self.frame)
 
         @torch.inference_mode()
-        def solve(items: list[Arrays]) -> list[Answer]:
+        def solve(items: list[tuple[int, Arrays]]) -> list[Answer]:
             on_device = {name: tensor.to(self.device) for name, tensor in prompts.items()}
-            output = self.model.solve(self._embedder.encoded(items), target, **on_device)
+            output = self.model.solve(self._answers.encoded(items), target, **on_device)
             return [Answer.of(output, 0, f"{target!r} on slice {n}")]
 
-        (answer,) = self._embedder.in_batches(solve, self._embedder.embed([n], self._answers.image))
+        (arrays,) = self._embedder.embed([n], self._answers.image)
+        (answer,) = self._embedder.in_batches(solve, [(n, arrays)])
         result = self._result(n, {target: answer})
         if "labels" in prompts:
             result.labels[target] = given.labels.astype(int)

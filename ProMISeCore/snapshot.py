@@ -46,7 +46,12 @@ class Snapshot:
         """Logits (S, S) of every target; where it is said to be absent, none is positive."""
         device = next(model.sam.parameters()).device
         embedding, features, _ = self.views.take([self.row])
-        encoded = Encoded(embedding.to(device), [feature.to(device) for feature in features])
+        seen = self.views.take_pictures([self.row])
+        encoded = Encoded(
+            embedding.to(device),
+            [feature.to(device) for feature in features],
+            None if seen is None else seen.to(device),
+        )
         found = []
         for name in model.targets:
             output = model.solve(encoded, name)

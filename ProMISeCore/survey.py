@@ -21,6 +21,8 @@ from ProMISeCore.terminal import amount, duration, table
 _ENCODE_SECONDS = {"tiny": 0.06, "mobile_sam": 0.9, "vit_b": 6.6, "vit_l": 18.0, "vit_h": 35.0}
 _CT = -200  # a volume with whole numbers below this is CT
 _PROCESS_BYTES = 600_000_000
+_SMALL, _SMALL_SIDE = 96, 256  # pixels: slices up to this need no larger frames than that
+_LEAST_ENCODING = 0.3  # of the time at the backbone's own frame side: smaller frames gain less than their area
 _SINGLE = 0.9  # share of a target's voxels in its largest piece, from which it counts as one piece
 
 
@@ -128,6 +130,17 @@ class Survey:
         """Whether every target is one piece in every case."""
         states = [state for case in self.usable for state in case.states.values() if state.state == "labelled"]
         return not self.picture and bool(states) and all(state.single for state in states)
+
+    @property
+    def small(self) -> bool:
+        """Whether slices have so few pixels that a small network sees all there is: every case's second longest side
+        counts, as crops may be long along one axis."""
+        return bool(self.usable) and all(sorted(case.shape)[-2] <= _SMALL for case in self.usable)
+
+    @property
+    def side(self) -> int | None:
+        """Of the frames: what was asked for, less than usual for small slices, or None for the backbone's own."""
+        return self.wish.side or (_SMALL_SIDE if self.small else None)
 
     @property
     def overlapping(self) -> bool:
@@ -294,12 +307,12 @@ class Survey:
 
     def _encode_seconds(self) -> float:
         entry = backbones.TABLE.get(self.wish.backbone, backbones.TABLE["tiny"])
-        larger = max(1.0, (self._side() / entry.side) ** 2)  # smaller frames gain less than their area
+        larger = max(_LEAST_ENCODING, (self._side() / entry.side) ** 2)
         return larger * _ENCODE_SECONDS[entry.architecture]
 
     def _side(self) -> int:
-        """Of the frames."""
-        return self.wish.side or backbones.TABLE.get(self.wish.backbone, backbones.TABLE["tiny"]).side
+        """Of the frames, for estimates."""
+        return self.side or backbones.TABLE.get(self.wish.backbone, backbones.TABLE["tiny"]).side
 
     def _known_slices(self, case: Case) -> int:
         if self.picture:
@@ -313,7 +326,7 @@ class Survey:
     def estimate(self, workspace: Path) -> dict[str, Any]:
         """Views, seconds, bytes; from the table of encoding times, so a guess on other machines."""
         side = self._side()
-        per_view = 2 * 256 * (side // 16) ** 2 + 2 * len(self.targets) * (side // 4) ** 2
+        per_view = 2 * 256 * (side // 16) ** 2 + 2 * len(self.targets) * (side // 4) ** 2 + 3 * (side // 2) ** 2
         rows = self._rows()
         encode = rows * self._encode_seconds()
         there = next(folder for folder in (workspace, *workspace.parents) if folder.exists())
@@ -324,7 +337,7 @@ class Survey:
             "train_seconds": None if self.wish.minutes is None else round(max(0, 60 * self.wish.minutes - encode), 1),
             "disk_bytes": rows * per_view,
             "free_bytes": shutil.disk_usage(there).free,
-            "memory_bytes": _PROCESS_BYTES + 12 * largest + 3 * rows * len(self.targets) * (side // 4) ** 2,
+            "memory_bytes": _PROCESS_BYTES + 12 * largest + 5 * rows * len(self.targets) * (side // 4) ** 2,
         }
 
     # Reports
@@ -343,6 +356,7 @@ class Survey:
                 "orientation": self.orientation,
                 "window": self.window,
                 "channels": self.channels,
+                "side": self.side,
                 "held_out": [case.pair.name for case in self.held],
                 "within": self.within,
             },
@@ -377,7 +391,10 @@ class Survey:
         window = " ".join(map(str, self.window.values()))
         train = "" if found["train_seconds"] is None else f", training {duration(found['train_seconds'])}"
         told += [f"{len(self.unlabelled)} images without labels"] * bool(self.unlabelled)
-        told.append(f"proposed: {self.orientation} slices, window {window}, held out {held}{' (slices)' * self.within}")
+        frames = f", frame side {self.side}" if self.side else ""
+        told.append(
+            f"proposed: {self.orientation} slices{frames}, window {window}, held out {held}{' (slices)' * self.within}"
+        )
         disk, free, memory = (amount(found[f"{name}_bytes"]) for name in ("disk", "free", "memory"))
         encode = f"encoding {found['views']} views {duration(found['encode_seconds'])}"
         told.append(f"estimated: {encode}{train}, disk {disk} of {free} free, memory {memory}")

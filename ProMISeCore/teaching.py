@@ -91,7 +91,7 @@ class Teaching:
 
     def _model(self) -> Promise:
         wish, base = self.survey.wish, self._base()
-        backbone = sam.load(wish.backbone, devices.choose(self.order.device), wish.side)
+        backbone = sam.load(wish.backbone, devices.choose(self.order.device), self.survey.side)
         if base is not None:
             check_backbone(backbone, base)
         torch.manual_seed(wish.seed)
@@ -104,7 +104,7 @@ class Teaching:
         survey = self.survey
         known = {} if base is None else {info.name: info for info in base.targets}
         targets = [
-            known.get(name) or _target(name, _COLOURS[number % len(_COLOURS)])
+            known.get(name) or _target(name, _COLOURS[number % len(_COLOURS)], survey.small and bool(survey.held))
             for number, name in enumerate(survey.targets)
         ]
         made = Manifest(
@@ -157,7 +157,7 @@ class Teaching:
         survey, augment = self.survey, VOLUMES
         if survey.picture:
             augment = PICTURE if len(survey.targets) == 1 else PICTURES
-        encoder = Encoder(model.sam, model.blocks, augment, self.order.workspace)
+        encoder = Encoder(model.sam, model.blocks, augment, self.order.workspace, pictures=model.refines)
         plans = [self._plan(model, case, learn) for cases, learn in ((survey.learn, True), (survey.held, False))
                  for case in cases]  # fmt: skip
         count = len(survey.learn)
@@ -288,7 +288,7 @@ class Teaching:
     def _finish(self, training: Training, before: Mapping[str, str]) -> None:
         self._say_changed(before)
         table, scores = self._scores(training)
-        progress, model = training.progress, training.model
+        progress, model = training.progress, training.model.without_idle_refiners()
         count, base = len(self.survey.usable), self._base()
         data = f"{count} {'case' if count == 1 else 'cases'} of the user's own"
         if base is not None:
@@ -379,7 +379,9 @@ def _memory(what: str) -> Iterator[None]:
         ) from error
 
 
-def _target(name: str, colour: tuple[float, float, float]) -> TargetInfo:
+def _target(name: str, colour: tuple[float, float, float], refined: bool) -> TargetInfo:
+    """refined: with a refiner, for small slices. On larger ones it learns a few cases by heart, and held-out cases of
+    the same patients do not tell."""
     return TargetInfo(
         name,
         colour,
@@ -387,4 +389,5 @@ def _target(name: str, colour: tuple[float, float, float]) -> TargetInfo:
         ips={"kind": "pae", "hidden": 256},
         presence={"width": 64},
         point_labels=(1, 1, 1, 1, 0, 0, 0, 0),
+        refiner={"width": 16} if refined else None,
     )

@@ -71,6 +71,15 @@ def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
         default=Settings.corrections,
         help="weight of the loss after simulated clicks; 0 as published",
     )
+    parser.add_argument(
+        "--refine",
+        type=float,
+        default=0.0,
+        help="share of the steps for a refiner of every target; 0: none, as published; 1 with --base: only that",
+    )
+    parser.add_argument(
+        "--refiner", type=int, default=16, metavar="WIDTH", help="channels of it (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workspace", type=Path, help="where views and checkpoints stay; default: beside --out")
@@ -113,10 +122,12 @@ def run(arguments: argparse.Namespace) -> None:
         rate=arguments.rate,
         guide=arguments.guide,
         corrections=arguments.corrections,
+        refine=arguments.refine,
         seed=arguments.seed,
     )
     material = Material(learn, {t.name: t.point_labels for t in manifest.targets})
     reached = Training(model, material, held, settings, workspace / "training.pt").run(_tell)
+    manifest = model.without_idle_refiners().manifest
     manifest = replace(manifest, training=dict(manifest.training) | {"seconds": round(reached.seconds, 1)})
     packs.save(arguments.out, manifest, model.tensors(), half=True)
     dice = ", ".join(f"{name} {value:.3f}" for name, value in reached.best.items())
@@ -136,6 +147,10 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(f"--held-out is {arguments.held_out}; expected a share of the cases, between 0 and 1")
     if not 0 < arguments.rate < 1:
         raise InputError(f"--rate is {arguments.rate}; expected a number between 0 and 1")
+    if not 0 <= arguments.refine <= 1 or arguments.refine == 1 and not arguments.base:
+        raise InputError(
+            f"--refine is {arguments.refine:g}; expected a share of the steps, 0 or more and below 1 (1 with --base)"
+        )
     for name in ("guide", "corrections"):
         if not 0 <= getattr(arguments, name) < 1e6:
             raise InputError(f"--{name} is {getattr(arguments, name)}; expected a weight, 0 or more")
@@ -199,6 +214,7 @@ def _targets(arguments: argparse.Namespace, task: Task, card: dict[str, Any]) ->
             "ips": {"kind": "static"} if arguments.static else {"kind": "pae", "hidden": arguments.hidden},
             "presence": {"width": 64},
             "point_labels": labels,
+            "refiner": {"width": arguments.refiner} if arguments.refine else None,
         }
         for number, name in enumerate(task.values)
     ]
@@ -258,7 +274,7 @@ def _views(
         augment = Augment(mirror=0.0) if arguments.upright else Augment(upset=0.5)
     else:
         augment = Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02)
-    encoder = Encoder(backbone, blocks, augment, workspace)
+    encoder = Encoder(backbone, blocks, augment, workspace, pictures=arguments.refine > 0)
     say(f"{len(learn)} cases to learn from, {len(held)} held out; encoding their slices once")
 
     def with_progress(steps, total):
@@ -305,4 +321,5 @@ def _go_on(model, name: str) -> None:
     learned, wanted = ([target.name for target in manifest.targets] for manifest in (base, own))
     if learned != wanted:
         raise InputError(f"--base got a pack of {', '.join(learned)}; --targets are {', '.join(wanted)}")
-    model.load_tensors(packs.tensors(path), path.name)
+    own_refiners = {key: value for key, value in model.tensors().items() if ".refiner." in key}
+    model.load_tensors(own_refiners | packs.tensors(path), path.name)

@@ -1,4 +1,4 @@
-"""Training of a pack: APM, IPS and presence of every target on cached views, with the backbone frozen."""
+"""Training of a pack on cached views, with the backbone frozen: APM, IPS and presence, then refiners."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ProMISeCore.dataset import Views
 from ProMISeCore.errors import InputError, WeightsError
 from ProMISeCore.pretrain import mask_loss
 from ProMISeCore.promise import Encoded, Output, Promise
+from ProMISeCore.refining import Refining
 from ProMISeCore.whole_file import replacing
 
 _LOOKS = 40  # in a time budget, at most one every 5 seconds
@@ -29,6 +30,8 @@ _FAR_BELOW = 0.5  # of the median Dice
 _MOST_CLICKS = 3  # simulated at once
 _KEPT_POINTS = 0.75  # share of the automatic points beside such clicks
 _MOST_FAILURES = 20  # steps in a row without finite gradients
+_REFINED_AT_ONCE = 4  # batches of a refiner in a step, which then takes about as long as a step of the decoder's
+_FASTER = 3.0  # the refiners' learning rate, in rates
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Settings:
     guide: float = 2.0  # pull of the points to good places; 0 as published
     presence: float = 0.2
     corrections: float = 0.5  # of the mask loss after simulated clicks; 0 as published
+    refine: float = 0.7  # share of the budget for the targets' refiners, where they have some, at its end
     seed: int = 0
 
 
@@ -90,7 +94,8 @@ class Material:
 class Progress:
     """What a training has reached; per target the best held-out Dice, when it was, and the Dice before the first step.
 
-    seconds: pauses left out; looks: reached of `_DOUBT`; suspects: what `Training.doubt` has found.
+    seconds: pauses left out; doubts: reached of `_DOUBT`; suspects: what `Training.doubt` has found; refining_from:
+    share of the budget at which the refiners' part began.
     """
 
     step: int = 0
@@ -100,6 +105,7 @@ class Progress:
     before: dict[str, float | None] = field(default_factory=dict)
     doubts: int = 0
     suspects: list[dict[str, Any]] = field(default_factory=list)
+    refining_from: float | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,8 @@ class Look:
 class Training:
     """Trains `model`'s targets in turn on `material`; keeps, per target, the state that is best on `held`.
 
-    held None: nothing is held out, and the last state is kept. spent: seconds of the budget that are used already.
+    held None: nothing is held out, the last state is kept, and refiners stay as they are. spent: seconds of the budget
+    that are used already.
     """
 
     def __init__(
@@ -137,6 +144,9 @@ class Training:
         self.names = list(model.targets)
         self.device = next(model.sam.parameters()).device
         self.generator = torch.Generator().manual_seed(settings.seed)
+        refiners = {name: target.refiner for name, target in model.targets.items() if target.refiner is not None}
+        self._refining = Refining(material.views, refiners, settings.seed, self._draw)
+        self._refined = [] if held is None else list(refiners)  # only held-out cases can tell whether they help
         self.optimizer = torch.optim.AdamW(
             [p for t in model.targets.values() for p in t.parameters()],
             lr=settings.rate,
@@ -173,6 +183,11 @@ class Training:
         while self.share < 1 and not stop():
             started = self._clock()
             running = [n for n in self.names if self._running(n)]
+            if self._is_time_to_refine(running):
+                if not self._begin_refining(stop):
+                    break
+                self.progress.seconds += self._clock() - started
+                continue
             if not running:
                 break
             for name in running:
@@ -221,15 +236,38 @@ class Training:
         return Look(self.progress.step, self.progress.seconds, self.share, losses, scores, best, doubted)
 
     def _running(self, name: str) -> bool:
+        if self.progress.refining_from is not None and name not in self._refined:
+            return False
         patience = self.settings.patience
         return patience is None or self.progress.step - self.progress.best_step[name] < patience * self.settings.every
 
+    def _is_time_to_refine(self, running: list[str]) -> bool:
+        """Whether the refiners' part has to be begun, or what it needs to be made again after a resume."""
+        if self.progress.refining_from is None:
+            return bool(self._refined) and (self.share >= 1 - self.settings.refine or not running)
+        return not self._refining.ready
+
+    def _begin_refining(self, stop: Callable[[], bool]) -> bool:
+        """From here on only refiners change, beginning with the best that was reached; False where stopped."""
+        if self.progress.refining_from is None:
+            for name in self.names if self.progress.step else []:
+                self._look(name)
+                self.model.targets[name].load_state_dict(self.states[name])
+            self.progress.best_step = dict.fromkeys(self.names, self.progress.step)
+            self.progress.refining_from = self.share
+        return self._refining.prepare(stop)
+
     def _step(self, name: str) -> float:
+        if self.progress.refining_from is None:
+            return self._descend(name, self._loss)
+        return float(np.mean([self._descend(name, self._refining_loss) for _ in range(_REFINED_AT_ONCE)]))
+
+    def _descend(self, name: str, loss_of: Callable[[str, np.ndarray], Tensor]) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.model.targets[name].train()
         rows = self.material.rows(self.names.index(name), self.settings, self.generator)
-        loss = self._loss(name, rows)
+        loss = loss_of(name, rows)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.targets[name].parameters(), 1.0)
@@ -244,17 +282,20 @@ class Training:
         return round(loss.item(), 4)
 
     def _rate(self) -> float:
-        part = self.share
-        warm = min(1.0, (self.progress.step + 1) / 50)
-        return self.settings.rate * warm * (0.01 + 0.495 * (1 + math.cos(math.pi * part)))
+        begun, warm = self.progress.refining_from, min(1.0, (self.progress.step + 1) / 50)
+        if begun is not None:
+            part, warm = (self.share - begun) / (1 - begun), _FASTER
+        else:
+            part = self.share / (1 - self.settings.refine) if self._refined else self.share
+        return self.settings.rate * warm * (0.01 + 0.495 * (1 + math.cos(math.pi * min(1.0, part))))
 
     def _loss(self, name: str, rows: np.ndarray) -> Tensor:
         encoded, masks = self._encoded(self.material.views, rows, name)
         known = self.material.views.take_known(rows, self.names.index(name))
         known = None if known is None else known.to(self.device)
-        output = self._solve(encoded, name)
+        output = self._solve(encoded, name, refined=False)
         there = masks.flatten(1).any(1)
-        weight = torch.where(there, 1.0, self.settings.empty_weight)
+        weight = self._weight(masks)
         unknown = None if known is None else known[:, None]
         loss = (mask_loss(output.logits[:, :1].float(), masks[:, None], unknown)[:, 0] * weight).mean()
         if output.points is not None and self.settings.guide and there.any():
@@ -274,32 +315,81 @@ class Training:
             loss = loss + self.settings.corrections * corrected
         return loss
 
+    def _weight(self, masks: Tensor) -> Tensor:
+        """Of the mask loss (B,), less for masks (B, s, s) without the target."""
+        return torch.where(masks.flatten(1).any(1), 1.0, self.settings.empty_weight)
+
+    def _refining_loss(self, name: str, rows: np.ndarray) -> Tensor:
+        number = self.names.index(name)
+        masks = torch.from_numpy(np.ascontiguousarray(self.material.views.masks[rows, number])).to(self.device)
+        known = self.material.views.take_known(rows, number)
+        known = None if known is None else known.to(self.device)
+        return (self._refining.loss(name, rows, masks, known, self.generator) * self._weight(masks)).mean()
+
+    def _draw(self, name: str, rows: np.ndarray, generator: torch.Generator) -> Tensor:
+        """Logits (B, 2, s, s) of the method's mask on training rows, automatic and after clicks, for the refiners."""
+        self.model.targets[name].eval()
+        encoded, masks = self._encoded(self.material.views, rows, name)
+        known = self.material.views.take_known(rows, self.names.index(name))
+        known = None if known is None else known.to(self.device)
+        output = self._solve(encoded, name, refined=False)
+        clicked = self._after_clicks(encoded, name, output, masks, known, generator)
+        return torch.cat([output.logits[:, :1], clicked], 1)
+
     def _corrected(self, encoded: Encoded, name: str, output: Output, masks: Tensor, known: Tensor | None) -> Tensor:
         """The mask loss of every second row after clicks in the error that is left, so that the shifted tokens go on
-        doing what a user asks. Some automatic points are gone, as when a user deletes them; none is moved by this."""
+        doing what a user asks."""
         encoded = Encoded(encoded.embedding[::2], [features[::2] for features in encoded.features])
         masks, known = masks[::2], None if known is None else known[::2]
-        found = output.logits.detach()[::2, 0] > 0
+        points, labels = (None if part is None else part[::2] for part in (output.points, output.labels))
+        output = Output(output.logits[::2], output.iou[::2], points, labels)
+        logits = self._after_clicks(encoded, name, output, masks, known, self.generator).float()
+        return mask_loss(logits, masks[:, None], None if known is None else known[:, None])[:, 0]
+
+    def _after_clicks(
+        self,
+        encoded: Encoded,
+        name: str,
+        output: Output,
+        masks: Tensor,
+        known: Tensor | None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Logits (B, 1, s, s) after clicks in the error that is left. Some automatic points are gone, as when a user
+        deletes them; none is moved by this."""
+        found = output.logits.detach()[:, 0] > 0
         if known is not None:
             found = torch.where(known, found, masks)  # nobody clicks where nothing is known
-        points, labels = simulate.corrections(masks.cpu(), found.cpu(), _MOST_CLICKS, self.generator)
+        points, labels = simulate.corrections(masks.cpu(), found.cpu(), _MOST_CLICKS, generator)
         if output.points is not None:
-            kept = torch.rand(output.labels[::2].shape, generator=self.generator) < _KEPT_POINTS
-            automatic = torch.where(kept.to(self.device), output.labels[::2], -1)
-            points = torch.cat([output.points.detach()[::2], points.to(self.device)], 1)
+            kept = torch.rand(output.labels.shape, generator=generator) < _KEPT_POINTS
+            automatic = torch.where(kept.to(self.device), output.labels, -1)
+            points = torch.cat([output.points.detach(), points.to(self.device)], 1)
             labels = torch.cat([automatic, labels.to(self.device)], 1)
-        logits = self._solve(encoded, name, points.to(self.device), labels.to(self.device)).logits[:, :1].float()
-        return mask_loss(logits, masks[:, None], None if known is None else known[:, None])[:, 0]
+        points, labels = points.to(self.device), labels.to(self.device)
+        return self._solve(encoded, name, points, labels, refined=False).logits[:, :1]
 
     def _encoded(self, views: Views, rows: np.ndarray, name: str) -> tuple[Encoded, Tensor]:
         embedding, features, masks = views.take(rows)
-        encoded = Encoded(embedding.to(self.device), [f.to(self.device) for f in features])
+        seen = views.take_pictures(rows) if self.model.refines else None
+        encoded = Encoded(
+            embedding.to(self.device),
+            [f.to(self.device) for f in features],
+            None if seen is None else seen.to(self.device),
+        )
         return encoded, masks[:, self.names.index(name)].to(self.device)
 
-    def _solve(self, encoded: Encoded, name: str, points: Tensor | None = None, labels: Tensor | None = None) -> Output:
+    def _solve(
+        self,
+        encoded: Encoded,
+        name: str,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        refined: bool = True,
+    ) -> Output:
         kind = self.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=kind in ("cpu", "cuda")):
-            return self.model.solve(encoded, name, points, labels)
+            return self.model.solve(encoded, name, points, labels, refined=refined)
 
     def look_before(self) -> dict[str, float | None]:
         """Held-out Dice before the first step, per target; that state is then the best so far."""

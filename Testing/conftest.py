@@ -45,13 +45,14 @@ def tiny_sam():
 
 @pytest.fixture
 def tiny_model(tiny_sam) -> Callable:
-    """`tiny_model(targets=("a", "b"), **changes)`: a model of random targets; changes go into its manifest."""
+    """`tiny_model(targets=("a", "b"), refiner=None, **changes)`: a model of random targets, with refiners of a width
+    where one is given; changes go into its manifest."""
     import torch
 
     from ProMISeCore import packs
     from ProMISeCore.promise import Promise
 
-    def make(targets: tuple[str, ...] = ("a", "b"), **changes) -> Promise:
+    def make(targets: tuple[str, ...] = ("a", "b"), refiner: int | None = None, **changes) -> Promise:
         torch.manual_seed(1)
         infos = [
             packs.TargetInfo(
@@ -61,6 +62,7 @@ def tiny_model(tiny_sam) -> Callable:
                 ips={"kind": "pae", "hidden": 16},
                 presence={"width": 16},
                 point_labels=(1, 1, 0, 0),
+                refiner=None if refiner is None else {"width": refiner},
             )
             for number, name in enumerate(targets)
         ]

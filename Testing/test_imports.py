@@ -20,12 +20,12 @@ TIERS = {
         phantom markups contact_sheet bitmap_font nrrd terminology whole_file pairs palette terminal allocator lock
         versions truth survey commands windows failures cards
         slice_result""",
-        """segment_anything_parts checkpoint frame sam tiny_vit tiny apm ips presence scores devices masks simulate
-        bit_masks augment fast_decoder fast_vit fast_tiny_vit
+        """segment_anything_parts checkpoint frame sam tiny_vit tiny apm ips presence refiner scores devices masks
+        simulate bit_masks augment fast_decoder fast_vit fast_tiny_vit
         corrections given""",
         "promise reference encoder",
-        """embedder answers between segmenter dataset train training draw pretrain measures ratios cost_curves start
-        snapshot teaching unet""",
+        """embedder answers between segmenter dataset train training refining draw pretrain measures ratios cost_curves
+        start snapshot teaching unet""",
         "__main__ segment evaluate inventory bench teach rank bench_teach",
     ])
 }  # fmt: skip

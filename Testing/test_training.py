@@ -202,7 +202,7 @@ def test_a_base_goes_on_from_a_pack_at_another_frame_side(train, tmp_path):
     options = "--steps", "1", "--rate", "1e-9", "--side", "128", "--workspace", str(tmp_path / "again")
     assert train(*options, "--base", str(tmp_path / "base.safetensors"))[0] == 0
     found = packs.tensors(tmp_path / "disc.safetensors")
-    learned = [key for key in base if "running" not in key]
+    learned = [key for key in base if ".refiner." not in key]
     assert learned and all(torch.allclose(found[key], base[key], atol=1e-5) for key in learned)
     code, said = train("--base", str(tmp_path / "base.safetensors"), "--targets", "circle=1")
     assert code == 2 and "a pack of disc" in said and "circle" in said
@@ -277,6 +277,9 @@ def test_views_that_do_not_fit_on_the_disk_are_refused_before_they_are_written(t
         (["--views", "0"], "--views"),
         (["--held-out", "1.5"], "--held-out"),
         (["--rate", "nan"], "--rate"),
+        (["--refine", "nan"], "--refine"),
+        (["--refine", "1"], "--refine is 1; expected a share of the steps, 0 or more and below 1"),
+        (["--refine", "0.5", "--refiner", "12"], "refiner.width is 12, expected a multiple of 8"),
         (["--targets", "disc=7"], "--targets"),
         (["--shifts", "nowhere"], "nowhere"),
         (["--base", "nothing"], "nothing"),

@@ -26,7 +26,7 @@ RECIPES = {
         "targets": ["right ventricle=1", "myocardium=2", "left ventricle=3"],
         "options": ["--orientation", "axial", "--modality", "MR", "--slices", "8", "--views", "3", "--steps", "400"],
         "shifts": "heart",
-        "finer": ["--side", "768", "--views", "2", "--steps", "240", "--rate", "6e-4"],
+        "then": ["--side", "768", "--views", "2", "--steps", "240", "--rate", "6e-4"],
         "card": {
             "title": "Heart, cine MRI short axis",
             "version": "4",
@@ -46,9 +46,10 @@ RECIPES = {
         "targets": ["anterior hippocampus=1", "posterior hippocampus=2"],
         "options": ["--orientation", "sagittal", "--modality", "MR", "--slices", "5", "--views", "2", "--steps", "480"],
         "shifts": "hippocampus",
+        "then": ["--slices", "12", "--views", "3", "--steps", "600", "--refine", "1", "--refiner", "8"],
         "card": {
             "title": "Hippocampus, T1 MRI",
-            "version": "4",
+            "version": "5",
             "description": "Anterior and posterior hippocampus on T1 MRI cropped around one hippocampus.",
             "licence": "CC-BY-NC-SA-4.0",
             "data": "Medical Segmentation Decathlon task 4, 193 volumes",
@@ -166,17 +167,17 @@ def places(recipe: dict, data: Path, split: str) -> list[str]:
 
 
 def train(name: str, recipe: dict, data: Path, workspace: Path) -> None:
-    """The pack, begun with what pretraining learned; *finer* ones then go on at a larger frame side."""
+    """The pack, begun with what pretraining learned; some go on from there, *then* with other options."""
     card = {"intended_use": INTENDED, "version": "3"} | recipe["card"]
     names = [target.split("=")[0] for target in recipe["targets"]]
     card["terminology"] = {target: terminology.KNOWN.get(target, terminology.GENERIC) for target in names}
-    begun, finer = ["--shifts", f"{workspace / 'shifts.safetensors'}:{recipe['shifts']}"], recipe.get("finer")
-    if finer is None:
+    begun, then = ["--shifts", f"{workspace / 'shifts.safetensors'}:{recipe['shifts']}"], recipe.get("then")
+    if then is None:
         _train(recipe, data, card, workspace / name, WEIGHTS / f"{name}.safetensors", begun)
         return
     first = workspace / f"{name}-first.safetensors"
     _train(recipe, data, card, workspace / f"{name}-first", first, begun)
-    _train(recipe, data, card, workspace / name, WEIGHTS / f"{name}.safetensors", [*finer, "--base", str(first)])
+    _train(recipe, data, card, workspace / name, WEIGHTS / f"{name}.safetensors", [*then, "--base", str(first)])
 
 
 def _train(recipe: dict, data: Path, card: dict, place: Path, out: Path, start: list[str]) -> None:

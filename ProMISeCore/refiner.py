@@ -1,0 +1,69 @@
+"""Redraws the decoder's mask on the slice's own picture, where the frozen embedding is too coarse or knows too little.
+
+Not in the paper. A small U-Net (Ronneberger et al. 2015) sees the picture at half of the frame's side and the decoder's
+logits, and adds to these. A new one adds nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_LEVELS = (1, 2, 3, 4)  # channels, in widths
+_SOFT = 4.0  # logits: the scale on which a mask's certainty is seen and changed
+
+
+class Refiner(nn.Module):
+    """Picture (B, 3, S/2, S/2) as `seen` gives it and logits (B, 1, S/4, S/4) to logits of the same shape, float32.
+
+    width: channels of the finest level, a multiple of 8; with 8 about 60 k weights.
+    """
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        widths = [width * level for level in _LEVELS]
+        self.down = nn.ModuleList(map(_Block, [3 * 16 + 4, *widths[:-1]], widths))
+        pairs = zip(widths[-2::-1], widths[:0:-1], strict=True)
+        self.up = nn.ModuleList(_Block(below + here, here) for here, below in pairs)
+        self.read = nn.Conv2d(width, 4, 1)
+        nn.init.zeros_(self.read.weight)
+        nn.init.zeros_(self.read.bias)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it adds nothing, as a new one."""
+        return not (self.read.weight.any() or self.read.bias.any())
+
+    def forward(self, picture: Tensor, logits: Tensor) -> Tensor:
+        """The logits, changed; the picture's dimension 0 may be 1."""
+        logits = logits.float()
+        told = torch.tanh(logits / _SOFT)
+        x = torch.cat([F.pixel_unshuffle(picture.expand(len(logits), -1, -1, -1), 4), F.pixel_unshuffle(told, 2)], 1)
+        passed: list[Tensor] = []
+        for block in self.down:
+            x = block(F.avg_pool2d(passed[-1], 2, ceil_mode=True) if passed else x)
+            passed.append(x)
+        for block, beside in zip(self.up, passed[-2::-1], strict=True):
+            x = block(torch.cat([F.interpolate(x, beside.shape[2:], mode="bilinear"), beside], 1))
+        return logits + _SOFT * F.pixel_shuffle(self.read(x), 2).float()
+
+
+class _Block(nn.Module):
+    """Two 3×3 convolutions with norm and GELU, the first's output added. (B, inputs, h, w) to (B, outputs, h, w)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.enter_norm = nn.GroupNorm(8, outputs)
+        self.mix = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.mix_norm = nn.GroupNorm(8, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(self.enter_norm(self.enter(x)))
+        return x + F.gelu(self.mix_norm(self.mix(x)))
+
+
+def seen(images: Tensor) -> Tensor:
+    """Of frames (B, 3, S, S), normalised as SAM's, what a refiner sees: (B, 3, S/2, S/2)."""
+    return F.avg_pool2d(images.float(), 2)

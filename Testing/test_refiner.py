@@ -1,0 +1,312 @@
+"""Refiners: they change nothing until they have learned, learn last and alone, and see the slice that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from torch.nn import functional as F
+
+from ProMISeCore import packs
+from ProMISeCore.augment import Augment
+from ProMISeCore.cache import Cache
+from ProMISeCore.dataset import Encoder, LabelledStack, Plan, Task, Views, joined
+from ProMISeCore.errors import InputError
+from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD
+from ProMISeCore.given import Given
+from ProMISeCore.pairs import Pair
+from ProMISeCore.refiner import Refiner, seen
+from ProMISeCore.refining import Refining
+from ProMISeCore.segmenter import Segmenter
+from ProMISeCore.survey import Survey, Wish
+from ProMISeCore.training import Material, Settings, Training
+from ProMISeCore.volumes import Volume
+
+SIDE = 64
+
+
+def stirred(module: torch.nn.Module, seed: int = 0) -> None:
+    """Weights as if something had been learned: what a new refiner adds is no longer nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name.endswith("read.weight"):
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+
+
+def views(count: int = 12) -> Views:
+    """Random embeddings at grid 4, a bright square in each picture where its mask is, on another place in each."""
+    generator = np.random.default_rng(0)
+    masks, pictures = np.zeros((count, 1, 16, 16), bool), np.full((count, 3, 32, 32), 60, np.uint8)
+    for number in range(count):
+        row, column = generator.integers(2, 8, 2)
+        masks[number, :, row : row + 6, column : column + 6] = True
+        pictures[number, :, 2 * row : 2 * row + 12, 2 * column : 2 * column + 12] = 200
+    embedding = generator.standard_normal((count, 256, 4, 4), np.float32).astype(np.float16)
+    known, plain = np.ones_like(masks), np.ones(count, bool)
+    return Views(embedding, {}, masks, np.arange(count) // 2, "v", known, plain, np.arange(count), pictures)
+
+
+def training(model, material: Views, held: Views | None, checkpoint: Path, **changes) -> Training:
+    settings = replace(Settings(steps=10, batch=4, every=3, patience=None, rate=3e-3, refine=0.4), **changes)
+    labels = {info.name: info.point_labels for info in model.manifest.targets}
+    return Training(model, Material(material, labels), held, settings, checkpoint)
+
+
+def parts_of(model, refiners: bool) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in model.tensors().items() if (".refiner." in key) == refiners}
+
+
+# The network
+
+
+@pytest.mark.parametrize("side", [64, 80, 208])
+def test_a_new_one_adds_nothing(side: int) -> None:
+    logits = torch.randn(3, 1, side // 4, side // 4)
+    assert torch.equal(Refiner()(torch.randn(3, 3, side // 2, side // 2), logits), logits)
+
+
+def test_one_picture_serves_all_masks_on_it() -> None:
+    refiner = Refiner()
+    stirred(refiner)
+    picture, logits = torch.randn(1, 3, 32, 32), torch.randn(3, 1, 16, 16)
+    together = refiner(picture, logits)
+    assert not torch.allclose(together, logits, atol=0.1)
+    for number in range(3):
+        assert torch.allclose(refiner(picture, logits[number : number + 1]), together[number : number + 1], atol=1e-4)
+
+
+def test_it_sees_the_mean_of_four_pixels() -> None:
+    frame = torch.arange(16.0).view(1, 1, 4, 4).expand(1, 3, 4, 4)
+    assert seen(frame)[0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
+
+
+def test_only_the_first_mask_is_redrawn_and_only_on_its_picture(tiny_model: Callable) -> None:
+    model, images = tiny_model(("a",), refiner=8), torch.randn(2, 3, SIDE, SIDE)
+    stirred(model)
+    encoded = model.encode(images)
+    plain, refined = model.solve(encoded, refined=False), model.solve(encoded)
+    assert torch.equal(refined.logits[:, 1:], plain.logits[:, 1:])
+    expected = model.targets["a"].refiner(F.avg_pool2d(images, 2), plain.logits[:, :1])
+    assert torch.equal(refined.logits[:, :1], expected) and not torch.allclose(expected, plain.logits[:, :1], atol=0.1)
+    encoded.picture = None
+    with pytest.raises(InputError, match="there is no picture"):
+        model.solve(encoded)
+    assert tiny_model(("a",)).encode(images).picture is None
+
+
+# What is kept for it
+
+
+def test_views_keep_what_it_will_see(tiny_model: Callable, tmp_path: Path, sparse_pair: Pair) -> None:
+    task = Task({"a": 1}, "axial", {"mode": "fixed", "low": 0, "high": 255}, "repeat", "corner")
+    sam = tiny_model(("a",)).sam
+    chosen = Plan([sparse_pair], task, [(0, 1, 0), (0, 1, 1)], 0)
+    found = Encoder(sam, (), Augment(), tmp_path, pictures=True).views(chosen, lambda steps, total: steps)
+    picture, valid, _ = LabelledStack(sparse_pair, task, SIDE).sample(1)
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    expected = seen(((picture - mean) / deviation * valid)[None])
+    taken = found.take_pictures([0, 1])
+    assert torch.allclose(taken[:1], expected, atol=0.51 / min(PIXEL_STD))
+    assert not torch.allclose(taken[1:], expected, atol=0.1)
+    assert torch.equal(joined([found, found]).take_pictures([3]), taken[1:])
+    without = Encoder(sam, (), Augment(), tmp_path).views(chosen, lambda steps, total: steps)
+    assert without.pictures is None and without.key != found.key and without.take_pictures([0]) is None
+
+
+@pytest.fixture
+def sparse_pair(tmp_path: Path) -> Pair:
+    """A volume of three slices 40 × 50, and its label map with a square."""
+    voxels = np.random.default_rng(0).integers(0, 255, (3, 40, 50)).astype(np.int16)
+    label = np.zeros((3, 40, 50), np.uint8)
+    label[:, 10:30, 10:30] = 1
+    image_path, label_path = tmp_path / "c_image.nii.gz", tmp_path / "c_label.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(image_path))
+    sitk.WriteImage(sitk.GetImageFromArray(label), str(label_path))
+    return Pair("c", image_path, label_path)
+
+
+# Learning
+
+
+def test_it_learns_last_and_alone(tiny_model: Callable, tmp_path: Path) -> None:
+    model, material = tiny_model(("a",), refiner=8), views()
+    learner = training(model, material, material, tmp_path / "t.pt", refine=0.5)
+    new, begun = parts_of(model, refiners=True), parts_of(model, refiners=False)
+    for learner.progress.step in range(5):
+        learner._step("a")
+    learner.progress.step = 5
+    others = parts_of(model, refiners=False)
+    assert all(torch.equal(value, new[key]) for key, value in parts_of(model, refiners=True).items())
+    assert not any(torch.equal(value, begun[key]) for key, value in others.items() if "lin" in key)
+    progress = learner.run()
+    assert progress.refining_from == 0.5 and progress.step == 10
+    assert all(torch.equal(value, others[key]) for key, value in parts_of(model, refiners=False).items())
+    assert not all(torch.equal(value, new[key]) for key, value in parts_of(model, refiners=True).items())
+
+
+def test_it_finds_what_the_embedding_does_not_tell(tiny_model: Callable, tmp_path: Path) -> None:
+    """The embedding is noise, so APM and IPS cannot know where the square is; the picture shows it."""
+    model, material, rest = tiny_model(("a",), refiner=8), views(12), views(20)
+    parts = ("embedding", "masks", "case", "known", "plain", "slice", "pictures")
+    held = replace(rest, **{name: getattr(rest, name)[12:] for name in parts})
+    learner = training(model, material, held, tmp_path / "t.pt", steps=60, every=10, refine=0.9)
+    before = learner.look_before()["a"]
+    assert before < 0.6 and learner.run().best["a"] > 0.9
+
+
+def test_interrupted_while_refining_it_goes_on_to_the_same_weights(tiny_model: Callable, tmp_path: Path) -> None:
+    material = views()
+    whole, part = tiny_model(("a",), refiner=8), tiny_model(("a",), refiner=8)
+    training(whole, material, material, tmp_path / "whole.pt").run()
+    first = training(part, material, material, tmp_path / "part.pt")
+    first.run(stop=lambda: first.progress.step == 8)
+    assert first.progress.refining_from == 0.6
+    resumed = tiny_model(("a",), refiner=8)
+    assert training(resumed, material, material, tmp_path / "part.pt").run().step == 10
+    assert all(torch.equal(value, whole.tensors()[key]) for key, value in resumed.tensors().items())
+
+
+def test_stopped_before_anything_is_drawn_the_rest_is_kept(tiny_model: Callable, tmp_path: Path) -> None:
+    material, asked = views(), []
+    learner = training(tiny_model(("a",), refiner=8), material, material, tmp_path / "t.pt")
+
+    def stop() -> bool:
+        asked.append(learner.progress.refining_from)
+        return asked[-1] is not None  # as the refiners' part begins
+
+    learner.run(stop=stop)
+    assert learner.progress.step == 6 and not learner._refining.ready and (tmp_path / "t.pt").exists()
+    again = training(tiny_model(("a",), refiner=8), material, material, tmp_path / "t.pt")
+    assert again.run().step == 10 and again._refining.ready
+
+
+def test_a_target_that_stops_improving_leaves_the_time_to_its_refiner(tiny_model: Callable, tmp_path: Path) -> None:
+    material, settings = views(), {"steps": 40, "every": 1, "patience": 1}
+    learner = training(tiny_model(("a",), refiner=8), material, material, tmp_path / "t.pt", **settings)
+    learner._look = lambda name: learner.progress.best.update({name: 1.0})  # never better again
+    progress = learner.run()
+    assert progress.refining_from is not None and progress.refining_from < 0.2 and progress.step < 40
+
+
+def test_where_nothing_is_held_out_it_stays_as_it_is(tiny_model: Callable, tmp_path: Path) -> None:
+    model = tiny_model(("a",), refiner=8)
+    stirred(model.targets["a"].refiner)
+    before = parts_of(model, refiners=True)
+    assert training(model, views(), None, tmp_path / "t.pt").run().refining_from is None
+    assert all(torch.equal(value, before[key]) for key, value in parts_of(model, refiners=True).items())
+
+
+def test_without_one_all_of_the_budget_is_for_the_others(tiny_model: Callable, tmp_path: Path) -> None:
+    learner = training(tiny_model(("a",)), views(), None, tmp_path / "t.pt")
+    before = {key: value.clone() for key, value in learner.model.tensors().items()}
+    progress = learner.run(stop=lambda: learner.progress.step == 9)
+    assert progress.refining_from is None and progress.step == 9
+    last = {key: value.clone() for key, value in learner.model.tensors().items()}
+    learner.run()
+    changed = learner.model.tensors()
+    learned = [key for key in last if "lin" in key]
+    assert not any(torch.equal(changed[key], last[key]) or torch.equal(last[key], before[key]) for key in learned)
+
+
+def test_unknown_pixels_have_no_say(tiny_model: Callable) -> None:
+    material, refiner = views(), Refiner()
+    refining = Refining(material, {"a": refiner}, 0, lambda name, rows, generator: torch.randn(len(rows), 2, 16, 16))
+    assert refining.prepare(lambda: False)
+    known = torch.zeros(4, 16, 16, dtype=torch.bool)
+    known[:, :9] = True
+    masks = torch.from_numpy(material.masks[:4, 0])
+    found = [
+        refining.loss("a", np.arange(4), masks | (beyond & ~known), known, torch.Generator().manual_seed(3)).tolist()
+        for beyond in (torch.tensor(False), torch.tensor(True))
+    ]
+    assert found[0] == found[1]
+
+
+def test_what_the_decoder_says_is_kept_to_an_eighth(tiny_model: Callable) -> None:
+    logits = torch.tensor([-99.0, -1.06, 0.0, 0.07, 3.0, 99.0])
+    refining = Refining(
+        replace(views(6), masks=np.zeros((6, 1, 1, 1), bool)),
+        {"a": Refiner()},
+        0,
+        lambda name, rows, generator: logits[rows].view(-1, 1, 1, 1).expand(-1, 2, 1, 1),
+    )
+    assert not refining.ready and refining.prepare(lambda: False, batch=4) and refining.ready
+    assert refining._drawn["a"][:, 1, 0, 0].tolist() == [-126, -8, 0, 1, 24, 126]
+
+
+# In use
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_every_slice_is_refined_on_its_own_picture(tiny_model: Callable, tmp_path: Path, cached: bool) -> None:
+    model = tiny_model(("a", "b"), refiner=8)
+    stirred(model)
+    voxels = np.random.default_rng(0).integers(0, 1000, (5, 40, 48)).astype(np.int16)
+    segmenter = Segmenter(
+        model, Volume(voxels, np.eye(4), "v"), "cpu", cache=Cache(tmp_path / "cache") if cached else None, batch=2
+    )
+    found = {result.index: result for result in segmenter.segment_volume()}
+    for n in range(5):
+        with torch.inference_mode():
+            encoded = model.encode(segmenter._answers.image(n)[None])
+            expected = {name: model.solve(encoded, name).logits[0, 0] for name in model.targets}
+            unrefined = model.solve(encoded, "a", refined=False).logits[0, 0]
+        for name, logits in expected.items():
+            assert np.allclose(found[n].logits[name], segmenter.frame.logits(logits).numpy(), atol=0.1)
+        assert not np.allclose(found[n].logits["a"], segmenter.frame.logits(unrefined).numpy(), atol=0.5)
+
+
+def test_a_click_is_answered_on_the_picture_too(tiny_model: Callable) -> None:
+    model = tiny_model(("a",), refiner=8)
+    stirred(model)
+    voxels = np.random.default_rng(0).integers(0, 1000, (3, 40, 48)).astype(np.int16)
+    segmenter = Segmenter(model, Volume(voxels, np.eye(4), "v"), "cpu")
+    given = Given.of([[20, 24]])
+    result = segmenter._prompted(1, "a", given)
+    with torch.inference_mode():
+        encoded = model.encode(segmenter._answers.image(1)[None])
+        expected = model.solve(encoded, "a", **given.tensors(segmenter.frame)).logits[0, 0]
+    assert np.allclose(result.logits["a"], segmenter.frame.logits(expected).numpy(), atol=0.1)
+
+
+def test_one_that_never_helped_is_left_out(tiny_model: Callable) -> None:
+    model = tiny_model(("a", "b"), refiner=8)
+    stirred(model.targets["b"].refiner)
+    kept = model.without_idle_refiners()
+    assert [info.refiner for info in kept.manifest.targets] == [None, {"width": 8}] and kept.refines
+    assert {key.split(".")[0] for key in kept.tensors() if ".refiner." in key} == {"1"}
+    tiny_model(("a",), refiner=8).without_idle_refiners().load_tensors(tiny_model(("a",)).tensors())
+
+
+def test_packs_hold_it_and_others_stay_as_they_were(tiny_model: Callable, tmp_path: Path) -> None:
+    model = tiny_model(("a",), refiner=8)
+    stirred(model)
+    packs.save(tmp_path / "a.safetensors", model.manifest, model.tensors())
+    manifest, tensors = packs.read_manifest(tmp_path / "a.safetensors"), packs.tensors(tmp_path / "a.safetensors")
+    assert manifest.targets[0].refiner == {"width": 8} and manifest == model.manifest
+    again = tiny_model(("a",), refiner=8).load_tensors(tensors)
+    assert again.fingerprint() == model.fingerprint() != tiny_model(("a",), refiner=8).fingerprint()
+    assert "refiner" not in tiny_model(("a",)).manifest.entries()["targets"][0]
+
+
+# Teaching
+
+
+@pytest.mark.parametrize(("width", "small"), [(96, True), (97, False)])
+def test_small_slices_are_taught_with_one_on_small_frames(tmp_path: Path, width: int, small: bool) -> None:
+    """A crop may be long along one axis, its slices are small all the same."""
+    for name in ("a", "b"):
+        voxels = np.random.default_rng(0).integers(0, 255, (4, 120, width)).astype(np.int16)
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / f"{name}_image.nii.gz"))
+        sitk.WriteImage(sitk.GetImageFromArray((voxels > 99).astype(np.uint8)), str(tmp_path / f"{name}_label.nii.gz"))
+    survey = Survey([str(tmp_path)], None, Wish("x"))
+    assert (survey.small, survey.side) == (small, 256 if small else None)
+    assert survey.report(tmp_path)["proposal"]["side"] == survey.side
+    assert ("frame side 256" in survey.text(tmp_path)) == small
+    assert Survey([str(tmp_path)], None, Wish("x", side=512)).side == 512
