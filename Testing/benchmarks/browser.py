@@ -1,7 +1,7 @@
 """`promise view` in Debian's Chromium on 512 × 512 × 200 voxels: from the mouse to the screen, scrolling, memory.
 
     python Testing/benchmarks/browser.py [--moves 40] [--json FILE]
-    python Testing/benchmarks/browser.py --picture docs/pictures/view.png [--volume FILE]    (measures nothing)
+    python Testing/benchmarks/browser.py --picture docs/pictures/view.jpg [--volume FILE]    (measures nothing)
 
 Needs the extras `view` and `browser`, Chromium and PyTorch. Real parts: server, MRML, Slicer's views, page and browser
 (headless), the embedded `heart` pack on `tiny`; the mouse is Playwright's. Slices are encoded before, as after a pass.

@@ -27,8 +27,8 @@ TARGET, SLICE = "left ventricle", 5
 
 
 def save(path: Path, picture: np.ndarray) -> None:
-    """Write rows × columns × RGB."""
-    sitk.WriteImage(sitk.GetImageFromArray(np.ascontiguousarray(picture), isVector=True), str(path), True, 9)
+    """Write rows × columns × RGB, as a JPEG of quality 75."""
+    sitk.WriteImage(sitk.GetImageFromArray(np.ascontiguousarray(picture), isVector=True), str(path), True, 75)
     print(path, f"{path.stat().st_size / 1000:.0f} kB")
 
 
@@ -76,7 +76,7 @@ def settle(session) -> None:
 
 
 def slices(out: Path, cacheFolder: str) -> None:
-    """automatic.png, corrected.png and propagated.png."""
+    """automatic.jpg, corrected.jpg and propagated.jpg."""
     import slicer
     from desks import startScene
     from ProMISeSlicerLib import mrml
@@ -98,17 +98,17 @@ def slices(out: Path, cacheFolder: str) -> None:
         for prompts in session.promptNodes(name):
             prompts.GetDisplayNode().SetVisibility(name == TARGET)
     camera, centre = Camera(node, 560), session.sliceCenter(SLICE)
-    save(out / "automatic.png", camera.shot(centre))
+    save(out / "automatic.jpg", camera.shot(centre))
     edge = np.argwhere(session.target(TARGET).mask(SLICE))
     row, column = edge[np.lexsort((edge[:, 0], edge[:, 1]))[-1]]
     place = session.source.world([[SLICE, row, column - 3]])[0]
     session.addPoint(TARGET, place, False)
     settle(session)
-    save(out / "corrected.png", camera.shot(centre))
+    save(out / "corrected.jpg", camera.shot(centre))
     session.propagate(TARGET, SLICE, count=2)
     settle(session)
     shots = [camera.shot(session.sliceCenter(n))[140:420, 140:420] for n in range(SLICE - 2, SLICE + 3)]
-    save(out / "propagated.png", np.concatenate(shots, axis=1))
+    save(out / "propagated.jpg", np.concatenate(shots, axis=1))
     session.close()
 
 

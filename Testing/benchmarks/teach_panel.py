@@ -120,7 +120,7 @@ def record(out: Path, minutes: int, home: Path) -> None:
         wait(lambda: not teach.isRunning)
         widget.ui.ownPacksCollapsibleButton.collapsed = False
         wait(lambda: False, 0.5)
-        parent.grab().save(str(out / "teach.png"))
+        parent.grab().save(str(out / "teach.jpg"))
         print(widget.ui.statusLabel.text)
         for look in teach.tuition.course.looks:
             print(look)
