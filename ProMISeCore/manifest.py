@@ -17,7 +17,7 @@ PADDINGS = ("corner", "squeeze")
 #: Keys that may be missing, and are where they say nothing: packs from before them stay as they are.
 _OPTIONAL = ("smoothing_mm",)
 _OPTIONAL_OF_TARGET = ("refiner",)
-_MOST_SMOOTHING = 10  # mm
+MOST_SMOOTHING = 10  # mm
 _LONGEST = 20_000  # characters of a text
 _LONGEST_WORD = 200
 _MOST_TARGETS = 64
@@ -157,7 +157,7 @@ class _Checker:
         self._that(_is_number(threshold) and 0 < threshold < 1, "threshold", threshold, "a number between 0 and 1")
         self._number("presence_threshold", entries["presence_threshold"], 0, 1)
         self._whole("opening", entries["opening"], 0, 31)
-        self._number("smoothing_mm", entries.get("smoothing_mm", 0), 0, _MOST_SMOOTHING)
+        self._number("smoothing_mm", entries.get("smoothing_mm", 0), 0, MOST_SMOOTHING)
         self._backbone(entries["backbone"])
         self._window(entries["window"])
         self._targets(entries["targets"])

@@ -24,6 +24,7 @@ from ProMISeCore.errors import Cancelled, InputError, PromiseError, WeightsError
 from ProMISeCore.lock import alone
 from ProMISeCore.manifest import BackboneInfo, Manifest, TargetInfo
 from ProMISeCore.promise import Promise, check_backbone
+from ProMISeCore.smoothing import best_sigma
 from ProMISeCore.snapshot import Snapshot, best_row
 from ProMISeCore.survey import Case, Survey
 from ProMISeCore.training import Look, Material, Settings, Training
@@ -296,6 +297,7 @@ class Teaching:
         manifest = replace(
             model.manifest,
             scores=tuple(scores),
+            smoothing_mm=self._smoothing(model),
             description=f"Taught from {data}.",
             training={
                 "data": data,
@@ -347,6 +349,14 @@ class Teaching:
                 data = "slices of the only case" if self.survey.within else "held-out cases of the user's own"
                 scores.append({"data": data, "cases": len(dice), "target": name, "dice": after, "iou": round(iou, 4)})
         return table, scores
+
+    def _smoothing(self, model: Promise) -> float:
+        """The base's, or what held-out volumes say."""
+        if self._base() is not None or self.survey.picture or self.survey.within:
+            return model.manifest.smoothing_mm
+        held = [case.pair for case in self._held_cases]
+        with _memory("try the result on the held-out volumes"):
+            return best_sigma(model, held, self._task(model.manifest), self.order.device)
 
     def _keep(self, manifest: Manifest, model: Promise) -> versions.Version:
         try:

@@ -24,8 +24,8 @@ TIERS = {
         simulate bit_masks augment fast_decoder fast_vit fast_tiny_vit
         corrections given""",
         "promise reference encoder",
-        """embedder answers between segmenter dataset train training refining draw pretrain measures ratios cost_curves
-        start snapshot teaching unet""",
+        """embedder answers between segmenter smoothing dataset train training refining draw pretrain measures ratios
+        cost_curves start snapshot teaching unet""",
         "__main__ segment evaluate inventory bench teach rank bench_teach",
     ])
 }  # fmt: skip

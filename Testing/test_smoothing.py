@@ -1,0 +1,55 @@
+"""Whether neighbouring slices get a say is decided by held-out volumes, and trying it leaves the model as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from ProMISeCore import smoothing
+from ProMISeCore.dataset import Task
+from ProMISeCore.pairs import Pair
+
+TASK = Task({"a": 1}, "axial", {"mode": "percentile", "low": 0.5, "high": 99.5}, "repeat", "corner")
+
+
+def case(folder: Path, name: str, slices: int = 5, spacing: float = 2.5) -> Pair:
+    voxels = np.random.default_rng(0).integers(0, 255, (slices, 30, 40)).astype(np.int16)
+    paths = []
+    for what, values in (("image", voxels), ("label", (voxels > 200).astype(np.uint8))):
+        image = sitk.GetImageFromArray(values)
+        image.SetSpacing((1.0, 1.0, spacing))
+        paths.append(folder / f"{name}_{what}.nii.gz")
+        sitk.WriteImage(image, str(paths[-1]))
+    return Pair(name, *paths)
+
+
+@pytest.mark.parametrize(("with_it", "chosen"), [(0.83, 2.5), (0.801, 0.0), (0.7, 0.0)])
+def test_it_has_to_raise_the_dice(tiny_model: Callable, tmp_path: Path, monkeypatch, with_it, chosen) -> None:
+    asked = []
+
+    def dice(model, volume, labels, sigma, device):
+        asked.append((volume.name, sigma))
+        return with_it if sigma else 0.8
+
+    monkeypatch.setattr(smoothing, "_dice", dice)
+    pairs = [case(tmp_path, "p"), case(tmp_path, "q")]
+    assert smoothing.best_sigma(tiny_model(("a",)), pairs, TASK, "cpu") == chosen
+    assert [sigma for _, sigma in asked] == [2.5, 2.5, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(("slices", "spacing"), [(121, 1.0), (5, 11.0)])
+def test_long_volumes_and_thick_slices_are_not_tried(tiny_model, tmp_path, monkeypatch, slices, spacing) -> None:
+    monkeypatch.setattr(smoothing, "_dice", lambda *_: pytest.fail("tried"))
+    assert smoothing.best_sigma(tiny_model(("a",)), [case(tmp_path, "p", slices, spacing)], TASK, "cpu") == 0
+    assert smoothing.best_sigma(tiny_model(("a",)), [], TASK, "cpu") == 0
+
+
+def test_trying_leaves_the_manifest_as_it_was(tiny_model: Callable, tmp_path: Path) -> None:
+    model, pair = tiny_model(("a",)), case(tmp_path, "p")
+    before = model.manifest
+    assert smoothing.best_sigma(model, [pair], TASK, "cpu") in (0.0, 2.5)
+    assert model.manifest == before
