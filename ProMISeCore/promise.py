@@ -17,7 +17,7 @@ from ProMISeCore.errors import InputError, WeightsError
 from ProMISeCore.ips import Ips, IpsStatic
 from ProMISeCore.manifest import Manifest, TargetInfo
 from ProMISeCore.presence import Presence
-from ProMISeCore.refiner import Refiner, seen
+from ProMISeCore.refiner import Refiner, expected_iou, seen
 from ProMISeCore.sam import Sam
 
 _LISTED = 6  # keys shown per kind of disagreement
@@ -145,7 +145,8 @@ class Promise(nn.Module):
         """Masks of a target (the first unless named), from the prompts given, or from APM's points where none are.
 
         Prompts as `Sam.decode` takes them. The tokens are shifted in either case. refined: whether a refiner, where
-        the target has one, redraws the method's mask. Raises InputError.
+        the target has one, redraws the method's mask; never where a box or a mask is given, which may be of something
+        else. Raises InputError.
         """
         chosen, embedding = self._chosen(target), encoded.embedding
         if points is labels is box is mask is None and chosen.apm is not None:
@@ -155,16 +156,18 @@ class Promise(nn.Module):
         shift = None if chosen.ips is None else chosen.ips(embedding)
         logits, iou = self.sam.decode(embedding, points, labels, box, mask, shift)
         presence = None if chosen.presence is None else chosen.presence(embedding).sigmoid()
-        if refined and chosen.refiner is not None:
-            logits = self._refined(chosen.refiner, encoded.picture, logits)
+        if refined and chosen.refiner is not None and box is mask is None:
+            logits, iou = self._refined(chosen.refiner, encoded.picture, logits, iou)
         if points is not None:
             points, labels = points.expand(len(logits), -1, -1), labels.expand(len(logits), -1)
         return Output(logits, iou, points, labels, shift, presence)
 
-    def _refined(self, refiner: Refiner, picture: Tensor | None, logits: Tensor) -> Tensor:
+    def _refined(self, refiner: Refiner, picture: Tensor | None, logits: Tensor, iou: Tensor) -> tuple[Tensor, Tensor]:
         if picture is None:
             raise InputError("the target has a refiner, and there is no picture for it; use Promise.encode")
-        return torch.cat([refiner(picture, logits[:, :1]), logits[:, 1:].float()], 1)
+        first = refiner(picture, logits[:, :1])
+        logits, sure = torch.cat([first, logits[:, 1:].float()], 1), expected_iou(first)
+        return logits, torch.cat([sure, iou[:, 1:].float()], 1)
 
     def _chosen(self, name: str | None) -> Target:
         if name is None:

@@ -64,6 +64,13 @@ class _Block(nn.Module):
         return x + F.gelu(self.mix_norm(self.mix(x)))
 
 
+def expected_iou(logits: Tensor) -> Tensor:
+    """What the logits (B, T, s, s) themselves let expect of the IoU of their masks, 0…1 (B, T); 0 for empty masks."""
+    probability, mask = logits.sigmoid(), logits > 0
+    inside = (probability * mask).sum((2, 3))
+    return inside / (mask.sum((2, 3)) + (probability * ~mask).sum((2, 3))).clamp(min=1e-6)
+
+
 def seen(images: Tensor) -> Tensor:
     """Of frames (B, 3, S, S), normalised as SAM's, what a refiner sees: (B, 3, S/2, S/2)."""
     return F.avg_pool2d(images.float(), 2)

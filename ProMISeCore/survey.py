@@ -21,7 +21,7 @@ from ProMISeCore.terminal import amount, duration, table
 _ENCODE_SECONDS = {"tiny": 0.06, "mobile_sam": 0.9, "vit_b": 6.6, "vit_l": 18.0, "vit_h": 35.0}
 _CT = -200  # a volume with whole numbers below this is CT
 _PROCESS_BYTES = 600_000_000
-_SMALL, _SMALL_SIDE = 96, 256  # pixels: slices up to this need no larger frames than that
+_SMALL, _SMALL_LONG = 96, 256  # pixels, of the second longest and of the longest side of a case
 _LEAST_ENCODING = 0.3  # of the time at the backbone's own frame side: smaller frames gain less than their area
 _SINGLE = 0.9  # share of a target's voxels in its largest piece, from which it counts as one piece
 
@@ -133,14 +133,21 @@ class Survey:
 
     @property
     def small(self) -> bool:
-        """Whether slices have so few pixels that a small network sees all there is: every case's second longest side
-        counts, as crops may be long along one axis."""
-        return bool(self.usable) and all(sorted(case.shape)[-2] <= _SMALL for case in self.usable)
+        """Whether slices have so few pixels, whichever way they are cut, that a small network sees all there is."""
+        sides = [sorted(case.shape)[-2:] for case in self.usable]
+        return bool(sides) and all(second <= _SMALL and longest <= _SMALL_LONG for second, longest in sides)
 
     @property
     def side(self) -> int | None:
-        """Of the frames: what was asked for, less than usual for small slices, or None for the backbone's own."""
-        return self.wish.side or (_SMALL_SIDE if self.small else None)
+        """Of the frames: what was asked for, half of the backbone's own for small slices, or None for its own."""
+        known = backbones.TABLE.get(self.wish.backbone)
+        return self.wish.side or (known.side // 2 if self.small and known else None)
+
+    @property
+    def refined(self) -> bool:
+        """Whether targets get refiners. On larger slices they learn a few cases by heart, and only held-out cases can
+        tell whether they help."""
+        return self.small and bool(self.held)
 
     @property
     def overlapping(self) -> bool:
@@ -326,7 +333,8 @@ class Survey:
     def estimate(self, workspace: Path) -> dict[str, Any]:
         """Views, seconds, bytes; from the table of encoding times, so a guess on other machines."""
         side = self._side()
-        per_view = 2 * 256 * (side // 16) ** 2 + 2 * len(self.targets) * (side // 4) ** 2 + 3 * (side // 2) ** 2
+        per_view = 2 * 256 * (side // 16) ** 2 + 2 * len(self.targets) * (side // 4) ** 2
+        per_view += 3 * (side // 2) ** 2 if self.refined else 0
         rows = self._rows()
         encode = rows * self._encode_seconds()
         there = next(folder for folder in (workspace, *workspace.parents) if folder.exists())
@@ -337,7 +345,9 @@ class Survey:
             "train_seconds": None if self.wish.minutes is None else round(max(0, 60 * self.wish.minutes - encode), 1),
             "disk_bytes": rows * per_view,
             "free_bytes": shutil.disk_usage(there).free,
-            "memory_bytes": _PROCESS_BYTES + 12 * largest + 5 * rows * len(self.targets) * (side // 4) ** 2,
+            "memory_bytes": _PROCESS_BYTES
+            + 12 * largest
+            + (5 if self.refined else 3) * rows * len(self.targets) * (side // 4) ** 2,
         }
 
     # Reports

@@ -105,9 +105,11 @@ class Teaching:
         survey = self.survey
         known = {} if base is None else {info.name: info for info in base.targets}
         targets = [
-            known.get(name) or _target(name, _COLOURS[number % len(_COLOURS)], survey.small and bool(survey.held))
+            known.get(name) or _target(name, _COLOURS[number % len(_COLOURS)])
             for number, name in enumerate(survey.targets)
         ]
+        if survey.refined:
+            targets = [replace(info, refiner=info.refiner or {"width": 16}) for info in targets]
         made = Manifest(
             name=packs.name_of(Path(f"{self.name}{packs.SUFFIX}")),
             title=self.name,
@@ -389,9 +391,7 @@ def _memory(what: str) -> Iterator[None]:
         ) from error
 
 
-def _target(name: str, colour: tuple[float, float, float], refined: bool) -> TargetInfo:
-    """refined: with a refiner, for small slices. On larger ones it learns a few cases by heart, and held-out cases of
-    the same patients do not tell."""
+def _target(name: str, colour: tuple[float, float, float]) -> TargetInfo:
     return TargetInfo(
         name,
         colour,
@@ -399,5 +399,4 @@ def _target(name: str, colour: tuple[float, float, float], refined: bool) -> Tar
         ips={"kind": "pae", "hidden": 256},
         presence={"width": 64},
         point_labels=(1, 1, 1, 1, 0, 0, 0, 0),
-        refiner={"width": 16} if refined else None,
     )

@@ -321,5 +321,11 @@ def _go_on(model, name: str) -> None:
     learned, wanted = ([target.name for target in manifest.targets] for manifest in (base, own))
     if learned != wanted:
         raise InputError(f"--base got a pack of {', '.join(learned)}; --targets are {', '.join(wanted)}")
+    for theirs, mine in zip(base.targets, own.targets, strict=True):
+        if theirs.refiner not in (None, mine.refiner):
+            raise InputError(
+                f"--base got a pack whose target {theirs.name!r} has a refiner of width {theirs.refiner['width']}; "
+                f"go on with --refine and --refiner {theirs.refiner['width']}"
+            )
     own_refiners = {key: value for key, value in model.tensors().items() if ".refiner." in key}
     model.load_tensors(own_refiners | packs.tensors(path), path.name)

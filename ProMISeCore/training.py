@@ -25,7 +25,7 @@ from ProMISeCore.refining import Refining
 from ProMISeCore.whole_file import replacing
 
 _LOOKS = 40  # in a time budget, at most one every 5 seconds
-_DOUBT = (0.3, 0.5, 0.7)  # shares of the budget at which labels are doubted
+_DOUBT = (0.3, 0.5, 0.7)  # shares of the budget, or of what is not the refiners', at which labels are doubted
 _FAR_BELOW = 0.5  # of the median Dice
 _MOST_CLICKS = 3  # simulated at once
 _KEPT_POINTS = 0.75  # share of the automatic points beside such clicks
@@ -53,7 +53,7 @@ class Settings:
     guide: float = 2.0  # pull of the points to good places; 0 as published
     presence: float = 0.2
     corrections: float = 0.5  # of the mask loss after simulated clicks; 0 as published
-    refine: float = 0.7  # share of the budget for the targets' refiners, where they have some, at its end
+    refine: float = 0.7  # share, of the budget that is left for training, for the targets' refiners, at its end
     seed: int = 0
 
 
@@ -95,7 +95,7 @@ class Progress:
     """What a training has reached; per target the best held-out Dice, when it was, and the Dice before the first step.
 
     seconds: pauses left out; doubts: reached of `_DOUBT`; suspects: what `Training.doubt` has found; refining_from:
-    share of the budget at which the refiners' part began.
+    share of the budget at which the refiners' part began; begun: that at which training did.
     """
 
     step: int = 0
@@ -106,6 +106,7 @@ class Progress:
     doubts: int = 0
     suspects: list[dict[str, Any]] = field(default_factory=list)
     refining_from: float | None = None
+    begun: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -144,15 +145,16 @@ class Training:
         self.names = list(model.targets)
         self.device = next(model.sam.parameters()).device
         self.generator = torch.Generator().manual_seed(settings.seed)
-        refiners = {name: target.refiner for name, target in model.targets.items() if target.refiner is not None}
+        self._refined = [name for name in self.names if self._can_refine(name)]
+        refiners = {name: model.targets[name].refiner for name in self._refined}
         self._refining = Refining(material.views, refiners, settings.seed, self._draw)
-        self._refined = [] if held is None else list(refiners)  # only held-out cases can tell whether they help
         self.optimizer = torch.optim.AdamW(
             [p for t in model.targets.values() for p in t.parameters()],
             lr=settings.rate,
             weight_decay=settings.weight_decay,
         )
         self.progress = Progress(0, spent, {n: -1.0 for n in self.names}, {n: 0 for n in self.names})
+        self.progress.begun = self.share if spent else 0.0
         self.states = {name: _copy(model.targets[name]) for name in self.names}
         self._usual = 0.0  # seconds of a step
         self._failed = 0  # steps in a row
@@ -186,7 +188,6 @@ class Training:
             if self._is_time_to_refine(running):
                 if not self._begin_refining(stop):
                     break
-                self.progress.seconds += self._clock() - started
                 continue
             if not running:
                 break
@@ -212,8 +213,8 @@ class Training:
             for name in self.names:
                 self._look(name)
         for name in self.names:
-            kept = self.states[name] if self.held is not None else _copy(self.model.targets[name])
-            self.model.targets[name].load_state_dict(kept)
+            if self.progress.best[name] >= 0:  # else nothing that is held out knows of this target
+                self.model.targets[name].load_state_dict(self.states[name])
         return self.progress
 
     def _due(self, last_look: float) -> bool:
@@ -236,35 +237,58 @@ class Training:
         return Look(self.progress.step, self.progress.seconds, self.share, losses, scores, best, doubted)
 
     def _running(self, name: str) -> bool:
-        if self.progress.refining_from is not None and name not in self._refined:
-            return False
         patience = self.settings.patience
         return patience is None or self.progress.step - self.progress.best_step[name] < patience * self.settings.every
+
+    def _can_refine(self, name: str) -> bool:
+        """Whether a target has a refiner, and held-out cases that can tell whether it helps."""
+        if self.held is None or self.model.targets[name].refiner is None:
+            return False
+        return self.held.known is None or bool(self.held.known[:, self.names.index(name)].any())
 
     def _is_time_to_refine(self, running: list[str]) -> bool:
         """Whether the refiners' part has to be begun, or what it needs to be made again after a resume."""
         if self.progress.refining_from is None:
-            return bool(self._refined) and (self.share >= 1 - self.settings.refine or not running)
+            return bool(self._refined) and (self.share >= self._decoders_end or not {*running} & {*self._refined})
         return not self._refining.ready
 
+    @property
+    def _decoders_end(self) -> float:
+        """The share of the budget at which targets with refiners stop to learn anything else."""
+        return 1 - self.settings.refine * (1 - self.progress.begun)
+
     def _begin_refining(self, stop: Callable[[], bool]) -> bool:
-        """From here on only refiners change, beginning with the best that was reached; False where stopped."""
+        """From here on only their refiners change, beginning with the best that was reached; False where stopped."""
+        started, waited = self._clock(), 0.0
+
+        def stopped() -> bool:
+            nonlocal waited
+            asked = self._clock()
+            answer = stop()
+            waited += self._clock() - asked
+            return answer
+
         if self.progress.refining_from is None:
-            for name in self.names if self.progress.step else []:
+            for name in self._refined:
                 self._look(name)
                 self.model.targets[name].load_state_dict(self.states[name])
-            self.progress.best_step = dict.fromkeys(self.names, self.progress.step)
+                self.progress.best_step[name] = self.progress.step
             self.progress.refining_from = self.share
-        return self._refining.prepare(stop)
+        ready = self._refining.prepare(stopped)
+        self.progress.seconds += self._clock() - started - waited
+        return ready
+
+    def _is_refining(self, name: str) -> bool:
+        return self.progress.refining_from is not None and name in self._refined
 
     def _step(self, name: str) -> float:
-        if self.progress.refining_from is None:
+        if not self._is_refining(name):
             return self._descend(name, self._loss)
         return float(np.mean([self._descend(name, self._refining_loss) for _ in range(_REFINED_AT_ONCE)]))
 
     def _descend(self, name: str, loss_of: Callable[[str, np.ndarray], Tensor]) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = self._rate(name)
         self.model.targets[name].train()
         rows = self.material.rows(self.names.index(name), self.settings, self.generator)
         loss = loss_of(name, rows)
@@ -281,13 +305,20 @@ class Training:
             self.optimizer.step()
         return round(loss.item(), 4)
 
-    def _rate(self) -> float:
-        begun, warm = self.progress.refining_from, min(1.0, (self.progress.step + 1) / 50)
-        if begun is not None:
-            part, warm = (self.share - begun) / (1 - begun), _FASTER
+    def _rate(self, name: str) -> float:
+        factor = min(1.0, (self.progress.step + 1) / 50)
+        if self._is_refining(name):
+            begun, factor = self.progress.refining_from, _FASTER
+            part = (self.share - begun) / (1 - begun)
         else:
-            part = self.share / (1 - self.settings.refine) if self._refined else self.share
-        return self.settings.rate * warm * (0.01 + 0.495 * (1 + math.cos(math.pi * min(1.0, part))))
+            part = self._decoders_share if name in self._refined else self.share
+        return self.settings.rate * factor * (0.01 + 0.495 * (1 + math.cos(math.pi * min(1.0, part))))
+
+    @property
+    def _decoders_share(self) -> float:
+        """How much of what is not the refiners' is used, 0…1."""
+        begun = self.progress.begun
+        return min(1.0, (self.share - begun) / (self._decoders_end - begun)) if self._decoders_end > begun else 1.0
 
     def _loss(self, name: str, rows: np.ndarray) -> Tensor:
         encoded, masks = self._encoded(self.material.views, rows, name)
@@ -437,7 +468,8 @@ class Training:
     def doubt(self) -> list[dict[str, Any]]:
         """At some shares of the budget: cases whose labels disagree with what the others teach, and not learned from
         any more. Entries: target, case (of the material), dice, typical."""
-        if self.progress.doubts >= len(_DOUBT) or self.share < _DOUBT[self.progress.doubts]:
+        share = self._decoders_share if self._refined else self.share
+        if self.progress.doubts >= len(_DOUBT) or share < _DOUBT[self.progress.doubts]:
             return []
         self.progress.doubts += 1
         views, found = self.material.views, []

@@ -20,7 +20,7 @@ from ProMISeCore.errors import InputError
 from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD
 from ProMISeCore.given import Given
 from ProMISeCore.pairs import Pair
-from ProMISeCore.refiner import Refiner, seen
+from ProMISeCore.refiner import Refiner, expected_iou, seen
 from ProMISeCore.refining import Refining
 from ProMISeCore.segmenter import Segmenter
 from ProMISeCore.survey import Survey, Wish
@@ -93,11 +93,30 @@ def test_only_the_first_mask_is_redrawn_and_only_on_its_picture(tiny_model: Call
     plain, refined = model.solve(encoded, refined=False), model.solve(encoded)
     assert torch.equal(refined.logits[:, 1:], plain.logits[:, 1:])
     expected = model.targets["a"].refiner(F.avg_pool2d(images, 2), plain.logits[:, :1])
+    assert torch.equal(refined.iou[:, :1], expected_iou(expected)) and torch.equal(refined.iou[:, 1:], plain.iou[:, 1:])
     assert torch.equal(refined.logits[:, :1], expected) and not torch.allclose(expected, plain.logits[:, :1], atol=0.1)
     encoded.picture = None
     with pytest.raises(InputError, match="there is no picture"):
         model.solve(encoded)
     assert tiny_model(("a",)).encode(images).picture is None
+
+
+@pytest.mark.parametrize(
+    "prompt", [{"box": torch.tensor([[4.0, 4.0, 20.0, 20.0]])}, {"mask": torch.ones(1, 1, 16, 16)}]
+)
+def test_boxes_and_masks_may_be_of_something_else(tiny_model: Callable, prompt: dict) -> None:
+    model = tiny_model(("a",), refiner=8)
+    stirred(model)
+    encoded = model.encode(torch.randn(1, 3, SIDE, SIDE))
+    assert torch.equal(model.solve(encoded, **prompt).logits, model.solve(encoded, **prompt, refined=False).logits)
+
+
+def test_logits_tell_how_good_their_mask_will_be() -> None:
+    sure, half = 40.0, float(torch.logit(torch.tensor(0.75)))
+    logits = torch.tensor(
+        [[[[sure, sure], [-sure, -sure]], [[half, half], [-half, -sure]], [[-1.0, -1.0], [-1.0, -1.0]]]]
+    )
+    assert torch.allclose(expected_iou(logits), torch.tensor([[1.0, 1.5 / 2.25, 0.0]]), atol=1e-5)
 
 
 # What is kept for it
@@ -200,6 +219,77 @@ def test_where_nothing_is_held_out_it_stays_as_it_is(tiny_model: Callable, tmp_p
     before = parts_of(model, refiners=True)
     assert training(model, views(), None, tmp_path / "t.pt").run().refining_from is None
     assert all(torch.equal(value, before[key]) for key, value in parts_of(model, refiners=True).items())
+
+
+def test_what_encoding_took_is_not_taken_from_the_decoder(tiny_model: Callable, tmp_path: Path) -> None:
+    """Half of six seconds is gone; a step lasts 0.1 s by this clock: 30 % of the rest is the decoder's."""
+    material, now = views(), [0.0]
+
+    def clock() -> float:
+        return now[0]
+
+    settings = Settings(minutes=0.1, batch=4, patience=None, refine=0.7)
+    labels = {"a": (1, 1, 0, 0)}
+    learner = Training(
+        tiny_model(("a",), refiner=8), Material(material, labels), material, settings, tmp_path / "t.pt", 3.0, clock
+    )
+    step, rates = learner._step, []
+
+    def timed(name: str) -> float:
+        rates.append((learner._is_refining(name), learner._rate(name)))
+        now[0] += 0.1
+        return step(name)
+
+    learner._step = timed
+    progress = learner.run()
+    decoder = [rate for refining, rate in rates if not refining]
+    assert progress.begun == 0.5 and progress.refining_from == pytest.approx(0.65, abs=0.02)
+    assert len(decoder) in (9, 10) and len(rates) - len(decoder) in (20, 21, 22)
+
+
+def test_a_pause_while_the_decoder_is_asked_takes_nothing_of_the_budget(tiny_model: Callable, tmp_path: Path) -> None:
+    material, now = views(), [0.0]
+    learner = training(tiny_model(("a",), refiner=8), material, material, tmp_path / "t.pt")
+    learner._clock = lambda: now[0]
+
+    def pause() -> bool:
+        now[0] += 3600
+        return False
+
+    assert learner._begin_refining(pause) and learner.progress.seconds == 0
+
+
+def test_targets_without_one_go_on_to_the_end(tiny_model: Callable, tmp_path: Path) -> None:
+    two = tiny_model(("a", "b"), refiner=8)
+    two.targets["b"].refiner.read.weight.data.zero_()
+    two.targets["a"].refiner.read.bias.data.fill_(0.01)
+    mixed = two.without_idle_refiners()
+    material = views()
+    doubled = replace(material, masks=material.masks.repeat(2, 1), known=material.known.repeat(2, 1))
+    learner, steps = training(mixed, doubled, doubled, tmp_path / "t.pt"), {"a": [], "b": []}
+    descend = learner._descend
+    learner._descend = lambda name, loss: steps[name].append(loss.__name__) or descend(name, loss)
+    learner.run()
+    assert steps["a"] == ["_loss"] * 6 + ["_refining_loss"] * 16 and steps["b"] == ["_loss"] * 10
+
+
+def test_with_refining_alone_a_base_does_not_become_worse(tiny_model: Callable, tmp_path: Path) -> None:
+    model, material = tiny_model(("a",), refiner=8), views()
+    learner = training(model, material, material, tmp_path / "t.pt", refine=1.0)
+    shown = iter([0.8, *[0.1] * 9])
+    learner.case_dice = lambda *_: {0: next(shown)}
+    before = {key: value.clone() for key, value in model.tensors().items()}
+    assert learner.run().best == {"a": 0.8}
+    assert all(torch.equal(value, before[key]) for key, value in model.tensors().items())
+
+
+def test_a_target_that_nothing_held_out_knows_is_learned_and_not_refined(tiny_model: Callable, tmp_path: Path) -> None:
+    model, material = tiny_model(("a",), refiner=8), views()
+    held = replace(material, known=np.zeros_like(material.known))
+    before = {key: value.clone() for key, value in model.tensors().items()}
+    assert training(model, material, held, tmp_path / "t.pt").run().refining_from is None
+    changed = {key for key, value in model.tensors().items() if not torch.equal(value, before[key])}
+    assert any("ips" in key for key in changed) and not any("refiner" in key for key in changed)
 
 
 def test_without_one_all_of_the_budget_is_for_the_others(tiny_model: Callable, tmp_path: Path) -> None:
