@@ -322,8 +322,7 @@ class Training:
 
     def _loss(self, name: str, rows: np.ndarray) -> Tensor:
         encoded, masks = self._encoded(self.material.views, rows, name)
-        known = self.material.views.take_known(rows, self.names.index(name))
-        known = None if known is None else known.to(self.device)
+        known = self._known(rows, name)
         output = self._solve(encoded, name, refined=False)
         there = masks.flatten(1).any(1)
         weight = self._weight(masks)
@@ -350,19 +349,22 @@ class Training:
         """Of the mask loss (B,), less for masks (B, s, s) without the target."""
         return torch.where(masks.flatten(1).any(1), 1.0, self.settings.empty_weight)
 
+    def _known(self, rows: np.ndarray, name: str) -> Tensor | None:
+        """Where something is known of a target on training rows (B, s, s) bool; None where everything is."""
+        known = self.material.views.take_known(rows, self.names.index(name))
+        return None if known is None else known.to(self.device)
+
     def _refining_loss(self, name: str, rows: np.ndarray) -> Tensor:
         number = self.names.index(name)
         masks = torch.from_numpy(np.ascontiguousarray(self.material.views.masks[rows, number])).to(self.device)
-        known = self.material.views.take_known(rows, number)
-        known = None if known is None else known.to(self.device)
+        known = self._known(rows, name)
         return (self._refining.loss(name, rows, masks, known, self.generator) * self._weight(masks)).mean()
 
     def _draw(self, name: str, rows: np.ndarray, generator: torch.Generator) -> Tensor:
         """Logits (B, 2, s, s) of the method's mask on training rows, automatic and after clicks, for the refiners."""
         self.model.targets[name].eval()
         encoded, masks = self._encoded(self.material.views, rows, name)
-        known = self.material.views.take_known(rows, self.names.index(name))
-        known = None if known is None else known.to(self.device)
+        known = self._known(rows, name)
         output = self._solve(encoded, name, refined=False)
         clicked = self._after_clicks(encoded, name, output, masks, known, generator)
         return torch.cat([output.logits[:, :1], clicked], 1)
