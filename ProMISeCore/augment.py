@@ -1,19 +1,24 @@
-"""Random views of pictures for training: one affine map for picture and label, then intensity changes."""
+"""Random views of pictures for training: one map for picture and label, then intensity changes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_BENDS = 5  # places along a side that are shifted; between them the shift changes smoothly
+
 
 @dataclass(frozen=True)
 class Augment:
-    """Ranges of the random changes. Angles in degrees, shifts as a fraction of the side, the rest as factors."""
+    """Ranges of the random changes. Angles in degrees, shifts as a fraction of the side, the rest as factors.
+
+    elastic: deviation of the shifts of single places, as a fraction of half the side.
+    """
 
     rotation: float = 20.0
     zoom: tuple[float, float] = (0.8, 1.25)
@@ -25,6 +30,7 @@ class Augment:
     gamma: float = 0.4
     colour: float = 0.1  # change of each channel's gain
     noise: float = 0.03
+    elastic: float = 0.0
     keep: float = 0.1  # probability that a picture stays as it is
 
     def __call__(
@@ -36,22 +42,32 @@ class Augment:
         Returns the three, changed; labels are sampled at the nearest pixel.
         """
         keep = torch.rand(len(pictures), generator=generator) < self.keep
-        grid = F.affine_grid(
-            self._matrices(pictures.shape, keep, generator), pictures[:, :1].shape, align_corners=False
-        )
-        moved = F.grid_sample(torch.cat([pictures, valid], 1), grid, "bilinear", "zeros", False)
-        labels = F.grid_sample(labels, grid, "nearest", "zeros", False)
+        move = self._mover(pictures.shape, keep, generator)
+        moved, labels = move(torch.cat([pictures, valid], 1)), move(labels, "nearest")
         pictures, valid = moved[:, :3], (moved[:, 3:] > 0.5).to(pictures.dtype)
         return self._recolour(pictures, keep, generator), valid, labels
 
     def moved(self, maps: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Maps (B, L, h, w) of the same squares, each of its own resolution, moved alike; zeros come from outside."""
         keep = torch.rand(len(maps[0]), generator=generator) < self.keep
-        matrices = self._matrices(maps[0].shape, keep, generator).to(maps[0].device)
-        return [
-            F.grid_sample(one, F.affine_grid(matrices, one[:, :1].shape, align_corners=False), align_corners=False)
-            for one in maps
-        ]
+        return list(map(self._mover(maps[0].shape, keep, generator), maps))
+
+    def _mover(self, shape: torch.Size, keep: Tensor, generator: torch.Generator) -> Callable[..., Tensor]:
+        """move(maps, interpolation) of maps (B, L, h, w) of squares like `shape`."""
+        matrices = self._matrices(shape, keep, generator)
+        shifts = None
+        if self.elastic:
+            shifts = self.elastic * torch.randn(len(keep), 2, _BENDS, _BENDS, generator=generator)
+            shifts[keep] = 0
+
+        def move(maps: Tensor, interpolation: str = "bilinear") -> Tensor:
+            grid = F.affine_grid(matrices.to(maps.device), maps[:, :1].shape, align_corners=False)
+            if shifts is not None:
+                bent = F.interpolate(shifts.to(maps.device), maps.shape[2:], mode="bicubic", align_corners=True)
+                grid = grid + bent.permute(0, 2, 3, 1)
+            return F.grid_sample(maps, grid, interpolation, "zeros", False)
+
+        return move
 
     def _matrices(self, shape: torch.Size, keep: Tensor, generator: torch.Generator) -> Tensor:
         """Of the affine maps (B, 2, 3), as `affine_grid` takes them."""

@@ -21,7 +21,7 @@ _UNTOLD = 0.5  # share of slices on which the refiner is not told the decoder's 
 _STEPS = 8  # per logit: they are kept as bytes
 _MOST = 15.8  # logits
 _LIGHT = 0.2  # deviation of random gain and offset of the picture, in units of its normalised values
-_MOVED = Augment(rotation=12, zoom=(0.85, 1.2), shift=0.05, mirror=0.0)
+_MOVED = Augment(rotation=12, zoom=(0.85, 1.2), shift=0.05, mirror=0.0, elastic=0.1)
 
 
 class Refining:

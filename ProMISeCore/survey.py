@@ -145,9 +145,8 @@ class Survey:
 
     @property
     def refined(self) -> bool:
-        """Whether targets get refiners. On larger slices they learn a few cases by heart, and only held-out cases can
-        tell whether they help."""
-        return self.small and bool(self.held)
+        """Whether targets get refiners. On larger slices they learn a few cases by heart."""
+        return self.small
 
     @property
     def overlapping(self) -> bool:

@@ -126,7 +126,7 @@ class Look:
 class Training:
     """Trains `model`'s targets in turn on `material`; keeps, per target, the state that is best on `held`.
 
-    held None: nothing is held out, the last state is kept, and refiners stay as they are. spent: seconds of the budget
+    held None: nothing is held out, and the last state is kept. spent: seconds of the budget
     that are used already.
     """
 
@@ -145,7 +145,7 @@ class Training:
         self.names = list(model.targets)
         self.device = next(model.sam.parameters()).device
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self._refined = [name for name in self.names if self._can_refine(name)]
+        self._refined = [name for name in self.names if model.targets[name].refiner is not None]
         refiners = {name: model.targets[name].refiner for name in self._refined}
         self._refining = Refining(material.views, refiners, settings.seed, self._draw)
         self.optimizer = torch.optim.AdamW(
@@ -240,12 +240,6 @@ class Training:
         patience = self.settings.patience
         return patience is None or self.progress.step - self.progress.best_step[name] < patience * self.settings.every
 
-    def _can_refine(self, name: str) -> bool:
-        """Whether a target has a refiner, and held-out cases that can tell whether it helps."""
-        if self.held is None or self.model.targets[name].refiner is None:
-            return False
-        return self.held.known is None or bool(self.held.known[:, self.names.index(name)].any())
-
     def _is_time_to_refine(self, running: list[str]) -> bool:
         """Whether the refiners' part has to be begun, or what it needs to be made again after a resume."""
         if self.progress.refining_from is None:
@@ -270,8 +264,8 @@ class Training:
 
         if self.progress.refining_from is None:
             for name in self._refined:
-                self._look(name)
-                self.model.targets[name].load_state_dict(self.states[name])
+                if self._look(name) is not None:  # else nothing tells which state was best
+                    self.model.targets[name].load_state_dict(self.states[name])
                 self.progress.best_step[name] = self.progress.step
             self.progress.refining_from = self.share
         ready = self._refining.prepare(stopped)
