@@ -16,12 +16,14 @@ from ProMISeCore.refiner import Refiner
 #: draw(name, rows, generator): logits (B, 2, s, s) of the method's mask on some rows, automatic and after clicks.
 Draw = Callable[[str, np.ndarray, torch.Generator], Tensor]
 
-_UNTOLD = 0.5  # share of slices on which the refiner is not told the decoder's logits: on slices that the decoder has
-# learned they are better than they will be, and a refiner that only copies them learns nothing
+_UNTOLD = 0.5  # share of slices on which the refiner is not told the decoder's logits: one that only copies them learns
+# nothing
 _STEPS = 8  # per logit: they are kept as bytes
 _MOST = 15.8  # logits
 _LIGHT = 0.2  # deviation of random gain and offset of the picture, in units of its normalised values
 _MOVED = Augment(rotation=12, zoom=(0.85, 1.2), shift=0.05, mirror=0.0, elastic=0.1)
+_ASTRAY = Augment(rotation=0, zoom=(1, 1), shift=0, mirror=0, elastic=0.1)  # of the logits alone: on slices that
+# the decoder has learned they are nearer to the truth than they will be
 
 
 class Refining:
@@ -61,6 +63,7 @@ class Refining:
         device, count = masks.device, len(rows)
         told = torch.randint(2, (count,), generator=generator).numpy()
         logits = torch.from_numpy(self._drawn[name][rows, told]).float()[:, None] / _STEPS
+        logits = _ASTRAY.moved([logits + _MOST], generator)[0] - _MOST
         logits *= torch.rand(count, 1, 1, 1, generator=generator) >= _UNTOLD
         gain, offset = _LIGHT * torch.randn(2, count, 1, 1, 1, generator=generator)
         picture = self._views.take_pictures(rows) * (1 + gain) + offset
