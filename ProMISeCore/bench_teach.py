@@ -28,25 +28,21 @@ from ProMISeCore.whole_file import replacing
 
 @dataclass(frozen=True)
 class _Set:
-    """A data set: its targets, how a case's name gives the patient's, the orientation and the U-Net's frame side.
-
-    held_out: of a taught pack: nothing, or what `promise teach` holds out by itself (None), where refiners need that.
-    """
+    """A data set: its targets, how a case's name gives the patient's, the orientation and the U-Net's frame side."""
 
     targets: Mapping[str, int]
     patient: str  # what comes after the patient in a case's name
     orientation: str
     side: int
     pack: str  # which was trained on it, and is no start for it
-    held_out: tuple[()] | None
 
 
 SETS = {
     "heart": _Set(
-        {"right ventricle": 1, "myocardium": 2, "left ventricle": 3}, "_frame", "axial", 128, "heart", ()
+        {"right ventricle": 1, "myocardium": 2, "left ventricle": 3}, "_frame", "axial", 128, "heart"
     ),
     "hippocampus": _Set(
-        {"anterior hippocampus": 1, "posterior hippocampus": 2}, "_image", "sagittal", 64, "hippocampus", None
+        {"anterior hippocampus": 1, "posterior hippocampus": 2}, "_image", "sagittal", 64, "hippocampus"
     ),
 }  # fmt: skip
 
@@ -168,7 +164,7 @@ def _teach(cell: _Cell, chosen: list[Pair]):
     kind, told = SETS[cell.data], {}
     starts = [pack for pack in packs.installed() if pack.path.stem != kind.pack]
     wish = Wish(
-        "bench", kind.targets, side=cell.side, minutes=cell.minutes, held_out=kind.held_out,
+        "bench", kind.targets, side=cell.side, minutes=cell.minutes, held_out=(),
         orientation=kind.orientation, seed=cell.seed,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="promise-bench-") as folder:

@@ -24,7 +24,7 @@ from ProMISeCore.errors import Cancelled, InputError, PromiseError, WeightsError
 from ProMISeCore.lock import alone
 from ProMISeCore.manifest import BackboneInfo, Manifest, TargetInfo
 from ProMISeCore.promise import Promise, check_backbone
-from ProMISeCore.smoothing import best_sigma
+from ProMISeCore.smoothing import best_sigma, usual_sigma
 from ProMISeCore.snapshot import Snapshot, best_row
 from ProMISeCore.survey import Case, Survey
 from ProMISeCore.training import Look, Material, Settings, Training
@@ -353,12 +353,14 @@ class Teaching:
         return table, scores
 
     def _smoothing(self, model: Promise) -> float:
-        """The base's, or what held-out volumes say."""
-        if self._base() is not None or self.survey.picture or self.survey.within:
+        """The base's, or what held-out volumes say, or what is usual without such."""
+        if self._base() is not None or self.survey.picture:
             return model.manifest.smoothing_mm
-        held = [case.pair for case in self._held_cases]
+        task = self._task(model.manifest)
+        if self.survey.within or not self._held_cases:
+            return usual_sigma([case.pair for case in self._cases], task)
         with _memory("try the result on the held-out volumes"):
-            return best_sigma(model, held, self._task(model.manifest), self.order.device)
+            return best_sigma(model, [case.pair for case in self._held_cases], task, self.order.device)
 
     def _keep(self, manifest: Manifest, model: Promise) -> versions.Version:
         try:

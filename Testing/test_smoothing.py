@@ -53,3 +53,11 @@ def test_trying_leaves_the_manifest_as_it_was(tiny_model: Callable, tmp_path: Pa
     before = model.manifest
     assert smoothing.best_sigma(model, [pair], TASK, "cpu") in (0.0, 2.5)
     assert model.manifest == before
+
+
+@pytest.mark.parametrize(
+    ("spacings", "expected"), [((1.4,), 1.4), ((1.0, 1.3, 1.2), 1.2), ((1.6,), 0.0), ((1.0, 5.0), 0.0), ((), 0.0)]
+)
+def test_thin_slices_are_smoothed_where_nothing_is_held_out(tmp_path: Path, spacings, expected) -> None:
+    pairs = [case(tmp_path, f"p{number}", 5, spacing) for number, spacing in enumerate(spacings)]
+    assert smoothing.usual_sigma(pairs, TASK) == expected

@@ -18,6 +18,7 @@ from ProMISeCore.__main__ import main as promise
 WEIGHTS = Path(__file__).resolve().parents[2] / "ProMISeCore" / "weights"
 INTENDED = "Research use only, not for clinical use. A first automatic result to be corrected by a person."
 ENDOSCOPY = ("kvasir", "clinicdb", "polypgen")
+REFINERS = ("--refine", "1", "--refiner", "8")
 PICTURE = ("--orientation", "image", "--window", "bytes")
 
 RECIPES = {
@@ -26,7 +27,7 @@ RECIPES = {
         "targets": ["right ventricle=1", "myocardium=2", "left ventricle=3"],
         "options": ["--orientation", "axial", "--modality", "MR", "--slices", "8", "--views", "3", "--steps", "400"],
         "shifts": "heart",
-        "then": ["--side", "768", "--views", "2", "--steps", "240", "--rate", "6e-4"],
+        "then": [["--side", "768", "--views", "2", "--steps", "240", "--rate", "6e-4"]],
         "card": {
             "title": "Heart, cine MRI short axis",
             "version": "4",
@@ -46,7 +47,7 @@ RECIPES = {
         "targets": ["anterior hippocampus=1", "posterior hippocampus=2"],
         "options": ["--orientation", "sagittal", "--modality", "MR", "--slices", "5", "--views", "2", "--steps", "480"],
         "shifts": "hippocampus",
-        "then": ["--slices", "12", "--views", "3", "--steps", "600", "--refine", "1", "--refiner", "8"],
+        "then": [["--slices", "12", "--views", "3", "--steps", "600", *REFINERS]],
         "card": {
             "title": "Hippocampus, T1 MRI",
             "version": "5",
@@ -76,9 +77,10 @@ RECIPES = {
         "targets": ["left atrium=1"],
         "options": ["--orientation", "axial", "--modality", "MR", "--slices", "32", "--views", "3", "--steps", "350"],
         "shifts": "atrium",
+        "then": [["--steps", "700", *REFINERS]],
         "card": {
             "title": "Left atrium, late-enhancement MRI",
-            "version": "4",
+            "version": "5",
             "description": "Cavity of the left atrium on late gadolinium enhancement MRI cropped around the heart.",
             "licence": "CC-BY-NC-SA-4.0",
             "data": "2018 Left Atrium Segmentation Challenge, 12 volumes",
@@ -119,8 +121,10 @@ RECIPES = {
         "targets": ["left lung=1", "right lung=2", "heart and mediastinum=3"],
         "options": [*PICTURE, "--modality", "CR", "--views", "8", "--steps", "240", "--upright"],
         "shifts": "chest_xray",
+        "then": [["--steps", "400", *REFINERS]],
         "card": {
             "title": "Lungs and heart, chest X-ray",
+            "version": "4",
             "description": "Both lungs, heart and mediastinum on frontal chest X-rays.",
             "licence": "CC-BY-NC-SA-4.0",
             "data": "75 public chest X-rays",
@@ -136,8 +140,10 @@ RECIPES = {
         "targets": ["brain tumour=1"],
         "options": [*PICTURE, "--modality", "MR", "--views", "1", "--steps", "400"],
         "shifts": "brain_tumour",
+        "then": [["--views", "3", "--steps", "900", *REFINERS]],
         "card": {
             "title": "Brain tumour, MRI slices",
+            "version": "4",
             "description": "Lower-grade glioma on MRI slices stored as colours (pre-contrast, FLAIR, post-contrast).",
             "licence": "CC-BY-NC-SA-4.0",
             "data": "LGG, 1392 slices",
@@ -167,17 +173,16 @@ def places(recipe: dict, data: Path, split: str) -> list[str]:
 
 
 def train(name: str, recipe: dict, data: Path, workspace: Path) -> None:
-    """The pack, begun with what pretraining learned; some go on from there, *then* with other options."""
+    """The pack, begun with what pretraining learned; some go on from there, *then* with other options, once or more."""
     card = {"intended_use": INTENDED, "version": "3"} | recipe["card"]
     names = [target.split("=")[0] for target in recipe["targets"]]
     card["terminology"] = {target: terminology.KNOWN.get(target, terminology.GENERIC) for target in names}
-    begun, then = ["--shifts", f"{workspace / 'shifts.safetensors'}:{recipe['shifts']}"], recipe.get("then")
-    if then is None:
-        _train(recipe, data, card, workspace / name, WEIGHTS / f"{name}.safetensors", begun)
-        return
-    first = workspace / f"{name}-first.safetensors"
-    _train(recipe, data, card, workspace / f"{name}-first", first, begun)
-    _train(recipe, data, card, workspace / name, WEIGHTS / f"{name}.safetensors", [*then, "--base", str(first)])
+    start = ["--shifts", f"{workspace / 'shifts.safetensors'}:{recipe['shifts']}"]
+    for number, options in enumerate(recipe.get("then", [])):
+        before = workspace / f"{name}-{number}.safetensors"
+        _train(recipe, data, card, workspace / f"{name}-{number}", before, start)
+        start = [*options, "--base", str(before)]
+    _train(recipe, data, card, workspace / name, WEIGHTS / f"{name}.safetensors", start)
 
 
 def _train(recipe: dict, data: Path, card: dict, place: Path, out: Path, start: list[str]) -> None:
