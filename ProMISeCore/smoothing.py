@@ -22,10 +22,16 @@ _THIN = 1.5  # times the width of a pixel
 def usual_sigma(pairs: Sequence[Pair], task: Task) -> float:
     """The sigma in mm where nothing is held out to try it on: the distance of slices where all are about as thin as
     pixels are wide, so that neighbours show nearly the same, else 0."""
-    stacks = [volumes.Stack(volumes.read(pair.image), task.orientation) for pair in pairs]
-    distances = [stack.spacing_slice for stack in stacks]
-    thin = all(stack.spacing_slice <= _THIN * min(stack.spacing_rc) for stack in stacks)
-    return round(min(float(np.median(distances)), MOST_SMOOTHING), 3) if stacks and thin else 0.0
+    spacings = [_spacing(pair, task.orientation) for pair in pairs]
+    thin = all(between <= _THIN * within for between, within in spacings)
+    distances = [between for between, _ in spacings]
+    return round(min(float(np.median(distances)), MOST_SMOOTHING), 3) if distances and thin else 0.0
+
+
+def _spacing(pair: Pair, orientation: str) -> tuple[float, float]:
+    """Of slices, and the smaller one within them, in mm; the volume itself is not kept."""
+    stack = volumes.Stack(volumes.read(pair.image), orientation)
+    return stack.spacing_slice, min(stack.spacing_rc)
 
 
 def best_sigma(model: Promise, pairs: Sequence[Pair], task: Task, device: str) -> float:

@@ -133,7 +133,8 @@ class Survey:
 
     @property
     def small(self) -> bool:
-        """Whether slices have so few pixels, whichever way they are cut, that a small network sees all there is."""
+        """Whether slices have so few pixels, whichever way they are cut, that a small network sees all there is: such
+        targets get refiners, which on larger slices learn a few cases by heart."""
         sides = [sorted(case.shape)[-2:] for case in self.usable]
         return bool(sides) and all(second <= _SMALL and longest <= _SMALL_LONG for second, longest in sides)
 
@@ -142,11 +143,6 @@ class Survey:
         """Of the frames: what was asked for, half of the backbone's own for small slices, or None for its own."""
         known = backbones.TABLE.get(self.wish.backbone)
         return self.wish.side or (known.side // 2 if self.small and known else None)
-
-    @property
-    def refined(self) -> bool:
-        """Whether targets get refiners. On larger slices they learn a few cases by heart."""
-        return self.small
 
     @property
     def overlapping(self) -> bool:
@@ -333,7 +329,7 @@ class Survey:
         """Views, seconds, bytes; from the table of encoding times, so a guess on other machines."""
         side = self._side()
         per_view = 2 * 256 * (side // 16) ** 2 + 2 * len(self.targets) * (side // 4) ** 2
-        per_view += 3 * (side // 2) ** 2 if self.refined else 0
+        per_view += 3 * (side // 2) ** 2 if self.small else 0
         rows = self._rows()
         encode = rows * self._encode_seconds()
         there = next(folder for folder in (workspace, *workspace.parents) if folder.exists())
@@ -346,7 +342,7 @@ class Survey:
             "free_bytes": shutil.disk_usage(there).free,
             "memory_bytes": _PROCESS_BYTES
             + 12 * largest
-            + (5 if self.refined else 3) * rows * len(self.targets) * (side // 4) ** 2,
+            + (5 if self.small else 3) * rows * len(self.targets) * (side // 4) ** 2,
         }
 
     # Reports

@@ -108,7 +108,7 @@ class Teaching:
             known.get(name) or _target(name, _COLOURS[number % len(_COLOURS)])
             for number, name in enumerate(survey.targets)
         ]
-        if survey.refined:
+        if survey.small:
             targets = [replace(info, refiner=info.refiner or {"width": 16}) for info in targets]
         made = Manifest(
             name=packs.name_of(Path(f"{self.name}{packs.SUFFIX}")),

@@ -126,8 +126,7 @@ class Look:
 class Training:
     """Trains `model`'s targets in turn on `material`; keeps, per target, the state that is best on `held`.
 
-    held None: nothing is held out, and the last state is kept. spent: seconds of the budget
-    that are used already.
+    held None: nothing is held out, and the last state is kept. spent: seconds of the budget that are used already.
     """
 
     def __init__(
