@@ -27,12 +27,12 @@ def volume(seed: int, slices: int = 6) -> tuple[np.ndarray, np.ndarray]:
     return (50 + 150 * mask + generator.integers(0, 20, mask.shape)).astype(np.int16), mask
 
 
-def write(folder: Path, name: str, voxels: np.ndarray, masks: dict[str, np.ndarray]) -> None:
+def write(folder: Path, name: str, voxels: np.ndarray, masks: dict[str, np.ndarray], thickness: float = 4) -> None:
     folder.mkdir(exist_ok=True)
     image = sitk.GetImageFromArray(voxels)
-    image.SetSpacing((1, 1, 4))
+    image.SetSpacing((1, 1, thickness))
     sitk.WriteImage(image, str(folder / f"{name}.nrrd"))
-    affine = np.diag([-1.0, -1, 4, 1])
+    affine = np.diag([-1.0, -1, thickness, 1])
     exports.write_segmentation(
         folder / f"{name}.seg.nrrd", masks, Volume(voxels, affine, name), [{"name": n} for n in masks]
     )

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from small_cases import NAME, volume, write
 
-from ProMISeCore import smoothing
+from ProMISeCore import packs, smoothing
+from ProMISeCore.__main__ import main
 from ProMISeCore.dataset import Task
 from ProMISeCore.pairs import Pair
 
@@ -61,3 +63,12 @@ def test_trying_leaves_the_manifest_as_it_was(tiny_model: Callable, tmp_path: Pa
 def test_thin_slices_are_smoothed_where_nothing_is_held_out(tmp_path: Path, spacings, expected) -> None:
     pairs = [case(tmp_path, f"p{number}", 5, spacing) for number, spacing in enumerate(spacings)]
     assert smoothing.usual_sigma(pairs, TASK) == expected
+
+
+@pytest.mark.parametrize(("thickness", "expected"), [(1.2, 1.2), (4.0, 0.0)])
+def test_a_pack_taught_without_held_out_cases_says_what_is_usual(tmp_path, command, thickness, expected) -> None:
+    for number in range(2):
+        voxels, mask = volume(number)
+        write(tmp_path / "thin", f"c{number}", voxels, {"Scheibe": mask}, thickness)
+    assert main(command(tmp_path / "thin", "--held-out", "none", steps=2)) == 0
+    assert packs.read_manifest(packs.find(NAME)).smoothing_mm == expected
