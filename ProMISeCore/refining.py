@@ -21,8 +21,9 @@ _UNTOLD = 0.5  # share of slices on which the refiner is not told the decoder's 
 _STEPS = 8  # per logit: they are kept as bytes
 _MOST = 15.8  # logits
 _LIGHT = 0.2  # deviation of random gain and offset of the picture, in units of its normalised values
-_MOVED = Augment(rotation=12, zoom=(0.85, 1.2), shift=0.05, mirror=0.0, elastic=0.1)
-_ASTRAY = Augment(rotation=0, zoom=(1, 1), shift=0, mirror=0, elastic=0.1)  # of the logits alone: on slices that
+BENT = 0.1  # how elastic pictures are
+_MOVED = Augment(rotation=12, zoom=(0.85, 1.2), shift=0.05, mirror=0.0, elastic=BENT)
+_ASTRAY = Augment(rotation=0, zoom=(1, 1), shift=0, mirror=0, elastic=BENT)  # of the logits alone: on slices that
 # the decoder has learned they are nearer to the truth than they will be
 
 
