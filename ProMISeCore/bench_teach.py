@@ -47,13 +47,13 @@ SETS = {
 }  # fmt: skip
 
 
-METHODS = ("teach", "unet", "teach-wrong")
+METHODS = ("teach", "unet", "published", "teach-wrong")
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """One entry of the grid. method: one of METHODS; teach-wrong: one case's labels lie far aside; side: of the frames
-    of a taught pack, the backbone's own unless given."""
+    """One entry of the grid. method: one of METHODS; published: encoder in the loop; teach-wrong: one case's labels lie
+    far aside; side: of the frames of a taught pack, the backbone's own unless given."""
 
     data: str
     patients: int
@@ -153,9 +153,11 @@ def _two_cores() -> float:
 
 
 def _teach(cell: _Cell, chosen: list[Pair]):
-    """A taught pack, as `promise teach` makes it, starting from packs that were not trained on this data set."""
+    """A taught pack, as `promise teach` makes it, starting from packs that were not trained on this data set; or one
+    taught as published."""
     import ProMISeCore
     from ProMISeCore.commands import Commands
+    from ProMISeCore.published import PublishedTeaching, as_published
     from ProMISeCore.segmenter import Segmenter
     from ProMISeCore.survey import Survey, Wish
     from ProMISeCore.teaching import Order, Teaching
@@ -173,10 +175,12 @@ def _teach(cell: _Cell, chosen: list[Pair]):
             labels[0] = str(_misplaced(chosen[0].label, Path(folder) / "wrong"))
         home, os.environ["PROMISE_HOME"] = os.environ.get("PROMISE_HOME"), folder
         try:
-            settings = Settings(minutes=cell.minutes, batch=12, patience=None, seed=cell.seed)
+            kind_of, settings = Teaching, Settings(minutes=cell.minutes, batch=12, patience=None, seed=cell.seed)
+            if cell.method == "published":
+                kind_of, settings = PublishedTeaching, as_published(settings)
             order = Order(Path(folder) / "work", settings, "cpu", None, starts, clock=_two_cores)
             survey = Survey([str(pair.image) for pair in chosen], labels, wish)
-            Teaching(survey, order, lambda event, **values: told.update({event: values}), Commands(None)).run()
+            kind_of(survey, order, lambda event, **values: told.update({event: values}), Commands(None)).run()
             model = ProMISeCore.load(told["done"]["pack"])
         finally:
             os.environ.pop("PROMISE_HOME")

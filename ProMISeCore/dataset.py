@@ -19,7 +19,7 @@ from ProMISeCore import encoder, refiner, truth, volumes
 from ProMISeCore.augment import Augment
 from ProMISeCore.errors import InputError
 from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD, Frame
-from ProMISeCore.pairs import Pair
+from ProMISeCore.pairs import Pair, content
 from ProMISeCore.sam import Sam
 from ProMISeCore.terminal import amount
 from ProMISeCore.whole_file import replacing
@@ -170,17 +170,6 @@ class Plan:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def content(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of a folder's files: copies elsewhere and later are the same."""
-    digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(inner for inner in path.iterdir() if inner.is_file()):
-        digest.update(b"" if file is path else file.name.encode())
-        with file.open("rb") as opened:
-            while piece := opened.read(2**20):
-                digest.update(piece)
-    return digest.hexdigest()
-
-
 def plan(pairs: Sequence[Pair], task: Task, side: int, views: int, most: int, seed: int) -> Plan:
     """Choose at most `most` slices of every case, each in `views` views."""
     rows = []
@@ -265,23 +254,13 @@ class Encoder:
             for row, (number, n, view) in enumerate(rows, first):
                 if number != case:
                     case, stack = number, LabelledStack(chosen.pairs[number], chosen.task, self.sam.side)
-                samples.append(
-                    self._view(stack.sample(n), view, torch.Generator().manual_seed(chosen.seed * 1_000_003 + row))
-                )
+                generator = torch.Generator().manual_seed(chosen.seed * 1_000_003 + row)
+                samples.append(changed(stack.sample(n), self.augment if view else None, generator))
             images, labels = (torch.stack(parts) for parts in zip(*samples, strict=True))
             self._store(arrays, slice(first, first + len(rows)), images, labels)
             with replacing(count) as part:
                 part.write_text(str(first + len(rows)), encoding="utf-8")
             yield
-
-    def _view(
-        self, sample: tuple[Tensor, Tensor, Tensor], view: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        picture, valid, label = (part[None] for part in sample)
-        if view:
-            picture, valid, label = self.augment(picture, valid, label, generator)
-        mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-        return ((picture - mean) / deviation * valid)[0], label[0]
 
     @torch.inference_mode()
     def _store(self, arrays: dict[str, np.ndarray], rows: slice, images: Tensor, labels: Tensor) -> None:
@@ -294,5 +273,21 @@ class Encoder:
             mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
             shown = refiner.seen(images) * deviation + mean
             arrays["pictures"][rows] = shown.round().clamp(0, 255).byte().numpy()
-        arrays["masks"][rows] = (F.avg_pool2d((labels == 1).float(), 4) >= 0.5).numpy()
+        arrays["masks"][rows] = masks_of(labels).numpy()
         arrays["known"][rows] = (F.max_pool2d((labels == truth.UNKNOWN).float(), 4) == 0).numpy()
+
+
+def changed(
+    sample: tuple[Tensor, Tensor, Tensor], augment: Augment | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A view of a `LabelledStack.sample`: image (3, S, S), normalised as SAM's, and labels (T, S, S)."""
+    picture, valid, label = (part[None] for part in sample)
+    if augment is not None:
+        picture, valid, label = augment(picture, valid, label, generator)
+    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    return ((picture - mean) / deviation * valid)[0], label[0]
+
+
+def masks_of(labels: Tensor) -> Tensor:
+    """Labels (…, T, S, S) as decoders are to find them: (…, T, S/4, S/4) bool."""
+    return F.avg_pool2d((labels == 1).float(), 4) >= 0.5

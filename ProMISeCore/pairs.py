@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -26,6 +27,17 @@ class Pair(NamedTuple):
     name: str
     image: Path
     label: Path
+
+
+def content(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of a folder's files: copies elsewhere and later are the same."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(inner for inner in path.iterdir() if inner.is_file()):
+        digest.update(b"" if file is path else file.name.encode())
+        with file.open("rb") as opened:
+            while piece := opened.read(2**20):
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 def find(images: Sequence[str], labels: Sequence[str] | None = None) -> list[Pair]:

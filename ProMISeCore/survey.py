@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ _SINGLE = 0.9  # share of a target's voxels in its largest piece, from which it 
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for; None where the survey shall propose. held_out: names, a share, or () for none."""
+    """What was asked for; None where the survey shall propose. held_out: names, a share, or () for none; judge_only:
+    such cases are not learned from in the end either; seen: `pairs.content` of images that the pack to go on from has
+    learned from."""
 
     name: str
     targets: Mapping[str, int | None] | None = None
@@ -43,6 +45,8 @@ class Wish:
     slices: int | None = None
     views: int | None = None
     seed: int = 0
+    judge_only: bool = False
+    seen: Set[str] = frozenset()
 
 
 @dataclass
@@ -114,6 +118,11 @@ class Survey:
     def held(self) -> list[Case]:
         """Cases that scores are of."""
         return [case for case in self.cases if case.use in ("held-out", "both")]
+
+    @property
+    def learn_at_last(self) -> list[Case]:
+        """Cases that are learned from once the scores that they are held out for are known."""
+        return [] if self.wish.judge_only else self.held
 
     @property
     def ready(self) -> bool:
@@ -271,14 +280,20 @@ class Survey:
             count = min(len(cases) - 1, max(1, round(share * len(cases))))
             order = np.random.default_rng(self.wish.seed).permutation(len(cases))
             full = [[state.state for state in case.states.values()].count("labelled") for case in cases]
-            chosen = [cases[n] for n in sorted(order, key=lambda n: -full[n])[:count]]
+            seen = list(map(self._is_seen, cases))
+            chosen = [cases[n] for n in sorted(order, key=lambda n: (seen[n], -full[n]))[:count]]
         if len(chosen) >= len(cases):
             raise InputError(f"all {len(cases)} cases are held out; leave one to learn from")
         for case in chosen:
             case.use = "held-out"
+            if self._is_seen(case):
+                self._warn(case.pair.name, "the pack to go on from has learned from it: its scores flatter")
         for name in self.targets:
             if not any(case.states[name].state == "labelled" for case in self.learn):
                 self._error(f"{name!r} is labelled in held-out cases only; hold out other cases, or none")
+
+    def _is_seen(self, case: Case) -> bool:
+        return bool(self.wish.seen) and pairs.content(case.pair.image) in self.wish.seen
 
     def _named(self, names: Sequence[str]) -> list[Case]:
         by_name = {case.pair.name: case for case in self.usable}
@@ -300,12 +315,16 @@ class Survey:
 
     def _size(self) -> tuple[int, int]:
         """Slices of a case at most, and views of each: as many as a quarter of the time can encode."""
-        wish, cases = self.wish, max(1, len(self.learn))
+        wish, cases = self.wish, max(1, len(self._learned()))
         seconds = 60 * (wish.minutes or 5)
         rows = int(np.clip(0.25 * seconds / self._encode_seconds(), 64, 1200))
         slices = wish.slices or int(np.clip(rows // (2 * cases), 4, 24))
-        there = sum(min(slices, self._known_slices(case)) for case in self.learn) or 1
+        there = sum(min(slices, self._known_slices(case)) for case in self._learned()) or 1
         return slices, wish.views or int(np.clip(rows // there, 1, 12))
+
+    def _learned(self) -> list[Case]:
+        """Cases that are encoded to be learned from, sooner or later."""
+        return [*self.learn, *(case for case in self.learn_at_last if case.use != "both")]
 
     def _encode_seconds(self) -> float:
         entry = backbones.TABLE.get(self.wish.backbone, backbones.TABLE["tiny"])
@@ -322,7 +341,7 @@ class Survey:
         return max(state.slices for state in case.states.values()) + 2
 
     def _rows(self) -> int:
-        learn = sum(min(self.slices, self._known_slices(case)) for case in self.learn) * self.views
+        learn = sum(min(self.slices, self._known_slices(case)) for case in self._learned()) * self.views
         return learn + sum(min(2 * self.slices, self._known_slices(case)) for case in self.held)
 
     def estimate(self, workspace: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ProMISeCore import packs, versions
+from ProMISeCore import learned, packs, versions
 from ProMISeCore.commands import Commands
 from ProMISeCore.errors import InputError, PromiseError
 from ProMISeCore.survey import Survey, Wish
@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="time for everything (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="instead of --minutes: a budget that can be repeated exactly")
     parser.add_argument("--held-out", nargs="+", metavar="CASE", help="cases not learned from, their share, or none")
+    parser.add_argument(
+        "--judge-only", action="store_true", help="held-out cases are not learned from in the end either"
+    )
     parser.add_argument("--base", metavar="PACK", help="go on from this pack")
     parser.add_argument("--start", default="auto", metavar="PACK", help="auto, none, or a pack to begin from")
     parser.add_argument("--unlabelled-slices", choices=RULES, default="auto", help="default: %(default)s")
@@ -65,6 +68,8 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     if base is not None and wish.side is None:
         wish = replace(wish, side=packs.read_manifest(base).backbone.side)
     folder = packs.folder().parent / "teach" / wish.name if arguments.workspace is None else arguments.workspace
+    if base is not None:
+        wish = replace(wish, seen=learned.by(base, folder))
     survey = Survey(arguments.images, arguments.labels, wish)
     if arguments.check or arguments.events:
         teller.tell("checked", report=survey.report(folder), text=survey.text(folder))
@@ -116,6 +121,7 @@ def _wish(arguments: argparse.Namespace) -> Wish:
         arguments.slices,
         arguments.views,
         arguments.seed,
+        arguments.judge_only,
     )
 
 

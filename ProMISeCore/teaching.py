@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ProMISeCore import backbones, dataset, devices, packs, sam, start, versions
+from ProMISeCore import backbones, dataset, devices, learned, packs, sam, start, versions
 from ProMISeCore.allocator import keep_freed_memory
 from ProMISeCore.augment import Augment
 from ProMISeCore.commands import Commands
@@ -23,11 +23,12 @@ from ProMISeCore.dataset import Encoder, LabelledStack, Plan, Task, Views
 from ProMISeCore.errors import Cancelled, InputError, PromiseError, WeightsError
 from ProMISeCore.lock import alone
 from ProMISeCore.manifest import BackboneInfo, Manifest, TargetInfo
+from ProMISeCore.pairs import content
 from ProMISeCore.promise import Promise, check_backbone
 from ProMISeCore.smoothing import best_sigma, usual_sigma
 from ProMISeCore.snapshot import Snapshot, best_row
 from ProMISeCore.survey import Case, Survey
-from ProMISeCore.training import Look, Material, Settings, Training
+from ProMISeCore.training import Look, Material, Progress, Settings, Training
 from ProMISeCore.whole_file import check_folder
 
 Tell = Callable[..., None]  # tell(event, **values)
@@ -35,6 +36,8 @@ Tell = Callable[..., None]  # tell(event, **values)
 _COLOURS = ((0.85, 0.2, 0.2), (0.2, 0.7, 0.3), (0.25, 0.45, 0.9), (0.9, 0.75, 0.15), (0.7, 0.3, 0.8), (0.2, 0.75, 0.75))
 _INTENDED = "Research use only, not for clinical use. A first automatic result to be corrected by a person."
 _HELD_EVERY = 4  # of the slices of an only case, one in so many is held out
+_AT_LAST = 0.25  # share of the budget in which held-out cases are learned from, too
+_RATE_AT_LAST = 0.3  # of the rate
 PICTURE = Augment(upset=0.5)  # with one target
 PICTURES = Augment(mirror=0.0)  # with several, which may be left and right
 VOLUMES = Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02)
@@ -75,10 +78,15 @@ class Teaching:
             model = self._model()
             before = self._contents()
             with _memory("encode"):
-                learn, held, spent = self._encode(model)
-            training = self._training(model, learn, held, spent)
+                learn, held, every, spent = self._encode(model)
+            judged, last = _divided(self.order.settings) if every is not None else (self.order.settings, None)
+            training = self._training(model, learn, held, spent, judged)
             self._train(training, held or learn)
-            self._finish(training, before)
+            table, scores = self._scores(training)
+            stages = [training]
+            if every is not None and training.share >= 1:
+                stages.append(self._learn_from_all(training, every, last))
+            self._finish(stages, table, scores, before)
 
     # Before
 
@@ -151,21 +159,21 @@ class Teaching:
 
     def _contents(self) -> dict[str, str]:
         """Case → fingerprint of its labels now."""
-        return {case.pair.name: dataset.content(case.pair.label) for case in self.survey.usable}
+        return {case.pair.name: content(case.pair.label) for case in self.survey.usable}
 
     # Encoding
 
-    def _encode(self, model: Promise) -> tuple[Views, Views | None, float]:
-        """Views to learn from, views held out, and the seconds it took."""
+    def _encode(self, model: Promise) -> tuple[Views, Views | None, Views | None, float]:
+        """Views to learn from, those held out, all to learn from once these have judged, and the seconds it took."""
         survey, augment = self.survey, VOLUMES
         if survey.picture:
             augment = PICTURE if len(survey.targets) == 1 else PICTURES
         encoder = Encoder(model.sam, model.blocks, augment, self.order.workspace, pictures=model.refines)
-        plans = [self._plan(model, case, learn) for cases, learn in ((survey.learn, True), (survey.held, False))
-                 for case in cases]  # fmt: skip
-        count = len(survey.learn)
-        kept = [number for number, plan in enumerate(plans) if plan.rows]
-        total, done, started = sum(len(plan.rows) for plan in plans), 0, self.order.clock()
+        rest = survey.learn_at_last if _divisible(self.order.settings) else []
+        uses = [(case, use) for use, cases in (("learn", survey.learn), ("held", survey.held), ("rest", rest))
+                for case in cases]  # fmt: skip
+        plans = [(case, use, plan) for case, use in uses if (plan := self._plan(model, case, use)).rows]
+        total, done, started = sum(len(plan.rows) for _, _, plan in plans), 0, self.order.clock()
 
         def watched(steps: Iterator[None], batches: int) -> Iterator[None]:
             for _ in steps:
@@ -175,28 +183,29 @@ class Teaching:
                 if self._commands.stop():
                     self._ended_while_encoding()
 
-        views = []
-        for number in kept:
-            views.append(encoder.views(plans[number], watched))
-            done += len(plans[number].rows)
+        views: dict[str, list[Views]] = {"learn": [], "held": [], "rest": []}
+        for _, use, plan in plans:
+            views[use].append(encoder.views(plan, watched))
+            done += len(plan.rows)
         self._tell("encoding", done=total, total=total, seconds_left=0.0)
-        self._cases = [survey.learn[number] for number in kept if number < count]
-        self._held_cases = [survey.held[number - count] for number in kept if number >= count]
-        learn, held = views[: len(self._cases)], views[len(self._cases) :]
-        self._used = {view.key for view in views}
-        return dataset.joined(learn), dataset.joined(held) if held else None, self.order.clock() - started
+        self._cases, self._held_cases = ([case for case, of, _ in plans if of == use] for use in ("learn", "held"))
+        self._rest_cases = [case for case, use, _ in plans if use == "rest"]
+        self._used = {view.key for some in views.values() for view in some}
+        learn, held = dataset.joined(views["learn"]), dataset.joined(views["held"]) if views["held"] else None
+        every = dataset.joined([*views["learn"], *views["rest"]]) if views["rest"] else None
+        return learn, held, every, self.order.clock() - started
 
-    def _plan(self, model: Promise, case: Case, learn: bool) -> Plan:
+    def _plan(self, model: Promise, case: Case, use: str) -> Plan:
         """Rows of a case. Their random changes follow from the case itself, so a new case leaves the others alone."""
         survey, task = self.survey, self._task(model.manifest)
-        seed = survey.wish.seed + int(dataset.content(case.pair.label)[:6], 16)
-        views, most = (survey.views, survey.slices) if learn else (1, 2 * survey.slices)
+        seed = survey.wish.seed + int(content(case.pair.label)[:6], 16)
+        views, most = (1, 2 * survey.slices) if use == "held" else (survey.views, survey.slices)
         if case.use != "both":
             return dataset.plan([case.pair], task, model.sam.side, views, most, seed)
         every = dataset.plan([case.pair], task, model.sam.side, 1, 2 * survey.slices, seed)
         filled = [n for _, n, _ in every.rows]
         held = filled[1::_HELD_EVERY] or filled[-1:]
-        chosen = [n for n in filled if n not in held] if learn else held
+        chosen = [n for n in filled if n not in held] if use == "learn" else held
         return replace(every, rows=[(0, n, view) for n in chosen for view in range(views)])
 
     def _ended_while_encoding(self) -> None:
@@ -208,17 +217,14 @@ class Teaching:
 
     # Training
 
-    def _training(self, model: Promise, learn: Views, held: Views | None, spent: float) -> Training:
-        labels = {info.name: info.point_labels for info in model.manifest.targets}
-        origin = [str(self.order.base and dataset.content(self.order.base)), *[p.path.name for p in self.order.starts]]
-        parts = [asdict(self.order.settings), learn.key, held and held.key, origin, model.manifest.entries()["targets"]]
-        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-        checkpoint = self.order.workspace / f"training-{key}.pt"
+    def _training(self, model: Promise, learn: Views, held: Views | None, spent: float, settings: Settings) -> Training:
+        """The training that scores are of."""
+        checkpoint = self._checkpoint(model, settings, learn, held)
         resumed = checkpoint.exists()
-        if self.order.settings.minutes is not None:  # however slow the encoder was, half of the time is for learning
-            spent = min(spent, 30 * self.order.settings.minutes)
+        if settings.minutes is not None:  # however slow the encoder was, half of the time is for learning
+            spent = min(spent, 30 * settings.minutes)
         training = Training(
-            model, Material(learn, labels), held, self.order.settings, checkpoint, spent, self.order.clock
+            model, Material(learn, _point_labels(model)), held, settings, checkpoint, spent, self.order.clock
         )
         if resumed:
             step = training.progress.step
@@ -226,6 +232,29 @@ class Teaching:
         else:
             self._begin(training)
         training.look_before()
+        return training
+
+    def _checkpoint(self, model: Promise, settings: Settings, learn: Views, held: Views | None) -> Path:
+        origin = [str(self.order.base and content(self.order.base)), *[p.path.name for p in self.order.starts]]
+        parts = [asdict(settings), learn.key, held and held.key, origin, model.manifest.entries()["targets"]]
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+        return self.order.workspace / f"training-{key}.pt"
+
+    def _learn_from_all(self, judged: Training, every: Views, settings: Settings) -> Training:
+        """A training that goes on from the judged state with all cases, and takes back what it did where stopped."""
+        self._tell("notice", message="scores are told; the cases that were held out are learned from now, too")
+        model = judged.model.without_idle_refiners()
+        material = Material(every, _point_labels(model))
+        material.distrusted = {target: set(cases) for target, cases in judged.material.distrusted.items()}
+        checkpoint = self._checkpoint(model, settings, every, None)
+        training = Training(model, material, None, settings, checkpoint, clock=self.order.clock)
+        self._cases = [*self._cases, *self._rest_cases]
+        with _memory("train"):
+            training.run(lambda look: self._report(look, judged.progress), self._commands.stop)
+        if self._commands.gone:
+            raise KeyboardInterrupt
+        if training.share < 1:
+            training.undo()
         return training
 
     def _begin(self, training: Training) -> None:
@@ -264,15 +293,19 @@ class Teaching:
         if self._commands.gone:
             raise KeyboardInterrupt
 
-    def _report(self, look: Look) -> None:
-        settings = self.order.settings
-        left = settings.steps - look.step if settings.minutes is None else 60 * settings.minutes - look.seconds
-        left *= look.seconds / look.step if settings.minutes is None else 1
+    def _report(self, look: Look, before: Progress | None = None) -> None:
+        """Tell a look. before: progress of the training that this one goes on from."""
+        settings, before = self.order.settings, before or Progress()
+        step, seconds = before.step + look.step, before.seconds + look.seconds
+        if settings.minutes is None:
+            share, left = step / settings.steps, (settings.steps - step) * seconds / step
+        else:
+            share, left = seconds / (60 * settings.minutes), 60 * settings.minutes - seconds
         self._tell(
             "look",
-            step=look.step,
-            elapsed=round(look.seconds, 1),
-            share=round(look.share, 4),
+            step=step,
+            elapsed=round(seconds, 1),
+            share=round(min(1.0, share), 4),
             loss=look.loss,
             dice=look.dice,
             best=look.best,
@@ -288,10 +321,16 @@ class Teaching:
 
     # After
 
-    def _finish(self, training: Training, before: Mapping[str, str]) -> None:
+    def _finish(
+        self,
+        stages: Sequence[Training],
+        table: list[dict[str, Any]],
+        scores: list[dict[str, Any]],
+        before: Mapping[str, str],
+    ) -> None:
         self._say_changed(before)
-        table, scores = self._scores(training)
-        progress, model = training.progress, training.model.without_idle_refiners()
+        model = stages[-1].model.without_idle_refiners()
+        seconds = sum(stage.progress.seconds for stage in stages)
         count, base = len(self.survey.usable), self._base()
         data = f"{count} {'case' if count == 1 else 'cases'} of the user's own"
         if base is not None:
@@ -306,15 +345,19 @@ class Teaching:
                 "cases": count,
                 "licence": model.manifest.licence,
                 "command": self.order.command,
-                "seconds": round(progress.seconds, 1),
+                "seconds": round(seconds, 1),
             },
         )
         version = self._keep(manifest, model)
-        stopped = training.share < 1
+        stopped = any(stage.share < 1 for stage in stages)
+        at_last = self._rest_cases if stages[1:] and not stopped else []
+        images = [case.pair.image for case in (*self.survey.learn, *at_last)]
+        learned.remember(version.path, images, self.order.base, self.order.workspace)
         if not stopped:
-            training.checkpoint.unlink(missing_ok=True)
+            for stage in stages:
+                stage.checkpoint.unlink(missing_ok=True)
             self._tidy()
-        suspects = sorted({self._cases[suspect["case"]].pair.name for suspect in progress.suspects})
+        suspects = [suspect for stage in stages for suspect in stage.progress.suspects]
         self._tell(
             "done",
             pack=str(versions.present(self.name).resolve()),
@@ -322,9 +365,9 @@ class Teaching:
             version=version.number,
             stopped=stopped,
             table=table,
-            suspicious=suspects,
-            step=progress.step,
-            elapsed=round(progress.seconds, 1),
+            suspicious=sorted({self._cases[suspect["case"]].pair.name for suspect in suspects}),
+            step=sum(stage.progress.step for stage in stages),
+            elapsed=round(seconds, 1),
             held_out=[case.pair.name for case in self._held_cases],
             within=self.survey.within,
             manifest=version.manifest.entries(),
@@ -333,7 +376,7 @@ class Teaching:
     def _say_changed(self, before: Mapping[str, str]) -> None:
         for case in self.survey.usable:
             path = case.pair.label
-            if not path.exists() or dataset.content(path) != before[case.pair.name]:
+            if not path.exists() or content(path) != before[case.pair.name]:
                 self._tell("notice", message=f"the labels of {case.pair.name} were changed meanwhile; the pack learned "
                            "from what they were at the start: teach again to use them")  # fmt: skip
 
@@ -349,6 +392,7 @@ class Teaching:
             if dice:
                 iou = float(np.mean([one / (2 - one) for one in dice]))
                 data = "slices of the only case" if self.survey.within else "held-out cases of the user's own"
+                data += ", before they were learned from, too" if self._rest_cases else ""
                 scores.append({"data": data, "cases": len(dice), "target": name, "dice": after, "iou": round(iou, 4)})
         return table, scores
 
@@ -401,4 +445,31 @@ def _target(name: str, colour: tuple[float, float, float]) -> TargetInfo:
         ips={"kind": "pae", "hidden": 256},
         presence={"width": 64},
         point_labels=(1, 1, 1, 1, 0, 0, 0, 0),
+    )
+
+
+def _point_labels(model: Promise) -> dict[str, Sequence[int]]:
+    return {info.name: info.point_labels for info in model.manifest.targets}
+
+
+def _divisible(settings: Settings) -> bool:
+    """Whether the budget is enough for two trainings."""
+    return settings.minutes is not None or settings.steps > 1
+
+
+def _divided(settings: Settings) -> tuple[Settings, Settings]:
+    """Of the training that is judged, and of the one that goes on from it: of refiners where there are some."""
+    first = max(1, int((1 - _AT_LAST) * settings.steps))
+    minutes = (None, None)
+    if settings.minutes is not None:
+        minutes = ((1 - _AT_LAST) * settings.minutes, _AT_LAST * settings.minutes)
+    return (
+        replace(settings, steps=first, minutes=minutes[0]),
+        replace(
+            settings,
+            steps=settings.steps - first,
+            minutes=minutes[1],
+            rate=_RATE_AT_LAST * settings.rate,
+            refine=1.0,
+        ),
     )

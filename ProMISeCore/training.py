@@ -165,6 +165,11 @@ class Training:
         """Take the weights that the model has now as the first ones. Not for a training that goes on."""
         self.states = {name: _copy(self.model.targets[name]) for name in self.names}
 
+    def undo(self) -> None:
+        """Back to the states that were best, or to the first weights where nothing is held out."""
+        for name in self.names:
+            self.model.targets[name].load_state_dict(self.states[name])
+
     @property
     def share(self) -> float:
         """How much of the budget is used, 0…1."""

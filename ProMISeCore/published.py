@@ -1,0 +1,87 @@
+"""Teaching the way the paper trains, to be measured against in `promise bench teach`: the encoder is in the loop.
+
+Every step changes and encodes its pictures anew; APM and IPS begin from random numbers and learn from the mask loss
+alone, on all slices. Rate, budget, presence and what becomes of the result are a teaching's, so that nothing else
+differs: the paper's own rate of 1e-5 learns nothing in minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ProMISeCore import encoder
+from ProMISeCore.augment import Augment
+from ProMISeCore.dataset import LabelledStack, Views, changed, masks_of
+from ProMISeCore.manifest import Manifest
+from ProMISeCore.promise import Promise
+from ProMISeCore.sam import Sam
+from ProMISeCore.teaching import VOLUMES, Teaching
+from ProMISeCore.training import Settings, Training
+
+
+class FreshViews:
+    """All slices of some cases as `Views` gives them, changed at random and encoded whenever they are taken."""
+
+    known = plain = pictures = None
+    key = "fresh"
+
+    def __init__(self, stacks: Sequence[LabelledStack], sam: Sam, augment: Augment, seed: int) -> None:
+        self._stacks, self._device = stacks, next(sam.parameters()).device
+        self._encode, self._augment = encoder.Encoder(sam), augment
+        self._generator = torch.Generator().manual_seed(seed)
+        self._rows = [(case, n) for case, stack in enumerate(stacks) for n in range(len(stack.labels[0]))]
+        self.case = np.array([case for case, _ in self._rows])
+        self.masks = np.stack([masks_of(stacks[case].sample(n)[2]).numpy() for case, n in self._rows])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Embedding (B, 256, G, G), no features, and masks (B, T, s, s) bool of new views of some rows."""
+        samples = []
+        for row in rows:
+            case, n = self._rows[row]
+            samples.append(changed(self._stacks[case].sample(n), self._augment, self._generator))
+        images, labels = (torch.stack(parts) for parts in zip(*samples, strict=True))
+        embedding, _ = self._encode(images.to(self._device))
+        return (
+            embedding.float().clone(),
+            [],
+            masks_of(labels),
+        )  # the clone: what is encoded cannot take part in learning
+
+    def take_known(self, rows: Sequence[int] | np.ndarray, target: int) -> None:
+        """Everything is known."""
+
+    def take_pictures(self, rows: Sequence[int] | np.ndarray) -> None:
+        """There are no refiners."""
+
+
+class PublishedTeaching(Teaching):
+    """A teaching without cache, starts, refiners, pulled points and simulated clicks; nothing is held out."""
+
+    def _manifest(self, backbone: Sam, base: Manifest | None) -> Manifest:
+        made = super()._manifest(backbone, base)
+        return replace(made, targets=tuple(replace(info, refiner=None) for info in made.targets)).check()
+
+    def _encode(self, model: Promise) -> tuple[FreshViews, None, None, float]:
+        self._cases, self._held_cases, self._rest_cases, self._used = self.survey.learn, [], [], set()
+        task = self._task(model.manifest)
+        stacks = [LabelledStack(case.pair, task, model.sam.side) for case in self._cases]
+        return FreshViews(stacks, model.sam, VOLUMES, self.survey.wish.seed), None, None, 0.0
+
+    def _begin(self, training: Training) -> None:
+        """From random numbers."""
+
+    def _train(self, training: Training, shown: Views) -> None:
+        training.run(self._report, self._commands.stop)
+
+
+def as_published(settings: Settings) -> Settings:
+    """The mask loss alone."""
+    return replace(settings, guide=0.0, corrections=0.0, refine=0.0, patience=None)

@@ -1,0 +1,159 @@
+"""Held-out cases judge first and are learned from then; cases that a pack knows already do not judge the next one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from small_cases import NAME, events, tensors, volume, workspace, write
+
+from ProMISeCore import learned, packs
+from ProMISeCore.__main__ import main
+from ProMISeCore.commands import Commands
+from ProMISeCore.errors import InputError
+from ProMISeCore.pairs import content
+from ProMISeCore.survey import Survey, Wish
+from ProMISeCore.teaching import Order, Teaching, _divided
+from ProMISeCore.training import Settings
+
+SIZES = {"slices": 6, "views": 2}
+
+
+@pytest.fixture
+def teach(tiny_sam, cases: Path, tmp_path: Path):
+    """`teach(steps, stop=…, **wish)` → the events; stop(events) is asked before each step."""
+    torch.save(tiny_sam.state_dict(), tmp_path / "b.pth")
+
+    def run(steps: int, stop=lambda told: False, **wish) -> list[tuple[str, dict]]:
+        told: list[tuple[str, dict]] = []
+
+        class Asked(Commands):
+            def stop(self) -> bool:
+                return stop(told)
+
+        made = Wish(NAME, backbone=str(tmp_path / "b.pth"), side=64, minutes=None, **SIZES, **wish)
+        order = Order(workspace(), Settings(steps=steps, batch=4, every=2, patience=None), "cpu")
+        survey = Survey([str(cases)], None, made)
+        Teaching(survey, order, lambda event, **values: told.append((event, values)), Asked(None)).run()
+        return told
+
+    return run
+
+
+def looks(told: list[tuple[str, dict]]) -> list[dict]:
+    return [values for event, values in told if event == "look"]
+
+
+def is_at_last(told: list[tuple[str, dict]]) -> bool:
+    return any("learned from now, too" in values["message"] for event, values in told if event == "notice")
+
+
+def test_a_quarter_of_the_budget_is_for_all_cases() -> None:
+    first, last = _divided(Settings(steps=100, rate=1e-3, refine=0.7))
+    assert (first.steps, last.steps) == (75, 25) and first.minutes is last.minutes is None
+    assert (first.rate, first.refine) == (1e-3, 0.7) and (last.rate, last.refine) == (pytest.approx(3e-4), 1.0)
+    first, last = _divided(Settings(minutes=10))
+    assert (first.minutes, last.minutes) == (7.5, 2.5)
+    assert [part.steps for part in _divided(Settings(steps=2))] == [1, 1]
+
+
+def test_held_out_cases_are_learned_from_when_their_scores_are_known(teach) -> None:
+    alone = teach(6, judge_only=True)
+    judged_alone = tensors()
+    told = teach(8)
+    (done,) = [values for event, values in told if event == "done"]
+    assert is_at_last(told) and not is_at_last(alone)
+    assert [look["step"] for look in looks(told)] == [2, 4, 6, 8] and done["step"] == 8 and not done["stopped"]
+    assert [look["share"] for look in looks(told)] == [0.25, 0.5, 0.75, 1.0]
+    assert [look["dice"]["Scheibe"] is None for look in looks(told)] == [False, False, False, True]
+    assert done["table"] == alone[-1][1]["table"], "scores are of before"
+    assert not all(torch.equal(value, judged_alone[key]) for key, value in tensors().items())
+    scores = packs.read_manifest(packs.find(NAME)).scores
+    assert scores[0]["data"] == "held-out cases of the user's own, before they were learned from, too"
+
+
+def test_all_that_is_learned_at_last_is_of_all_cases(teach, monkeypatch) -> None:
+    from ProMISeCore import teaching
+
+    seen = []
+
+    class Watched(teaching.Training):
+        def _step(self, name: str) -> float:
+            cases = len(set(self.material.views.case))
+            seen.append((cases, self.held is not None, self._is_refining(name)))
+            return super()._step(name)
+
+    monkeypatch.setattr(teaching, "Training", Watched)
+    teach(8)
+    assert {cases for cases, held, _ in seen if held} == {3} and {cases for cases, held, _ in seen if not held} == {4}
+    assert [held for _, held, _ in seen] == 6 * [True] + 2 * [False]
+
+
+def test_a_stop_at_last_keeps_what_was_best_on_the_held_out_cases_and_the_next_run_goes_on(teach) -> None:
+    teach(6, judge_only=True)
+    judged = tensors()
+    told = teach(8, stop=lambda told: is_at_last(told) and len(looks(told)) == 3)
+    assert told[-1][1]["stopped"] and told[-1][1]["version"] == 2
+    assert all(torch.equal(value, judged[key]) for key, value in tensors().items())
+    assert len(list(workspace().glob("training-*.pt"))) == 2
+    teach(8)
+    went_on = tensors()
+    teach(8)
+    assert all(torch.equal(value, went_on[key]) for key, value in tensors().items())
+    assert not list(workspace().glob("training-*.pt"))
+
+
+def test_a_budget_of_one_step_and_nothing_held_out_are_one_training(teach) -> None:
+    assert not is_at_last(teach(1)) and not is_at_last(teach(4, held_out=()))
+
+
+def test_the_only_case_is_learned_whole_at_last(tmp_path, command, capsys) -> None:
+    voxels, mask = volume(0)
+    write(tmp_path / "one", "only", voxels, {"Scheibe": mask})
+    assert main(command(tmp_path / "one")) == 0
+    assert packs.read_manifest(packs.find(NAME)).scores[0]["data"].startswith("slices of the only case, before")
+    rows = [int(path.read_text()) for path in workspace().glob("views-*/encoded.txt")]
+    assert sorted(rows) == [2, 4, 8], "two slices of six judge, in one view; all six are learned in two"
+
+
+def test_a_case_that_the_base_knows_does_not_judge_again(cases, command, capsys) -> None:
+    assert main(command(cases)) == 0
+    voxels, mask = volume(8)
+    write(cases, "neu", voxels, {"Scheibe": mask})
+    capsys.readouterr()
+    assert main(command(cases, "--base", NAME, "--check", "--events")) == 0
+    report = events(capsys)[0]["report"]
+    assert report["proposal"]["held_out"] == ["neu"] and not report["problems"]
+    assert main(command(cases, "--base", NAME, "--held-out", "Fall 1", "--check", "--events")) == 0
+    (problem,) = events(capsys)[0]["report"]["problems"]
+    assert problem["case"] == "Fall 1" and "has learned from it: its scores flatter" in problem["what"]
+
+
+def test_what_a_case_only_judged_may_judge_again(cases, command, capsys) -> None:
+    assert main(command(cases, "--judge-only", "--held-out", "Fall 2")) == 0
+    capsys.readouterr()
+    assert main(command(cases, "--base", NAME, "--check", "--events")) == 0
+    assert events(capsys)[0]["report"]["proposal"]["held_out"] == ["Fall 2"]
+
+
+def test_what_was_learned_is_kept_without_names_and_handed_on(cases, tmp_path) -> None:
+    images = sorted(cases.glob("*[0-9].nrrd"))
+    one, two = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
+    one.write_bytes(b"one")
+    two.write_bytes(b"two")
+    assert learned.by(one, tmp_path) == frozenset()
+    learned.remember(one, images[:2], None, tmp_path)
+    learned.remember(two, images[2:3], one, tmp_path)
+    assert learned.by(one, tmp_path) == {content(image) for image in images[:2]}
+    assert learned.by(two, tmp_path) == {content(image) for image in images[:3]}
+    assert "Fall" not in (tmp_path / "learned.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", json.dumps({"a": 1})])
+def test_a_damaged_record_says_what_to_do(tmp_path, text: str) -> None:
+    (tmp_path / "learned.json").write_text(text)
+    (tmp_path / "p.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match=r"learned\.json .*remove it"):
+        learned.by(tmp_path / "p.safetensors", tmp_path)
