@@ -52,6 +52,11 @@ class Augment:
         keep = torch.rand(len(maps[0]), generator=generator) < self.keep
         return list(map(self._mover(maps[0].shape, keep, generator), maps))
 
+    def recoloured(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+        """Pictures (B, 3, H, W) 0…255 where they are, their intensities changed."""
+        keep = torch.rand(len(pictures), generator=generator) < self.keep
+        return self._recolour(pictures, keep, generator)
+
     def _mover(self, shape: torch.Size, keep: Tensor, generator: torch.Generator) -> Callable[..., Tensor]:
         """move(maps, interpolation) of maps (B, L, h, w) of squares like `shape`."""
         matrices = self._matrices(shape, keep, generator)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ProMISeCore import failures
 from ProMISeCore.errors import InputError
-from ProMISeCore.manifest import Manifest
+from ProMISeCore.manifest import Manifest, TargetInfo
 from ProMISeCore.packs import Pack
 from ProMISeCore.terminal import amount, duration
 
@@ -55,16 +55,17 @@ def _facts(pack: Pack) -> list[tuple[str, str]]:
         ("targets", ", ".join(target.name for target in manifest.targets)),
         ("input", f"{manifest.modality}, {slices}; intensities: {window}"),
         ("backbone, frozen", f"{frozen.name}, fingerprint {frozen.fingerprint[:12]}…, frame {frozen.side}"),
-        ("learned per target", "; ".join(dict.fromkeys(_parts(target) for target in manifest.targets))),
+        ("learned per target", "; ".join(dict.fromkeys(_parts(manifest, target) for target in manifest.targets))),
         ("version, size", f"{manifest.version}, {amount(pack.path.stat().st_size)}"),
     ]
 
 
-def _parts(target) -> str:
+def _parts(manifest: Manifest, target: TargetInfo) -> str:
     apm = f"APM {target.apm['kind']} with {target.apm['count']} points" if target.apm else "no APM"
     ips = {None: "no IPS", "pae": "IPS with PaE", "static": "IPS without PaE"}[target.ips and target.ips["kind"]]
     presence = "presence" if target.presence else "no presence"
-    return ", ".join([apm, ips, presence, *(["refiner"] if target.refiner else [])])
+    is_refined = any(target.name in refiner["targets"] for refiner in manifest.refiners)
+    return ", ".join([apm, ips, presence, *["refiner"] * is_refined])
 
 
 def _training(manifest: Manifest) -> list[tuple[str, str]]:

@@ -54,7 +54,10 @@ class LabelledStack:
         self.frame = Frame(*stack.shape[1:], side, task.padding, stack.spacing_rc)
 
     def sample(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Slice n: picture (3, S, S) float 0…255, valid (1, S, S) 1 where there is content, labels (T, S, S) float."""
+        """Slice n: picture (3, S, S) float 0…255, valid (1, S, S) 1 where there is content, labels (T, S, S) float.
+
+        Beside the content there is background, but for targets of which nothing is known on the slice.
+        """
         frame = self.frame
         mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
         picture = frame.image(self._pictures[n]) * deviation + mean
@@ -64,6 +67,7 @@ class LabelledStack:
         columns = ((np.arange(frame.columns) + 0.5) / frame.scale_xy[0]).astype(int).clip(0, frame.width - 1)
         labels = torch.zeros(len(self.labels), frame.side, frame.side)
         for label, known in zip(labels, self.labels, strict=True):
+            label[:] = truth.UNKNOWN * bool((known[n] == truth.UNKNOWN).all())
             label[: frame.rows, : frame.columns] = torch.from_numpy(known[n][np.ix_(rows, columns)].astype(np.float32))
         return picture, valid, labels
 
@@ -282,8 +286,10 @@ def changed(
 ) -> tuple[Tensor, Tensor]:
     """A view of a `LabelledStack.sample`: image (3, S, S), normalised as SAM's, and labels (T, S, S)."""
     picture, valid, label = (part[None] for part in sample)
+    unknown = (label == truth.UNKNOWN).flatten(2).all(2)
     if augment is not None:
         picture, valid, label = augment(picture, valid, label, generator)
+    label[unknown] = truth.UNKNOWN  # also where a moved view shows what is beside the frame
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
     return ((picture - mean) / deviation * valid)[0], label[0]
 

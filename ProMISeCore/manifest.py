@@ -15,8 +15,7 @@ ORIENTATIONS = ("axial", "sagittal", "coronal", "image")
 CHANNELS = ("repeat", "neighbours")
 PADDINGS = ("corner", "squeeze")
 #: Keys that may be missing, and are where they say nothing: packs from before them stay as they are.
-_OPTIONAL = ("smoothing_mm",)
-_OPTIONAL_OF_TARGET = ("refiner",)
+_OPTIONAL = ("smoothing_mm", "refiners")
 MOST_SMOOTHING = 10  # mm
 _LONGEST = 20_000  # characters of a text
 _LONGEST_WORD = 200
@@ -50,7 +49,6 @@ class TargetInfo:
 
     apm: {"kind": "lite", "count", "width"} | {"kind": "resnet" | "cross", "count"} | None.
     ips: {"kind": "pae", "hidden"} | {"kind": "static"} | None. presence: {"width"} | None.
-    refiner: {"width"} | None.
     point_labels: 1 foreground, 0 background, one per point of the APM; empty without an APM.
     """
 
@@ -61,7 +59,6 @@ class TargetInfo:
     ips: Mapping[str, Any] | None = None
     presence: Mapping[str, Any] | None = None
     point_labels: Sequence[int] = ()
-    refiner: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,7 @@ class Manifest:
 
     window: {"mode": "percentile" | "fixed", "low", "high"} | {"mode": "bytes"}. opening: pixels, 0 for none.
     smoothing_mm: how far along the slice axis neighbouring slices have a say (a sigma, mm), 0 for not at all.
+    refiners: {"width", "patch", "targets"} each, names of the targets that one redraws; a target has one or none.
     """
 
     name: str
@@ -96,6 +94,7 @@ class Manifest:
     )
     scores: Sequence[Mapping[str, Any]] = ()
     smoothing_mm: float = 0.0
+    refiners: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
     def of(cls, entries: Any, source: str = "the manifest") -> Manifest:
@@ -108,19 +107,16 @@ class Manifest:
             TargetInfo(**target | {key: tuple(target[key]) for key in ("color", "point_labels")})
             for target in entries["targets"]
         )
-        scores = tuple(entries["scores"])
-        return cls(**entries | {"backbone": backbone, "targets": targets, "scores": scores})
+        scores, refiners = tuple(entries["scores"]), tuple(entries.get("refiners", ()))
+        return cls(**entries | {"backbone": backbone, "targets": targets, "scores": scores, "refiners": refiners})
 
     def entries(self) -> dict[str, Any]:
         """As JSON takes it; `Manifest.of(m.entries())` is `m` again."""
         entries = asdict(self)
         for target in entries["targets"]:
             target["color"], target["point_labels"] = list(target["color"]), list(target["point_labels"])
-            if target["refiner"] is None:
-                del target["refiner"]
-        if entries["smoothing_mm"] == 0:
-            del entries["smoothing_mm"]
-        return entries | {"targets": list(entries["targets"]), "scores": list(entries["scores"])}
+        lists = {key: list(entries[key]) for key in ("targets", "scores", "refiners")}
+        return {key: value for key, value in (entries | lists).items() if value or key not in _OPTIONAL}
 
     def check(self, source: str = "the manifest") -> Manifest:
         """This manifest, as it reads back. Raises WeightsError that names every problem."""
@@ -161,6 +157,7 @@ class _Checker:
         self._backbone(entries["backbone"])
         self._window(entries["window"])
         self._targets(entries["targets"])
+        self._refiners(entries.get("refiners", []), entries["targets"])
         self._training(entries["training"])
         self._scores(entries["scores"])
         return self.problems
@@ -203,8 +200,7 @@ class _Checker:
         self._that(not doubled, "targets", doubled, "a different name for each")
 
     def _target(self, place: str, target: Any) -> None:
-        expected = [f.name for f in fields(TargetInfo) if f.name not in _OPTIONAL_OF_TARGET]
-        if not self._keys(place, target, expected, _OPTIONAL_OF_TARGET):
+        if not self._keys(place, target, [f.name for f in fields(TargetInfo)]):
             return
         self._word(f"{place}.name", target["name"], least=1)
         self._text(f"{place}.terminology", target["terminology"])
@@ -216,13 +212,29 @@ class _Checker:
         presence = target["presence"]
         if presence is not None and self._keys(f"{place}.presence", presence, ["width"]):
             self._whole(f"{place}.presence.width", presence["width"], 1, 1024)
-        refiner = target.get("refiner")
-        if refiner is not None and self._keys(f"{place}.refiner", refiner, ["width"]):
-            self._wide(f"{place}.refiner.width", refiner["width"], 8, 256)
         labels, apm = target["point_labels"], target["apm"]
         count = apm.get("count") if isinstance(apm, dict) else 0
         fits = isinstance(labels, list) and len(labels) == count and all(_is_whole(x) and x in (0, 1) for x in labels)
         self._that(fits, f"{place}.point_labels", labels, f"{count} times 0 or 1, one per point of the APM")
+
+    def _refiners(self, refiners: Any, targets: Any) -> None:
+        if not isinstance(refiners, list):
+            self._that(False, "refiners", refiners, "a list")
+            return
+        names = [target.get("name") for target in targets if isinstance(target, dict)] * isinstance(targets, list)
+        for number, refiner in enumerate(refiners):
+            place = f"refiners[{number}]"
+            if not self._keys(place, refiner, ["width", "patch", "targets"]):
+                continue
+            self._wide(f"{place}.width", refiner["width"], 8, 256)
+            self._that(
+                _is_whole(refiner["patch"]) and refiner["patch"] in (1, 2), f"{place}.patch", refiner["patch"], "1 or 2"
+            )
+            served = refiner["targets"]
+            fits = isinstance(served, list) and len(served) > 0
+            fits = fits and all(name in names and served.count(name) == 1 for name in served)
+            self._that(fits, f"{place}.targets", served, "names of targets, each in one refiner")
+            names = [name for name in names if not fits or name not in served]
 
     def _part(self, place: str, part: Any, kinds: Mapping[str, Mapping[str, tuple[int, int]]]) -> None:
         if part is None:

@@ -21,6 +21,7 @@ from ProMISeCore.refiner import Refiner, expected_iou, seen
 from ProMISeCore.sam import Sam
 
 _LISTED = 6  # keys shown per kind of disagreement
+_REFINERS = "refiners"  # what a pack's keys of them begin with
 
 
 @dataclass
@@ -59,10 +60,9 @@ class Target(nn.Module):
         ips: Ips | IpsStatic | None,
         presence: Presence | None,
         point_labels: Tensor,
-        refiner: Refiner | None = None,
     ) -> None:
         super().__init__()
-        self.apm, self.ips, self.presence, self.refiner = apm, ips, presence, refiner
+        self.apm, self.ips, self.presence = apm, ips, presence
         self.register_buffer("point_labels", point_labels, persistent=False)
 
     @classmethod
@@ -70,8 +70,7 @@ class Target(nn.Module):
         """New weights as the manifest describes them. Raises WeightsError where they do not fit the backbone."""
         labels = torch.tensor(list(info.point_labels), dtype=torch.long)
         presence = None if info.presence is None else Presence(info.presence["width"])
-        refiner = None if info.refiner is None else Refiner(info.refiner["width"])
-        return cls(_apm(info, sam), _ips(info), presence, labels, refiner)
+        return cls(_apm(info, sam), _ips(info), presence, labels)
 
 
 def _apm(info: TargetInfo, sam: Sam) -> nn.Module | None:
@@ -98,7 +97,7 @@ class Promise(nn.Module):
     """A frozen backbone and the targets of a pack.
 
     manifest: of the pack; targets: name → Target in the manifest's order, new ones unless given. blocks: encoder blocks
-    whose features the APMs read; refines: whether a target has a refiner, which needs `Encoded.picture`. Raises
+    whose features the APMs read; refiners: those of the manifest, in its order, which need `Encoded.picture`. Raises
     WeightsError where the backbone is not the manifest's.
     """
 
@@ -111,10 +110,16 @@ class Promise(nn.Module):
             targets = {info.name: Target.of(info, sam) for info in manifest.targets}
         elif list(targets) != names:
             raise WeightsError(f"the targets are {', '.join(targets)}; the manifest's are {', '.join(names)}")
-        self._parts = nn.ModuleList(targets.values()).to(next(sam.parameters()).device)
+        device = next(sam.parameters()).device
+        self._parts = nn.ModuleList(targets.values()).to(device)
+        self.refiners = _refiners(manifest).to(device)
         read = [block for target in self._parts if target.apm is not None for block in target.apm.blocks]
         self.blocks: tuple[int, ...] = tuple(dict.fromkeys(read))
-        self.refines = any(target.refiner is not None for target in self._parts)
+
+    @property
+    def refines(self) -> bool:
+        """Whether a target has a refiner."""
+        return len(self.refiners) > 0
 
     @property
     def targets(self) -> dict[str, Target]:
@@ -148,6 +153,7 @@ class Promise(nn.Module):
         the target has one, redraws the method's mask; never where a box or a mask is given, which may be of something
         else. Raises InputError.
         """
+        target = self.manifest.targets[0].name if target is None else target
         chosen, embedding = self._chosen(target), encoded.embedding
         if points is labels is box is mask is None and chosen.apm is not None:
             features = [encoded.features[self.blocks.index(block)] for block in chosen.apm.blocks]
@@ -156,44 +162,48 @@ class Promise(nn.Module):
         shift = None if chosen.ips is None else chosen.ips(embedding)
         logits, iou = self.sam.decode(embedding, points, labels, box, mask, shift)
         presence = None if chosen.presence is None else chosen.presence(embedding).sigmoid()
-        if refined and chosen.refiner is not None and box is mask is None:
-            logits, iou = self._refined(chosen.refiner, encoded.picture, logits, iou)
+        number = self.refiner_of(target)
+        if refined and number is not None and box is mask is None:
+            logits, iou = self._refined(number, target, encoded.picture, logits, iou)
         if points is not None:
             points, labels = points.expand(len(logits), -1, -1), labels.expand(len(logits), -1)
         return Output(logits, iou, points, labels, shift, presence)
 
-    def _refined(self, refiner: Refiner, picture: Tensor | None, logits: Tensor, iou: Tensor) -> tuple[Tensor, Tensor]:
+    def refiner_of(self, target: str) -> int | None:
+        """The number of the refiner that redraws a target's masks."""
+        served = (number for number, info in enumerate(self.manifest.refiners) if target in info["targets"])
+        return next(served, None)
+
+    def _refined(
+        self, number: int, target: str, picture: Tensor | None, logits: Tensor, iou: Tensor
+    ) -> tuple[Tensor, Tensor]:
         if picture is None:
             raise InputError("the target has a refiner, and there is no picture for it; use Promise.encode")
-        first = refiner(picture, logits[:, :1])
+        channel = self.manifest.refiners[number]["targets"].index(target)
+        first = self.refiners[number].redrawn(picture, logits[:, :1], channel)
         logits, sure = torch.cat([first, logits[:, 1:].float()], 1), expected_iou(first)
         return logits, torch.cat([sure, iou[:, 1:].float()], 1)
 
-    def _chosen(self, name: str | None) -> Target:
-        if name is None:
-            return self._parts[0]
+    def _chosen(self, name: str) -> Target:
         if name not in self.targets:
             raise InputError(f"the pack has no target {name!r}; it has {', '.join(self.targets)}")
         return self.targets[name]
 
     def without_idle_refiners(self) -> Promise:
         """This model; refiners that add nothing are gone, from the manifest, too."""
-        for target in self._parts:
-            if target.refiner is not None and target.refiner.is_idle:
-                target.refiner = None
-        infos = zip(self.manifest.targets, self._parts, strict=True)
-        kept = tuple(info if target.refiner is not None else replace(info, refiner=None) for info, target in infos)
-        self.manifest = replace(self.manifest, targets=kept)
-        self.refines = any(target.refiner is not None for target in self._parts)
+        infos = zip(self.manifest.refiners, self.refiners, strict=True)
+        kept = [(info, refiner) for info, refiner in infos if not refiner.is_idle]
+        self.manifest = replace(self.manifest, refiners=tuple(info for info, _ in kept))
+        self.refiners = nn.ModuleList(refiner for _, refiner in kept)
         return self
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a pack holds: `<number of the target>.apm.…`, `.ips.…`, `.presence.…`, `.refiner.…`. Nothing
+        """What a pack holds: `<number of the target>.apm.…`, `.ips.…`, `.presence.…`, `refiners.<number>.…`. Nothing
         of SAM.
 
         Batch normalisation's counts of batches are left out: they are not used.
         """
-        return {key: value for key, value in self._parts.state_dict().items() if value.is_floating_point()}
+        return _tensors(self._parts, self.refiners)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the backbone's fingerprint and, of every target, its points' labels and its tensors."""
@@ -209,15 +219,35 @@ class Promise(nn.Module):
         """Take a pack's tensors. Raises one WeightsError for all that does not fit the manifest."""
         own = {key: tuple(tensor.shape) for key, tensor in self.tensors().items()}
         _compare(own, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, source, self.manifest)
-        self._parts.load_state_dict(self._parts.state_dict() | dict(tensors))
+        parts = {key: value for key, value in tensors.items() if not key.startswith(f"{_REFINERS}.")}
+        self._parts.load_state_dict(self._parts.state_dict() | parts)
+        self.load_refiners(tensors)
         return self
+
+    def load_refiners(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the refiners alone out of a pack's tensors, whose manifest says the same of them."""
+        prefix = f"{_REFINERS}."
+        self.refiners.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        )
+
+
+def _refiners(manifest: Manifest) -> nn.ModuleList:
+    """New ones as the manifest describes them."""
+    return nn.ModuleList(Refiner(len(one["targets"]), one["width"], one["patch"]) for one in manifest.refiners)
+
+
+def _tensors(parts: nn.ModuleList, refiners: nn.ModuleList) -> dict[str, Tensor]:
+    state = parts.state_dict() | refiners.state_dict(prefix=f"{_REFINERS}.")
+    return {key: value for key, value in state.items() if value.is_floating_point()}
 
 
 def check_shapes(shapes: Mapping[str, tuple[int, ...]], sam: Sam, manifest: Manifest, source: str) -> None:
     """Raise WeightsError where a pack's tensors are not what its manifest needs, before memory is taken for that."""
     with torch.device("meta"):
         parts = nn.ModuleList(Target.of(info, sam) for info in manifest.targets)
-    own = {key: tuple(value.shape) for key, value in parts.state_dict().items() if value.is_floating_point()}
+        refiners = _refiners(manifest)
+    own = {key: tuple(value.shape) for key, value in _tensors(parts, refiners).items()}
     _compare(own, shapes, source, manifest)
 
 

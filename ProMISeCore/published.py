@@ -66,8 +66,7 @@ class PublishedTeaching(Teaching):
     """A teaching without cache, starts, refiners, pulled points and simulated clicks; nothing is held out."""
 
     def _manifest(self, backbone: Sam, base: Manifest | None) -> Manifest:
-        made = super()._manifest(backbone, base)
-        return replace(made, targets=tuple(replace(info, refiner=None) for info in made.targets)).check()
+        return replace(super()._manifest(backbone, base), refiners=())
 
     def _encode(self, model: Promise) -> tuple[FreshViews, None, None, float]:
         self._cases, self._held_cases, self._rest_cases, self._used = self.survey.learn, [], [], set()

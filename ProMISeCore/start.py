@@ -29,11 +29,7 @@ def candidates(training: Training, found: Sequence[packs.Pack]) -> Iterator[tupl
         for number, info in enumerate(pack.manifest.targets):
             if _parts(info) == _parts(wanted):
                 prefix = f"{number}."
-                state = {
-                    key.removeprefix(prefix): t
-                    for key, t in tensors.items()
-                    if key.startswith(prefix) and not key.startswith(f"{prefix}refiner.")  # learned of its own pictures
-                }
+                state = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
                 yield f"{pack.path.stem}: {info.name}", state
 
 

@@ -36,6 +36,7 @@ Tell = Callable[..., None]  # tell(event, **values)
 _COLOURS = ((0.85, 0.2, 0.2), (0.2, 0.7, 0.3), (0.25, 0.45, 0.9), (0.9, 0.75, 0.15), (0.7, 0.3, 0.8), (0.2, 0.75, 0.75))
 _INTENDED = "Research use only, not for clinical use. A first automatic result to be corrected by a person."
 _HELD_EVERY = 4  # of the slices of an only case, one in so many is held out
+_WIDTH = 16  # of a refiner
 _AT_LAST = 0.25  # share of the budget in which held-out cases are learned from, too
 _RATE_AT_LAST = 0.3  # of the rate
 PICTURE = Augment(upset=0.5)  # with one target
@@ -116,13 +117,12 @@ class Teaching:
             known.get(name) or _target(name, _COLOURS[number % len(_COLOURS)])
             for number, name in enumerate(survey.targets)
         ]
-        if survey.small:
-            targets = [replace(info, refiner=info.refiner or {"width": 16}) for info in targets]
         made = Manifest(
             name=packs.name_of(Path(f"{self.name}{packs.SUFFIX}")),
             title=self.name,
             backbone=BackboneInfo(backbone.name, backbone.fingerprint(), backbone.side),
             targets=tuple(targets),
+            refiners=self._refiners(base),
             modality=survey.modality,
             orientation=survey.orientation,
             window=survey.window,
@@ -146,6 +146,13 @@ class Teaching:
                 smoothing_mm=base.smoothing_mm,
             )
         return made.check()
+
+    def _refiners(self, base: Manifest | None) -> tuple[Mapping[str, Any], ...]:
+        """The base's where they are for the same targets; else a new one for all of them, on small slices."""
+        names = list(self.survey.targets)
+        if base is not None and {name for info in base.refiners for name in info["targets"]} == set(names):
+            return tuple(base.refiners)
+        return ({"width": _WIDTH, "patch": 1, "targets": names},) if self.survey.small else ()
 
     def _licence(self, backbone: sam.Sam, base: Manifest | None) -> str:
         entry = backbones.TABLE.get(backbone.name)
@@ -236,7 +243,8 @@ class Teaching:
 
     def _checkpoint(self, model: Promise, settings: Settings, learn: Views, held: Views | None) -> Path:
         origin = [str(self.order.base and content(self.order.base)), *[p.path.name for p in self.order.starts]]
-        parts = [asdict(settings), learn.key, held and held.key, origin, model.manifest.entries()["targets"]]
+        said = model.manifest.entries()
+        parts = [asdict(settings), learn.key, held and held.key, origin, said["targets"], said.get("refiners")]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
         return self.order.workspace / f"training-{key}.pt"
 
@@ -268,6 +276,8 @@ class Teaching:
                 state = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
                 training.model.targets[name].load_state_dict(state, strict=False)
                 names.remove(name)
+            if training.model.manifest.refiners == base.refiners:
+                training.model.load_refiners(tensors)
             training.restart()
         if names and self.order.starts:
             for name, which in start.begin(training, self.order.starts, names).items():

@@ -75,11 +75,9 @@ def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
         "--refine",
         type=float,
         default=0.0,
-        help="share of the steps for a refiner of every target; 0: none, as published; 1 with --base: only that",
+        help="share of the steps for a refiner of the targets; 0: none, as published; 1 with --base: only that",
     )
-    parser.add_argument(
-        "--refiner", type=int, default=16, metavar="WIDTH", help="channels of it (default: %(default)s)"
-    )
+    parser.add_argument("--refiner", type=int, metavar="WIDTH", help="channels of it (default: the base's, or 16)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workspace", type=Path, help="where views and checkpoints stay; default: beside --out")
@@ -115,7 +113,7 @@ def run(arguments: argparse.Namespace) -> None:
         _start(model, arguments.shifts, list(task.values.values()))
     if arguments.base:
         _go_on(model, arguments.base)
-    learn, held = _views(arguments, task, found, backbone, model.blocks, workspace)
+    learn, held = _views(arguments, task, found, backbone, model, workspace)
     settings = Settings(
         steps=arguments.steps,
         batch=arguments.batch,
@@ -214,7 +212,6 @@ def _targets(arguments: argparse.Namespace, task: Task, card: dict[str, Any]) ->
             "ips": {"kind": "static"} if arguments.static else {"kind": "pae", "hidden": arguments.hidden},
             "presence": {"width": 64},
             "point_labels": labels,
-            "refiner": {"width": arguments.refiner} if arguments.refine else None,
         }
         for number, name in enumerate(task.values)
     ]
@@ -231,6 +228,7 @@ def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], b
         "modality": arguments.modality or ("RGB" if task.orientation == "image" else "MR"),
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint(), "side": backbone.side},
         "targets": _targets(arguments, task, card),
+        "refiners": _refiners(arguments, list(task.values)),
         "orientation": task.orientation,
         "window": dict(task.window),
         "channels": task.channels,
@@ -253,6 +251,17 @@ def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], b
     }
 
 
+def _refiners(arguments: argparse.Namespace, names: list[str]) -> list[dict[str, Any]]:
+    """The base's, or a new one for all targets."""
+    theirs = [] if arguments.base is None else packs.read_manifest(packs.find(arguments.base)).refiners
+    if not theirs:
+        return [{"width": arguments.refiner or 16, "patch": 1, "targets": names}] if arguments.refine else []
+    if arguments.refiner is not None:
+        widths = ", ".join(str(info["width"]) for info in theirs)
+        raise InputError(f"--base has refiners of width {widths}, which are gone on with; leave --refiner out")
+    return [dict(info) for info in theirs]
+
+
 def _command(arguments: argparse.Namespace, side: int) -> str:
     """What a reader has to know of the command; no names of files, which may tell of patients."""
     told = f"promise train --seed {arguments.seed} --steps {arguments.steps} --views {arguments.views}"
@@ -260,7 +269,7 @@ def _command(arguments: argparse.Namespace, side: int) -> str:
 
 
 def _views(
-    arguments: argparse.Namespace, task: Task, found: list[pairs.Pair], backbone, blocks, workspace: Path
+    arguments: argparse.Namespace, task: Task, found: list[pairs.Pair], backbone, model, workspace: Path
 ) -> tuple[Views, Views]:
     """Views of the cases to learn from, and plain ones of those held out."""
     if len(found) < 2:
@@ -274,7 +283,7 @@ def _views(
         augment = Augment(mirror=0.0) if arguments.upright else Augment(upset=0.5)
     else:
         augment = Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02)
-    encoder = Encoder(backbone, blocks, augment, workspace, pictures=arguments.refine > 0)
+    encoder = Encoder(backbone, model.blocks, augment, workspace, pictures=model.refines)
     say(f"{len(learn)} cases to learn from, {len(held)} held out; encoding their slices once")
 
     def with_progress(steps, total):
@@ -321,11 +330,5 @@ def _go_on(model, name: str) -> None:
     learned, wanted = ([target.name for target in manifest.targets] for manifest in (base, own))
     if learned != wanted:
         raise InputError(f"--base got a pack of {', '.join(learned)}; --targets are {', '.join(wanted)}")
-    for theirs, mine in zip(base.targets, own.targets, strict=True):
-        if theirs.refiner not in (None, mine.refiner):
-            raise InputError(
-                f"--base got a pack whose target {theirs.name!r} has a refiner of width {theirs.refiner['width']}; "
-                f"go on with --refine and --refiner {theirs.refiner['width']}"
-            )
-    own_refiners = {key: value for key, value in model.tensors().items() if ".refiner." in key}
-    model.load_tensors(own_refiners | packs.tensors(path), path.name)
+    new_refiners = {} if base.refiners else {k: v for k, v in model.tensors().items() if k.startswith("refiners.")}
+    model.load_tensors(new_refiners | packs.tensors(path), path.name)

@@ -30,7 +30,7 @@ _FAR_BELOW = 0.5  # of the median Dice
 _MOST_CLICKS = 3  # simulated at once
 _KEPT_POINTS = 0.75  # share of the automatic points beside such clicks
 _MOST_FAILURES = 20  # steps in a row without finite gradients
-_REFINED_AT_ONCE = 4  # batches of a refiner in a step, which then takes about as long as a step of the decoder's
+_REFINED_AT_ONCE = 2  # batches of a refiner in a step, which then takes about as long as a step of the decoder's
 _FASTER = 3.0  # the refiners' learning rate, in rates
 
 
@@ -53,7 +53,7 @@ class Settings:
     guide: float = 2.0  # pull of the points to good places; 0 as published
     presence: float = 0.2
     corrections: float = 0.5  # of the mask loss after simulated clicks; 0 as published
-    refine: float = 0.7  # share, of the budget that is left for training, for the targets' refiners, at its end
+    refine: float = 0.7  # share, of the budget that is left for training, for the refiners, at its end
     seed: int = 0
 
 
@@ -124,7 +124,8 @@ class Look:
 
 
 class Training:
-    """Trains `model`'s targets in turn on `material`; keeps, per target, the state that is best on `held`.
+    """Trains `model`'s targets in turn on `material`; keeps, per target, the state that is best on `held`, and of a
+    refiner the one that is best for all of its targets.
 
     held None: nothing is held out, and the last state is kept. spent: seconds of the budget that are used already.
     """
@@ -144,17 +145,18 @@ class Training:
         self.names = list(model.targets)
         self.device = next(model.sam.parameters()).device
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self._refined = [name for name in self.names if model.targets[name].refiner is not None]
-        refiners = {name: model.targets[name].refiner for name in self._refined}
-        self._refining = Refining(material.views, refiners, settings.seed, self._draw)
+        self._refined = [name for name in self.names if model.refiner_of(name) is not None]
+        served = [info["targets"] for info in model.manifest.refiners]
+        groups = list(zip(model.refiners, served, strict=True))
+        self._refining = Refining(material.views, groups, self.names, settings.seed, self._draw)
         self.optimizer = torch.optim.AdamW(
-            [p for t in model.targets.values() for p in t.parameters()],
+            [p for part in (*model.targets.values(), *model.refiners) for p in part.parameters()],
             lr=settings.rate,
             weight_decay=settings.weight_decay,
         )
         self.progress = Progress(0, spent, {n: -1.0 for n in self.names}, {n: 0 for n in self.names})
         self.progress.begun = self.share if spent else 0.0
-        self.states = {name: _copy(model.targets[name]) for name in self.names}
+        self.restart()
         self._usual = 0.0  # seconds of a step
         self._failed = 0  # steps in a row
         self._start = model.fingerprint()
@@ -164,11 +166,14 @@ class Training:
     def restart(self) -> None:
         """Take the weights that the model has now as the first ones. Not for a training that goes on."""
         self.states = {name: _copy(self.model.targets[name]) for name in self.names}
+        self.refiner_states = [_copy(refiner) for refiner in self.model.refiners]
 
     def undo(self) -> None:
         """Back to the states that were best, or to the first weights where nothing is held out."""
         for name in self.names:
             self.model.targets[name].load_state_dict(self.states[name])
+        for refiner, state in zip(self.model.refiners, self.refiner_states, strict=True):
+            refiner.load_state_dict(state)
 
     @property
     def share(self) -> float:
@@ -199,7 +204,7 @@ class Training:
                 losses[name].append(self._step(name))
             self.progress.step += 1
             due = self._due(last_look)
-            scores = {name: self._look(name) for name in running} if due else {}
+            scores = self._look(running) if due else {}
             doubted = self.doubt() if due else []
             self.progress.seconds += self._lasted(self._clock() - started, due)
             if due:
@@ -214,12 +219,17 @@ class Training:
         if (
             self.share < 1 and self.held is not None
         ):  # stopped: after the checkpoint, which an uninterrupted run has too
-            for name in self.names:
-                self._look(name)
-        for name in self.names:
-            if self.progress.best[name] >= 0:  # else nothing that is held out knows of this target
-                self.model.targets[name].load_state_dict(self.states[name])
+            self._look(self.names)
+        self._take_best()
         return self.progress
+
+    def _take_best(self) -> None:
+        """The states that were kept into the model, but where nothing that is held out knows of a target."""
+        judged = [name for name in self.names if self.progress.best[name] >= 0]
+        for name in judged:
+            self.model.targets[name].load_state_dict(self.states[name])
+        for number in {self.model.refiner_of(name) for name in judged} - {None}:
+            self.model.refiners[number].load_state_dict(self.refiner_states[number])
 
     def _due(self, last_look: float) -> bool:
         if self.share >= 1:
@@ -267,8 +277,8 @@ class Training:
             return answer
 
         if self.progress.refining_from is None:
-            for name in self._refined:
-                if self._look(name) is not None:  # else nothing tells which state was best
+            for name, dice in self._look(self._refined).items():
+                if dice is not None:  # else nothing tells which state was best
                     self.model.targets[name].load_state_dict(self.states[name])
                 self.progress.best_step[name] = self.progress.step
             self.progress.refining_from = self.share
@@ -281,18 +291,19 @@ class Training:
 
     def _step(self, name: str) -> float:
         if not self._is_refining(name):
-            return self._descend(name, self._loss)
-        return float(np.mean([self._descend(name, self._refining_loss) for _ in range(_REFINED_AT_ONCE)]))
+            return self._descend(name, self.model.targets[name], self._loss)
+        refiner = self.model.refiners[self.model.refiner_of(name)]
+        return float(np.mean([self._descend(name, refiner, self._refining_loss) for _ in range(_REFINED_AT_ONCE)]))
 
-    def _descend(self, name: str, loss_of: Callable[[str, np.ndarray], Tensor]) -> float:
+    def _descend(self, name: str, part: nn.Module, loss_of: Callable[[str, np.ndarray], Tensor]) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(name)
-        self.model.targets[name].train()
+        part.train()
         rows = self.material.rows(self.names.index(name), self.settings, self.generator)
         loss = loss_of(name, rows)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.targets[name].parameters(), 1.0)
+        norm = nn.utils.clip_grad_norm_(part.parameters(), 1.0)
         self._failed = 0 if norm.isfinite() else self._failed + 1
         if self._failed > _MOST_FAILURES:
             raise WeightsError(
@@ -323,7 +334,7 @@ class Training:
         known = self._known(rows, name)
         output = self._solve(encoded, name, refined=False)
         there = masks.flatten(1).any(1)
-        weight = self._weight(masks)
+        weight = self._weight(there)
         unknown = None if known is None else known[:, None]
         loss = (mask_loss(output.logits[:, :1].float(), masks[:, None], unknown)[:, 0] * weight).mean()
         if output.points is not None and self.settings.guide and there.any():
@@ -343,9 +354,9 @@ class Training:
             loss = loss + self.settings.corrections * corrected
         return loss
 
-    def _weight(self, masks: Tensor) -> Tensor:
-        """Of the mask loss (B,), less for masks (B, s, s) without the target."""
-        return torch.where(masks.flatten(1).any(1), 1.0, self.settings.empty_weight)
+    def _weight(self, there: Tensor) -> Tensor:
+        """Of the mask loss, less where the target is not there."""
+        return torch.where(there, 1.0, self.settings.empty_weight)
 
     def _known(self, rows: np.ndarray, name: str) -> Tensor | None:
         """Where something is known of a target on training rows (B, s, s) bool; None where everything is."""
@@ -353,10 +364,8 @@ class Training:
         return None if known is None else known.to(self.device)
 
     def _refining_loss(self, name: str, rows: np.ndarray) -> Tensor:
-        number = self.names.index(name)
-        masks = torch.from_numpy(np.ascontiguousarray(self.material.views.masks[rows, number])).to(self.device)
-        known = self._known(rows, name)
-        return (self._refining.loss(name, rows, masks, known, self.generator) * self._weight(masks)).mean()
+        loss, there = self._refining.loss(name, rows, self.generator, self.device)
+        return (loss * self._weight(there)).mean()
 
     def _draw(self, name: str, rows: np.ndarray, generator: torch.Generator) -> Tensor:
         """Logits (B, 2, s, s) of the method's mask on training rows, automatic and after clicks, for the refiners."""
@@ -425,26 +434,42 @@ class Training:
     def look_before(self) -> dict[str, float | None]:
         """Held-out Dice before the first step, per target; that state is then the best so far."""
         if not self.progress.before:
-            self.progress.before = {name: self._look(name) for name in self.names}
+            self.progress.before = self._look(self.names)
         return self.progress.before
 
-    def _look(self, name: str) -> float | None:
-        """Held-out Dice of a target, pooled per case and averaged over the cases; a better state is kept."""
+    def _look(self, names: Sequence[str]) -> dict[str, float | None]:
+        """Held-out Dice of targets, pooled per case and averaged over the cases; better states are kept."""
+        found = {name: self._held_dice(name) for name in names}
+        judged = {name: dice for name, dice in found.items() if dice is not None}
+        for name in [name for name in judged if not self._is_refining(name)]:
+            if self._is_better({name: judged[name]}):
+                self.states[name] = _copy(self.model.targets[name])
+        for number, refiner in enumerate(self.model.refiners):
+            served = {name: dice for name, dice in judged.items() if self.model.refiner_of(name) == number}
+            if served and self.progress.refining_from is not None and self._is_better(served):
+                self.refiner_states[number] = _copy(refiner)
+        return {name: None if dice is None else round(dice, 4) for name, dice in found.items()}
+
+    def _is_better(self, dice: Mapping[str, float]) -> bool:
+        """Whether the mean is higher than what was best; it is the best then."""
+        progress = self.progress
+        if np.mean(list(dice.values())) <= np.mean([progress.best[name] for name in dice]):
+            return False
+        progress.best |= dice
+        progress.best_step |= dict.fromkeys(dice, progress.step)
+        return True
+
+    def _held_dice(self, name: str) -> float | None:
         if self.held is None:
             return None
         dice = list(self.case_dice(self.held, np.arange(len(self.held)), name).values())
-        if not dice:
-            return None
-        mean = float(np.mean(dice))
-        if mean > self.progress.best[name]:
-            self.progress.best[name], self.progress.best_step[name] = mean, self.progress.step
-            self.states[name] = _copy(self.model.targets[name])
-        return round(mean, 4)
+        return float(np.mean(dice)) if dice else None
 
     @torch.no_grad()
     def case_dice(self, views: Views, rows: np.ndarray, name: str, batch: int = 32) -> dict[int, float]:
         """Dice of a target over some rows, pooled per case, unknown pixels left out; no entry for unknown cases."""
         target, number = self.model.targets[name].eval(), self.names.index(name)
+        self.model.refiners.eval()
         overlap, total, known_rows = (np.zeros(views.case.max() + 1) for _ in range(3))
         least = self.model.manifest.presence_threshold
         for first in range(0, len(rows), batch):
@@ -489,13 +514,15 @@ class Training:
         """What has to be the same for a checkpoint to be continued: start, settings, targets, backbone and rows."""
         manifest = self.model.manifest.entries()
         held = None if self.held is None else self.held.key
-        parts = [manifest["targets"], manifest["backbone"], self.material.views.key, held]
+        parts = [manifest["targets"], manifest.get("refiners"), manifest["backbone"], self.material.views.key, held]
         return json.dumps([asdict(self.settings), self._start, *parts], sort_keys=True)
 
     def _store(self) -> None:
         state = {
             "targets": {name: self.model.targets[name].state_dict() for name in self.names},
             "states": self.states,
+            "refiners": [refiner.state_dict() for refiner in self.model.refiners],
+            "refiner_states": self.refiner_states,
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "identity": self._identity(),
@@ -517,7 +544,10 @@ class Training:
             )
         for name in self.names:
             self.model.targets[name].load_state_dict(state["targets"][name])
-        self.states, self.progress = state["states"], Progress(**state["progress"])
+        for refiner, learned in zip(self.model.refiners, state["refiners"], strict=True):
+            refiner.load_state_dict(learned)
+        self.states, self.refiner_states = state["states"], state["refiner_states"]
+        self.progress = Progress(**state["progress"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         for suspect in self.progress.suspects:

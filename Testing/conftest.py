@@ -45,8 +45,8 @@ def tiny_sam():
 
 @pytest.fixture
 def tiny_model(tiny_sam) -> Callable:
-    """`tiny_model(targets=("a", "b"), refiner=None, **changes)`: a model of random targets, with refiners of a width
-    where one is given; changes go into its manifest."""
+    """`tiny_model(targets=("a", "b"), refiner=None, **changes)`: a model of random targets, with a refiner of a width
+    for all of them where one is given; changes go into its manifest."""
     import torch
 
     from ProMISeCore import packs
@@ -62,7 +62,6 @@ def tiny_model(tiny_sam) -> Callable:
                 ips={"kind": "pae", "hidden": 16},
                 presence={"width": 16},
                 point_labels=(1, 1, 0, 0),
-                refiner=None if refiner is None else {"width": refiner},
             )
             for number, name in enumerate(targets)
         ]
@@ -75,6 +74,7 @@ def tiny_model(tiny_sam) -> Callable:
             window={"mode": "percentile", "low": 0.5, "high": 99.5},
             presence_threshold=0.0,
             exclusive=False,
+            refiners=() if refiner is None else ({"width": refiner, "patch": 1, "targets": list(targets)},),
         )
         return Promise(tiny_sam, replace(manifest, **changes)).eval()
 

@@ -16,6 +16,7 @@ from ProMISeCore import packs
 from ProMISeCore.errors import WeightsError
 from ProMISeCore.packs import BackboneInfo, Manifest, TargetInfo
 
+REFINER = {"width": 16, "patch": 1, "targets": ["left ventricle", "myocardium"]}
 ENTRIES = {
     "format": 1,
     "name": "heart",
@@ -233,10 +234,16 @@ BAD = [
     (("targets", 0, "apm", "kind"), ["lite"], r"targets\[0\].apm is"),
     (("targets", 0, "ips", "hidden"), 0, r"targets\[0\].ips.hidden is 0"),
     (("targets", 0, "presence", "width"), 2.5, r"targets\[0\].presence.width is 2.5"),
-    (("targets", 0, "refiner"), {"width": 12}, r"targets\[0\].refiner.width is 12, expected a multiple of 8"),
-    (("targets", 0, "refiner"), {"width": 0}, r"targets\[0\].refiner.width is 0, expected a whole number from 8"),
-    (("targets", 0, "refiner"), {}, r"keys of targets\[0\].refiner are missing: width"),
-    (("targets", 0, "refiner"), "yes", r"targets\[0\].refiner is 'yes', expected an object"),
+    (("refiners",), [REFINER | {"width": 12}], r"refiners\[0\].width is 12, expected a multiple of 8"),
+    (("refiners",), [REFINER | {"width": 0}], r"refiners\[0\].width is 0, expected a whole number from 8"),
+    (("refiners",), [REFINER | {"patch": 3}], r"refiners\[0\].patch is 3, expected 1 or 2"),
+    (("refiners",), [REFINER | {"targets": []}], r"refiners\[0\].targets is \[\], expected names of targets"),
+    (("refiners",), [REFINER | {"targets": ["x"]}], r"refiners\[0\].targets is \['x'\], expected names of targets"),
+    (("refiners",), [REFINER, REFINER], r"refiners\[1\].targets is .*each in one refiner"),
+    (("refiners",), [REFINER | {"targets": 2 * REFINER["targets"]}], r"refiners\[0\].targets is .*each in one refiner"),
+    (("refiners",), [{}], r"keys of refiners\[0\] are missing: width, patch, targets"),
+    (("refiners",), ["yes"], r"refiners\[0\] is 'yes', expected an object"),
+    (("refiners",), "yes", r"refiners is 'yes', expected a list"),
     (("targets", 0, "point_labels"), [1], r"targets\[0\].point_labels is \[1\], expected 2 times"),
     (("targets", 0, "point_labels"), [1, 2], r"targets\[0\].point_labels"),
     (("targets", 1, "point_labels"), [1], r"targets\[1\].point_labels is \[1\], expected 0 times"),

@@ -13,9 +13,12 @@ from small_cases import NAME, volume, write
 
 from ProMISeCore import packs
 from ProMISeCore.__main__ import main
-from ProMISeCore.dataset import Views, joined
+from ProMISeCore.augment import Augment
+from ProMISeCore.dataset import LabelledStack, Task, Views, changed, joined
+from ProMISeCore.pairs import find
 from ProMISeCore.pretrain import mask_loss
 from ProMISeCore.training import Material, Settings, Training, outliers
+from ProMISeCore.truth import UNKNOWN
 
 
 def views(count: int = 8, cases: int = 4, seed: int = 0) -> Views:
@@ -68,6 +71,18 @@ def test_rows_of_which_nothing_is_known_are_never_drawn(tiny_model, tmp_path) ->
     learner = training(tiny_model(("a",)), material, None, tmp_path)
     drawn = np.concatenate([learner.material.rows(0, learner.settings, learner.generator) for _ in range(50)])
     assert set(drawn.tolist()) == {0, 2, 3, 4, 5, 7}
+
+
+@pytest.mark.parametrize("augment", [None, Augment(keep=0.0)])
+def test_of_a_target_that_a_case_lacks_nothing_is_known_beside_its_content_either(tmp_path, augment) -> None:
+    """Content of 32 × 40 leaves a fifth of the frame free; that counted as known background, and the case as right."""
+    voxels, mask = volume(0)
+    write(tmp_path / "c", "one", voxels, {"Scheibe": mask})
+    (pair,) = find([str(tmp_path / "c")])
+    window = {"mode": "percentile", "low": 0.5, "high": 99.5}
+    stack = LabelledStack(pair, Task({"Scheibe": None, "Rand": None}, "axial", window, "neighbours", "corner"), 64)
+    _, labels = changed(stack.sample(2), augment, torch.Generator().manual_seed(0))
+    assert (labels[1] == UNKNOWN).all() and set(labels[0].unique().tolist()) == {0, 1}
 
 
 @pytest.mark.parametrize(("rule", "succeeds"), [("auto", True), ("background", False)])

@@ -47,7 +47,7 @@ def test_a_pack_comes_out_that_began_from_nothing_installed(cases, home, tmp_pat
     order = Order(tmp_path / "work", settings, "cpu", starts=packs.installed())
     PublishedTeaching(survey, order, lambda event, **values: told.append(event), Commands(None)).run()
     manifest = packs.read_manifest(packs.find(NAME))
-    assert manifest.targets[0].refiner is None and manifest.targets[0].ips is not None
+    assert not manifest.refiners and manifest.targets[0].ips is not None
     assert told == ["look", "done"], "nothing is encoded before, and no start is looked for"
     assert not list((tmp_path / "work").glob("views-*"))
     assert all(value.isfinite().all() for value in tensors().values())

@@ -59,7 +59,7 @@ def training(model, material: Views, held: Views | None, checkpoint: Path, **cha
 
 
 def parts_of(model, refiners: bool) -> dict[str, torch.Tensor]:
-    return {key: value.clone() for key, value in model.tensors().items() if (".refiner." in key) == refiners}
+    return {key: value.clone() for key, value in model.tensors().items() if key.startswith("refiners.") == refiners}
 
 
 # The network
@@ -68,7 +68,25 @@ def parts_of(model, refiners: bool) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("side", [64, 80, 208])
 def test_a_new_one_adds_nothing(side: int) -> None:
     logits = torch.randn(3, 1, side // 4, side // 4)
-    assert torch.equal(Refiner()(torch.randn(3, 3, side // 2, side // 2), logits), logits)
+    picture = torch.randn(3, 3, side // 2, side // 2)
+    for patch in (1, 2):
+        assert torch.equal(Refiner(patch=patch)(picture, logits), logits)
+    assert torch.equal(Refiner(3)(picture, logits.expand(-1, 3, -1, -1)), logits.expand(-1, 3, -1, -1))
+
+
+def test_of_several_targets_one_is_redrawn_where_nothing_is_told_of_the_others() -> None:
+    refiner = Refiner(3, width=8)
+    stirred(refiner)
+    picture, logits = torch.randn(2, 3, 32, 32), torch.randn(2, 1, 16, 16)
+    told = torch.zeros(2, 3, 16, 16)
+    told[:, 2:] = logits
+    assert torch.equal(refiner.redrawn(picture, logits, 2), refiner(picture, told)[:, 2:])
+    assert not torch.allclose(refiner.redrawn(picture, logits, 2), refiner.redrawn(picture, logits, 1), atol=0.1)
+
+
+@pytest.mark.parametrize(("patch", "weights"), [(1, 58_161), (2, 60_996)])
+def test_its_size(patch: int, weights: int) -> None:
+    assert sum(p.numel() for p in Refiner(1, 8, patch).parameters()) == weights
 
 
 def test_one_picture_serves_all_masks_on_it() -> None:
@@ -92,7 +110,7 @@ def test_only_the_first_mask_is_redrawn_and_only_on_its_picture(tiny_model: Call
     encoded = model.encode(images)
     plain, refined = model.solve(encoded, refined=False), model.solve(encoded)
     assert torch.equal(refined.logits[:, 1:], plain.logits[:, 1:])
-    expected = model.targets["a"].refiner(F.avg_pool2d(images, 2), plain.logits[:, :1])
+    expected = model.refiners[0](F.avg_pool2d(images, 2), plain.logits[:, :1])
     assert torch.equal(refined.iou[:, :1], expected_iou(expected)) and torch.equal(refined.iou[:, 1:], plain.iou[:, 1:])
     assert torch.equal(refined.logits[:, :1], expected) and not torch.allclose(expected, plain.logits[:, :1], atol=0.1)
     encoded.picture = None
@@ -208,7 +226,7 @@ def test_stopped_before_anything_is_drawn_the_rest_is_kept(tiny_model: Callable,
 def test_a_target_that_stops_improving_leaves_the_time_to_its_refiner(tiny_model: Callable, tmp_path: Path) -> None:
     material, settings = views(), {"steps": 40, "every": 1, "patience": 1}
     learner = training(tiny_model(("a",), refiner=8), material, material, tmp_path / "t.pt", **settings)
-    learner._look = lambda name: learner.progress.best.update({name: 1.0})  # never better again
+    learner._look = lambda names: learner.progress.best.update(dict.fromkeys(names, 1.0)) or {}  # never better again
     progress = learner.run()
     assert progress.refining_from is not None and progress.refining_from < 0.2 and progress.step < 40
 
@@ -226,7 +244,7 @@ def test_where_nothing_tells_which_was_best_the_last_counts(
     learner._refining._draw = lambda *given: begun.append(parts_of(model, refiners=False)) or draw(*given)
     assert learner.run().refining_from is not None
     unchanged = [key for key, value in model.tensors().items() if torch.equal(value, before[key])]
-    assert not [key for key in unchanged if ".refiner.read." in key or ".lin" in key]
+    assert not [key for key in unchanged if ".read." in key or ".lin" in key]
     decoders = parts_of(model, refiners=False)  # what was learned before is neither undone nor learned further
     assert all(torch.equal(value, begun[0][key]) for key, value in decoders.items())
 
@@ -270,17 +288,15 @@ def test_a_pause_while_the_decoder_is_asked_takes_nothing_of_the_budget(tiny_mod
 
 
 def test_targets_without_one_go_on_to_the_end(tiny_model: Callable, tmp_path: Path) -> None:
-    two = tiny_model(("a", "b"), refiner=8)
-    two.targets["b"].refiner.read.weight.data.zero_()
-    two.targets["a"].refiner.read.bias.data.fill_(0.01)
-    mixed = two.without_idle_refiners()
+    refiners = ({"width": 8, "patch": 1, "targets": ["a"]},)
+    mixed = tiny_model(("a", "b"), refiners=refiners)
     material = views()
     doubled = replace(material, masks=material.masks.repeat(2, 1), known=material.known.repeat(2, 1))
     learner, steps = training(mixed, doubled, doubled, tmp_path / "t.pt"), {"a": [], "b": []}
     descend = learner._descend
-    learner._descend = lambda name, loss: steps[name].append(loss.__name__) or descend(name, loss)
+    learner._descend = lambda name, part, loss: steps[name].append(loss.__name__) or descend(name, part, loss)
     learner.run()
-    assert steps["a"] == ["_loss"] * 6 + ["_refining_loss"] * 16 and steps["b"] == ["_loss"] * 10
+    assert steps["a"] == ["_loss"] * 6 + ["_refining_loss"] * 8 and steps["b"] == ["_loss"] * 10
 
 
 def test_with_refining_alone_a_base_does_not_become_worse(tiny_model: Callable, tmp_path: Path) -> None:
@@ -305,17 +321,29 @@ def test_without_one_all_of_the_budget_is_for_the_others(tiny_model: Callable, t
     assert not any(torch.equal(changed[key], last[key]) or torch.equal(last[key], before[key]) for key in learned)
 
 
+def refining_of(material: Views, *groups: tuple[Refiner, list[str]], draw: Callable) -> Refining:
+    """With all drawn; the views' targets are called a, b, …"""
+    names = [name for _, served in groups for name in served]
+    refining = Refining(material, groups, names, 0, draw)
+    assert refining.prepare(lambda: False)
+    return refining
+
+
+def of_two(material: Views) -> Views:
+    """The same with a second target where the first one is not."""
+    both = np.concatenate([material.masks, ~material.masks], 1)
+    return replace(material, masks=both, known=np.ones_like(both))
+
+
 def test_unknown_pixels_have_no_say(tiny_model: Callable) -> None:
     material, refiner = views(), Refiner()
-    refining = Refining(material, {"a": refiner}, 0, lambda name, rows, generator: torch.randn(len(rows), 2, 16, 16))
-    assert refining.prepare(lambda: False)
-    known = torch.zeros(4, 16, 16, dtype=torch.bool)
-    known[:, :9] = True
-    masks = torch.from_numpy(material.masks[:4, 0])
-    found = [
-        refining.loss("a", np.arange(4), masks | (beyond & ~known), known, torch.Generator().manual_seed(3)).tolist()
-        for beyond in (torch.tensor(False), torch.tensor(True))
-    ]
+    known, found = np.zeros_like(material.known), []
+    known[:, :, :9] = True
+    for beyond in (False, True):
+        labelled = replace(material, masks=material.masks | (~known & beyond), known=known)
+        refining = refining_of(labelled, (refiner, ["a"]), draw=lambda name, rows, _: torch.ones(len(rows), 2, 16, 16))
+        generator = torch.Generator().manual_seed(3)
+        found.append(refining.loss("a", np.arange(4), generator, torch.device("cpu"))[0].tolist())
     assert found[0] == found[1]
 
 
@@ -323,7 +351,8 @@ def test_what_the_decoder_says_is_kept_to_an_eighth(tiny_model: Callable) -> Non
     logits = torch.tensor([-99.0, -1.06, 0.0, 0.07, 3.0, 99.0])
     refining = Refining(
         replace(views(6), masks=np.zeros((6, 1, 1, 1), bool)),
-        {"a": Refiner()},
+        [(Refiner(), ["a"])],
+        ["a"],
         0,
         lambda name, rows, generator: logits[rows].view(-1, 1, 1, 1).expand(-1, 2, 1, 1),
     )
@@ -342,15 +371,53 @@ class Listening(Refiner):
 def test_the_decoder_is_told_on_half_of_the_slices_and_beside_the_truth() -> None:
     material, refiner = views(64), Listening()
     exact = torch.where(torch.from_numpy(material.masks), 8.0, -8.0).expand(-1, 2, -1, -1)
-    refining = Refining(material, {"a": refiner}, 0, lambda name, rows, generator: exact[rows])
-    assert refining.prepare(lambda: False)
-    masks = torch.from_numpy(material.masks[:, 0])
-    refining.loss("a", np.arange(64), masks, None, torch.Generator().manual_seed(1))
+    refining = refining_of(material, (refiner, ["a"]), draw=lambda name, rows, generator: exact[rows])
+    refining.loss("a", np.arange(64), torch.Generator().manual_seed(1), torch.device("cpu"))
     told = refiner.told.flatten(1).amax(1) > 1
     assert 20 <= told.sum() <= 44
-    bright = torch.nn.functional.avg_pool2d(refiner.picture.mean(1, keepdim=True), 2) > 0.6
-    differing = ((refiner.told > 0) != bright)[told].flatten(1).float().mean(1)
+    grey = torch.nn.functional.avg_pool2d(refiner.picture.mean(1, keepdim=True), 2)
+    middle = (grey.flatten(1).amax(1) + grey.flatten(1).quantile(0.5, 1)) / 2
+    differing = ((refiner.told > 0) != (grey > middle.view(-1, 1, 1, 1)))[told].flatten(1).float().mean(1)
     assert 0.01 < differing.median() < 0.1  # of 14 % that the squares take
+
+
+def test_all_targets_of_a_refiner_learn_from_a_slice_and_one_is_told() -> None:
+    material, refiner = of_two(views(64)), Listening(2)
+    said = {"a": 3.0, "b": -3.0}
+    draw = lambda name, rows, generator: torch.full((len(rows), 2, 16, 16), said[name])  # noqa: E731
+    refining = refining_of(material, (refiner, ["a", "b"]), draw=draw)
+    for name, mine, other in (("a", 0, 1), ("b", 1, 0)):
+        loss, there = refining.loss(name, np.arange(64), torch.Generator().manual_seed(1), torch.device("cpu"))
+        assert loss.shape == (64, 2) and there.all() and not torch.allclose(loss[:, 0], loss[:, 1])
+        assert not refiner.told[:, other].any() and 20 <= (refiner.told[:, mine].flatten(1).any(1)).sum() <= 44
+        middle = refiner.told[:, mine, 8, 8]
+        assert torch.allclose(middle[middle != 0], torch.tensor(said[name]))
+
+
+def test_a_refiner_is_kept_as_it_is_best_for_all_of_its_targets(tiny_model: Callable, tmp_path: Path) -> None:
+    """Dice of a and b at the looks: before, at the refiners' start, and twice while they learn."""
+    model, material = tiny_model(("a", "b"), refiner=8), of_two(views())
+    shown = {"a": iter([0.5, 0.5, 0.9, 0.6]), "b": iter([0.5, 0.5, 0.2, 0.6])}
+    learner = training(model, material, material, tmp_path / "t.pt", steps=2, every=1, refine=1.0)
+    learner._held_dice = lambda name: next(shown[name])
+    learner.look_before()
+    kept = []
+    store = learner._store
+    learner._store = lambda: kept.append(parts_of(model, refiners=True)) or store()
+    progress = learner.run()
+    assert progress.best == {"a": 0.6, "b": 0.6} and progress.best_step == {"a": 2, "b": 2}
+    assert all(torch.equal(value, kept[-1][key]) for key, value in parts_of(model, refiners=True).items())
+
+
+def test_what_was_best_for_one_target_and_bad_for_the_other_is_not_kept(tiny_model: Callable, tmp_path: Path) -> None:
+    model, material = tiny_model(("a", "b"), refiner=8), of_two(views())
+    shown = {"a": iter([0.5, 0.5, 0.9]), "b": iter([0.5, 0.5, 0.0])}
+    learner = training(model, material, material, tmp_path / "t.pt", steps=1, every=1, refine=1.0)
+    learner._held_dice = lambda name: next(shown[name])
+    new = parts_of(model, refiners=True)
+    learner.look_before()
+    assert learner.run().best == {"a": 0.5, "b": 0.5}
+    assert all(torch.equal(value, new[key]) for key, value in parts_of(model, refiners=True).items())
 
 
 # In use
@@ -389,11 +456,15 @@ def test_a_click_is_answered_on_the_picture_too(tiny_model: Callable) -> None:
 
 
 def test_one_that_never_helped_is_left_out(tiny_model: Callable) -> None:
-    model = tiny_model(("a", "b"), refiner=8)
-    stirred(model.targets["b"].refiner)
+    alone = [{"width": 8, "patch": patch, "targets": [name]} for patch, name in ((1, "a"), (2, "b"))]
+    model = tiny_model(("a", "b"), refiners=alone)
+    stirred(model.refiners[1])
+    learned = {key: value.clone() for key, value in model.refiners[1].state_dict().items()}
     kept = model.without_idle_refiners()
-    assert [info.refiner for info in kept.manifest.targets] == [None, {"width": 8}] and kept.refines
-    assert {key.split(".")[0] for key in kept.tensors() if ".refiner." in key} == {"1"}
+    assert list(kept.manifest.refiners) == alone[1:] and kept.refines
+    found = {key.removeprefix("refiners.0."): value for key, value in parts_of(kept, refiners=True).items()}
+    assert found.keys() == learned.keys() and all(torch.equal(found[key], value) for key, value in learned.items())
+    assert (kept.refiner_of("a"), kept.refiner_of("b")) == (None, 0)
     tiny_model(("a",), refiner=8).without_idle_refiners().load_tensors(tiny_model(("a",)).tensors())
 
 
@@ -402,10 +473,10 @@ def test_packs_hold_it_and_others_stay_as_they_were(tiny_model: Callable, tmp_pa
     stirred(model)
     packs.save(tmp_path / "a.safetensors", model.manifest, model.tensors())
     manifest, tensors = packs.read_manifest(tmp_path / "a.safetensors"), packs.tensors(tmp_path / "a.safetensors")
-    assert manifest.targets[0].refiner == {"width": 8} and manifest == model.manifest
+    assert manifest.refiners == ({"width": 8, "patch": 1, "targets": ["a"]},) and manifest == model.manifest
     again = tiny_model(("a",), refiner=8).load_tensors(tensors)
     assert again.fingerprint() == model.fingerprint() != tiny_model(("a",), refiner=8).fingerprint()
-    assert "refiner" not in tiny_model(("a",)).manifest.entries()["targets"][0]
+    assert "refiners" not in tiny_model(("a",)).manifest.entries()
 
 
 # Teaching

@@ -161,6 +161,29 @@ def test_continuing_starts_from_the_base_and_encodes_only_what_is_new(cases, com
     assert manifest.training["data"] == f"5 cases of the user's own, continued from {NAME} version 1"
 
 
+def test_continuing_goes_on_with_the_refiner_and_a_new_target_gets_one_with_all(cases, command, monkeypatch) -> None:
+    from ProMISeCore import teaching
+
+    begun, begin = [], teaching.Teaching._begin
+
+    def watched(self, training) -> None:
+        begin(self, training)
+        begun.append({key: value.clone() for key, value in training.model.tensors().items()})
+
+    monkeypatch.setattr(teaching.Teaching, "_begin", watched)
+    assert main(command(cases, "--rate", "0.01", "--held-out", "none", steps=20)) == 0
+    taught, own = packs.read_manifest(packs.find(NAME)).refiners, tensors()
+    assert taught == ({"width": 16, "patch": 1, "targets": ["Scheibe"]},)
+    assert main(command(cases, "--base", NAME, "--held-out", "none")) == 0
+    refiner = [key for key in own if key.startswith("refiners.")]
+    assert refiner and all(torch.equal(begun[1][key], own[key]) for key in refiner)
+    voxels, mask = volume(8)
+    write(cases, "neu", voxels, {"Scheibe": mask, "Rand": np.roll(mask, 9, 2)})
+    assert main(command(cases, "--base", NAME, "--held-out", "none")) == 0
+    assert packs.read_manifest(packs.find(NAME)).refiners[0]["targets"] == ["Scheibe", "Rand"]
+    assert torch.equal(begun[2]["refiners.0.read.weight"], torch.zeros(2, 16, 1, 1)), "a new one, which adds nothing"
+
+
 def test_the_picture_is_grey_where_the_slices_are(tmp_path: Path, tiny_model) -> None:
     """A volume whose three neighbouring slices differ: the picture shows the one in the middle, not all as colours."""
     from ProMISeCore.dataset import LabelledStack, Task, Views

@@ -15,6 +15,7 @@ import ProMISeCore
 from ProMISeCore import dataset, packs, pairs
 from ProMISeCore.augment import Augment
 from ProMISeCore.errors import InputError
+from ProMISeCore.refiner import Refiner
 from ProMISeCore.training import Material, Settings, Training
 
 
@@ -202,12 +203,31 @@ def test_a_base_goes_on_from_a_pack_at_another_frame_side(train, tmp_path):
     options = "--steps", "1", "--rate", "1e-9", "--side", "128", "--workspace", str(tmp_path / "again")
     assert train(*options, "--base", str(tmp_path / "base.safetensors"))[0] == 0
     found = packs.tensors(tmp_path / "disc.safetensors")
-    learned = [key for key in base if ".refiner." not in key]
+    learned = [key for key in base if not key.startswith("refiners.")]
     assert learned and all(torch.allclose(found[key], base[key], atol=1e-5) for key in learned)
     code, said = train("--base", str(tmp_path / "base.safetensors"), "--targets", "circle=1")
     assert code == 2 and "a pack of disc" in said and "circle" in said
     code, said = train("--base", "heart")
     assert code == 2 and "--base got heart.safetensors" in said and "fingerprint" in said
+
+
+def test_the_refiners_of_a_base_are_gone_on_with(train, tmp_path):
+    assert train()[0] == 0
+    known = packs.read_manifest(tmp_path / "disc.safetensors")
+    known = replace(known, refiners=({"width": 8, "patch": 2, "targets": ["disc"]},))
+    learned = {f"refiners.0.{key}": value + 0.01 for key, value in Refiner(1, 8, 2).state_dict().items()}
+    tensors = packs.tensors(tmp_path / "disc.safetensors") | learned
+    packs.save(tmp_path / "base.safetensors", known, tensors, half=True)
+    base = packs.tensors(tmp_path / "base.safetensors")
+    options = ("--base", str(tmp_path / "base.safetensors"), "--workspace", str(tmp_path / "again"))
+    (tmp_path / "disc.safetensors").unlink()
+    assert train(*options, "--steps", "1", "--rate", "1e-9")[0] == 0
+    found = packs.tensors(tmp_path / "disc.safetensors")
+    assert packs.read_manifest(tmp_path / "disc.safetensors").refiners == known.refiners
+    refiners = [key for key in base if key.startswith("refiners.0.")]
+    assert refiners and all(torch.equal(found[key], base[key]) for key in refiners), "without --refine it only serves"
+    code, said = train(*options, "--refine", "1", "--refiner", "16")
+    assert code == 2 and "refiners of width 8, which are gone on with; leave --refiner out" in said
 
 
 def test_a_checkpoint_of_another_start_does_not_continue(train, tmp_path):
@@ -279,7 +299,7 @@ def test_views_that_do_not_fit_on_the_disk_are_refused_before_they_are_written(t
         (["--rate", "nan"], "--rate"),
         (["--refine", "nan"], "--refine"),
         (["--refine", "1"], "--refine is 1; expected a share of the steps, 0 or more and below 1"),
-        (["--refine", "0.5", "--refiner", "12"], "refiner.width is 12, expected a multiple of 8"),
+        (["--refine", "0.5", "--refiner", "12"], "refiners[0].width is 12, expected a multiple of 8"),
         (["--targets", "disc=7"], "--targets"),
         (["--shifts", "nowhere"], "nowhere"),
         (["--base", "nothing"], "nothing"),
