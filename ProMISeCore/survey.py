@@ -19,6 +19,7 @@ from ProMISeCore.terminal import amount, duration, table
 #: Seconds to encode a view at the backbone's own frame side on two CPU cores, measured by `promise bench`, for
 #: estimates and for how many views fit.
 _ENCODE_SECONDS = {"tiny": 0.06, "mobile_sam": 0.9, "vit_b": 6.6, "vit_l": 18.0, "vit_h": 35.0}
+_ENCODED, _ENCODED_SMALL = 0.25, 0.12  # of the time; on small slices most is learned from pictures
 _CT = -200  # a volume with whole numbers below this is CT
 _PROCESS_BYTES = 600_000_000
 _SMALL, _SMALL_LONG = 96, 256  # pixels, of the second longest and of the longest side of a case
@@ -314,10 +315,11 @@ class Survey:
     # What it will take
 
     def _size(self) -> tuple[int, int]:
-        """Slices of a case at most, and views of each: as many as a quarter of the time can encode."""
+        """Slices of a case at most, and views of each: as many as a share of the time can encode."""
         wish, cases = self.wish, max(1, len(self._learned()))
         seconds = 60 * (wish.minutes or 5)
-        rows = int(np.clip(0.25 * seconds / self._encode_seconds(), 64, 1200))
+        share = _ENCODED_SMALL if self.small else _ENCODED
+        rows = int(np.clip(share * seconds / self._encode_seconds(), 64, 1200))
         slices = wish.slices or int(np.clip(rows // (2 * cases), 4, 24))
         there = sum(min(slices, self._known_slices(case)) for case in self._learned()) or 1
         return slices, wish.views or int(np.clip(rows // there, 1, 12))

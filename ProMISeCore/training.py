@@ -53,7 +53,7 @@ class Settings:
     guide: float = 2.0  # pull of the points to good places; 0 as published
     presence: float = 0.2
     corrections: float = 0.5  # of the mask loss after simulated clicks; 0 as published
-    refine: float = 0.7  # share, of the budget that is left for training, for the refiners, at its end
+    refine: float = 0.85  # share, of the budget that is left for training, for the refiners, at its end
     seed: int = 0
 
 

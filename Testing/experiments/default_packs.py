@@ -27,10 +27,13 @@ RECIPES = {
         "targets": ["right ventricle=1", "myocardium=2", "left ventricle=3"],
         "options": ["--orientation", "axial", "--modality", "MR", "--slices", "8", "--views", "3", "--steps", "400"],
         "shifts": "heart",
-        "then": [["--side", "768", "--views", "2", "--steps", "240", "--rate", "6e-4"]],
+        "then": [
+            ["--side", "768", "--views", "2", "--steps", "240", "--rate", "6e-4"],
+            ["--side", "768", "--views", "2", "--slices", "10", "--steps", "350", *REFINERS],
+        ],
         "card": {
             "title": "Heart, cine MRI short axis",
-            "version": "4",
+            "version": "5",
             "description": "Both ventricles and the left myocardium on short-axis cine MRI.",
             "licence": "CC-BY-NC-SA-4.0",
             "data": "ACDC, 52 patients",
