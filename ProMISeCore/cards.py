@@ -65,7 +65,7 @@ def _parts(manifest: Manifest, target: TargetInfo) -> str:
     ips = {None: "no IPS", "pae": "IPS with PaE", "static": "IPS without PaE"}[target.ips and target.ips["kind"]]
     presence = "presence" if target.presence else "no presence"
     is_refined = any(target.name in refiner["targets"] for refiner in manifest.refiners)
-    return ", ".join([apm, ips, presence, *["refiner"] * is_refined])
+    return ", ".join([apm, ips, presence, "refiner"] if is_refined else [apm, ips, presence])
 
 
 def _training(manifest: Manifest) -> list[tuple[str, str]]:

@@ -24,6 +24,8 @@ from ProMISeCore.sam import Sam
 from ProMISeCore.terminal import amount
 from ProMISeCore.whole_file import replacing
 
+_STORED = 2  # how views are stored; what was stored in another way is not read
+
 
 @dataclass(frozen=True)
 class Task:
@@ -169,7 +171,8 @@ class Plan:
         """A name for these views that changes with anything they depend on, and with whether pictures are kept."""
         files = [(content(pair.image), content(pair.label)) for pair in self.pairs]
         backbone = [sam.fingerprint(), sam.side, list(blocks)]
-        parts = [*backbone, asdict(augment), asdict(self.task), files, self.rows, self.seed]
+        order = list(self.task.values)  # sorted below, and masks are stored in it
+        parts = [_STORED, *backbone, asdict(augment), asdict(self.task), order, files, self.rows, self.seed]
         parts += ["pictures"] if pictures else []
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

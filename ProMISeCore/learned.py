@@ -24,10 +24,14 @@ def by(pack: Path, workspace: Path) -> frozenset[str]:
     return frozenset(_kept(workspace).get(content(pack), ()))
 
 
-def remember(pack: Path, images: Iterable[Path], base: Path | None, workspace: Path) -> None:
-    """Keep that a pack's file has learned from images, and from those that the pack it went on from had."""
-    before = frozenset() if base is None else by(base, workspace)
-    kept = _kept(workspace) | {content(pack): sorted(before | set(map(content, images)))}
+def check(workspace: Path) -> None:
+    """Raise InputError where what was kept cannot be read."""
+    _kept(workspace)
+
+
+def remember(pack: Path, images: Iterable[str], workspace: Path) -> None:
+    """Keep that a pack's file has learned from images, by their `pairs.content`. InputError as `by`, OSError."""
+    kept = _kept(workspace) | {content(pack): sorted(set(images))}
     with replacing(workspace / _FILE) as part:
         part.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 

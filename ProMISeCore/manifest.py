@@ -221,7 +221,8 @@ class _Checker:
         if not isinstance(refiners, list):
             self._that(False, "refiners", refiners, "a list")
             return
-        names = [target.get("name") for target in targets if isinstance(target, dict)] * isinstance(targets, list)
+        known = targets if isinstance(targets, list) else []
+        names = [target.get("name") for target in known if isinstance(target, dict)]
         for number, refiner in enumerate(refiners):
             place = f"refiners[{number}]"
             if not self._keys(place, refiner, ["width", "patch", "targets"]):

@@ -221,15 +221,10 @@ class Promise(nn.Module):
         _compare(own, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, source, self.manifest)
         parts = {key: value for key, value in tensors.items() if not key.startswith(f"{_REFINERS}.")}
         self._parts.load_state_dict(self._parts.state_dict() | parts)
-        self.load_refiners(tensors)
-        return self
-
-    def load_refiners(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the refiners alone out of a pack's tensors, whose manifest says the same of them."""
         prefix = f"{_REFINERS}."
-        self.refiners.load_state_dict(
-            {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        )
+        refiners = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        self.refiners.load_state_dict(refiners)
+        return self
 
 
 def _refiners(manifest: Manifest) -> nn.ModuleList:

@@ -1,8 +1,8 @@
 """Teaching the way the paper trains, to be measured against in `promise bench teach`: the encoder is in the loop.
 
 Every step changes and encodes its pictures anew; APM and IPS begin from random numbers and learn from the mask loss
-alone, on all slices. Rate, budget, presence and what becomes of the result are a teaching's, so that nothing else
-differs: the paper's own rate of 1e-5 learns nothing in minutes.
+alone. All slices are there to be drawn. Rate, budget, presence and what becomes of the result are a teaching's, so that
+nothing else differs: the paper's own rate of 1e-5 learns nothing in minutes.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ class PublishedTeaching(Teaching):
     def _manifest(self, backbone: Sam, base: Manifest | None) -> Manifest:
         return replace(super()._manifest(backbone, base), refiners=())
 
-    def _encode(self, model: Promise) -> tuple[FreshViews, None, None, float]:
-        self._cases, self._held_cases, self._rest_cases, self._used = self.survey.learn, [], [], set()
+    def _encode(self, model: Promise) -> tuple[FreshViews, None, float]:
+        self._cases, self._held_cases, self._used = self.survey.learn, [], set()
         task = self._task(model.manifest)
         stacks = [LabelledStack(case.pair, task, model.sam.side) for case in self._cases]
-        return FreshViews(stacks, model.sam, VOLUMES, self.survey.wish.seed), None, None, 0.0
+        return FreshViews(stacks, model.sam, VOLUMES, self.survey.wish.seed), None, 0.0
 
     def _begin(self, training: Training) -> None:
         """From random numbers."""
@@ -82,5 +82,5 @@ class PublishedTeaching(Teaching):
 
 
 def as_published(settings: Settings) -> Settings:
-    """The mask loss alone."""
+    """No pull of points, no simulated clicks, no refiners: the mask's loss, and presence's."""
     return replace(settings, guide=0.0, corrections=0.0, refine=0.0, patience=None)

@@ -18,7 +18,7 @@ class Refiner(nn.Module):
     """Picture (B, 3, S/2, S/2) as `seen` gives it and logits (B, T, S/4, S/4) to logits of the same shape, float32.
 
     targets: T, which share all but their channel of the logits, 0 where it is not told. width: channels of the finest
-    level, a multiple of 8; with 16 about 240 k weights. patch: logits along a side of a cell of that level; 2 is four
+    level, a multiple of 8; with 16 about 230 k weights. patch: logits along a side of a cell of that level; 2 is four
     times as quick as 1 and learns worse from few slices.
     """
 

@@ -281,20 +281,36 @@ class Survey:
             count = min(len(cases) - 1, max(1, round(share * len(cases))))
             order = np.random.default_rng(self.wish.seed).permutation(len(cases))
             full = [[state.state for state in case.states.values()].count("labelled") for case in cases]
-            seen = list(map(self._is_seen, cases))
-            chosen = [cases[n] for n in sorted(order, key=lambda n: (seen[n], -full[n]))[:count]]
+            seen, all_ = list(map(self._is_seen, cases)), len(self.targets)
+            order = sorted(order, key=lambda n: (full[n] < all_, seen[n], -full[n]))
+            chosen = self._spared([cases[n] for n in order], count)
         if len(chosen) >= len(cases):
             raise InputError(f"all {len(cases)} cases are held out; leave one to learn from")
         for case in chosen:
             case.use = "held-out"
-            if self._is_seen(case):
-                self._warn(case.pair.name, "the pack to go on from has learned from it: its scores flatter")
+            self._warn_of_flattery(case)
         for name in self.targets:
             if not any(case.states[name].state == "labelled" for case in self.learn):
                 self._error(f"{name!r} is labelled in held-out cases only; hold out other cases, or none")
 
+    def _spared(self, cases: Sequence[Case], count: int) -> list[Case]:
+        """The first cases of an order without which every target still has a labelled one; at least the very first."""
+        chosen: list[Case] = []
+        for case in cases:
+            rest = [other for other in cases if other is not case and other not in chosen]
+            own = [name for name, state in case.states.items() if state.state == "labelled"]
+            if all(any(other.states[name].state == "labelled" for other in rest) for name in own):
+                chosen.append(case)
+            if len(chosen) == count:
+                break
+        return chosen or list(cases[:1])
+
     def _is_seen(self, case: Case) -> bool:
         return bool(self.wish.seen) and pairs.content(case.pair.image) in self.wish.seen
+
+    def _warn_of_flattery(self, case: Case) -> None:
+        if self._is_seen(case):
+            self._warn(case.pair.name, "the pack to go on from has learned from it: its scores flatter")
 
     def _named(self, names: Sequence[str]) -> list[Case]:
         by_name = {case.pair.name: case for case in self.usable}
@@ -311,6 +327,7 @@ class Survey:
         self._warn(
             case.pair.name, "it is the only case: slices of it are held out, and scores say little of other cases"
         )
+        self._warn_of_flattery(case)
 
     # What it will take
 

@@ -57,13 +57,25 @@ class Order:
     clock: Callable[[], float] = time.monotonic
 
 
+@dataclass
+class _Result:
+    """What the held-out cases said (table, manifest's scores, smoothing), and the trainings: the judged one, and that
+    from all cases if it came to its end."""
+
+    table: list[dict[str, Any]]
+    scores: list[dict[str, Any]]
+    smoothing: float
+    stages: list[Training]
+
+
 class Teaching:
     """One teaching. tell(event, …) is called with all of docs/teach.md; `commands` is asked before each step."""
 
     def __init__(self, survey: Survey, order: Order, tell: Tell, commands: Commands) -> None:
         self.survey, self.order, self._tell, self._commands = survey, order, tell, commands
         self.name = versions.checked_name(survey.wish.name)
-        self._pictures = 0
+        self._all_views: list[Views] = []  # of all cases, where held-out ones are learned from at last
+        self._rest_cases: list[Case] = []  # those
 
     def run(self) -> None:
         """Teach, and make the result the pack's present version. InputError, WeightsError, Cancelled; nothing is lost.
@@ -77,17 +89,17 @@ class Teaching:
             self._say_left_out()
             keep_freed_memory()
             model = self._model()
-            before = self._contents()
+            before, self._images = self._contents(), self._image_contents()
+            learned.check(self.order.workspace)
             with _memory("encode"):
-                learn, held, every, spent = self._encode(model)
-            judged, last = _divided(self.order.settings) if every is not None else (self.order.settings, None)
+                learn, held, spent = self._encode(model)
+            judged, last = _divided(self.order.settings) if self._rest_cases else (self.order.settings, None)
             training = self._training(model, learn, held, spent, judged)
             self._train(training, held or learn)
-            table, scores = self._scores(training)
-            stages = [training]
-            if every is not None and training.share >= 1:
-                stages.append(self._learn_from_all(training, every, last))
-            self._finish(stages, table, scores, before)
+            result = _Result(*self._scores(training), self._smoothing(model), [training])
+            if last is not None and training.share >= 1:
+                self._learn_from_all(result, last)
+            self._finish(result, before)
 
     # Before
 
@@ -148,11 +160,14 @@ class Teaching:
         return made.check()
 
     def _refiners(self, base: Manifest | None) -> tuple[Mapping[str, Any], ...]:
-        """The base's where they are for the same targets; else a new one for all of them, on small slices."""
+        """The base's whose targets are all still there; on small slices a new one for the others."""
         names = list(self.survey.targets)
-        if base is not None and {name for info in base.refiners for name in info["targets"]} == set(names):
-            return tuple(base.refiners)
-        return ({"width": _WIDTH, "patch": 1, "targets": names},) if self.survey.small else ()
+        kept = [] if base is None else [info for info in base.refiners if {*info["targets"]} <= {*names}]
+        rest = [name for name in names if not any(name in info["targets"] for info in kept)]
+        if base is not None and len(kept) < len(base.refiners):
+            self._tell("notice", message="the base's refiner of targets that are not all taught now is left out")
+        new = [{"width": _WIDTH, "patch": 1, "targets": rest}] if self.survey.small and rest else []
+        return (*kept, *new)
 
     def _licence(self, backbone: sam.Sam, base: Manifest | None) -> str:
         entry = backbones.TABLE.get(backbone.name)
@@ -164,14 +179,18 @@ class Teaching:
         unlabelled = self.survey.wish.unlabelled
         return Task(self.survey.targets, manifest.orientation, window, manifest.channels, manifest.padding, unlabelled)
 
+    def _image_contents(self) -> dict[str, str]:
+        """Case → fingerprint of its image."""
+        return {case.pair.name: content(case.pair.image) for case in self.survey.usable}
+
     def _contents(self) -> dict[str, str]:
         """Case → fingerprint of its labels now."""
         return {case.pair.name: content(case.pair.label) for case in self.survey.usable}
 
     # Encoding
 
-    def _encode(self, model: Promise) -> tuple[Views, Views | None, Views | None, float]:
-        """Views to learn from, those held out, all to learn from once these have judged, and the seconds it took."""
+    def _encode(self, model: Promise) -> tuple[Views, Views | None, float]:
+        """Views to learn from, those held out, and the seconds it took."""
         survey, augment = self.survey, VOLUMES
         if survey.picture:
             augment = PICTURE if len(survey.targets) == 1 else PICTURES
@@ -199,8 +218,8 @@ class Teaching:
         self._rest_cases = [case for case, use, _ in plans if use == "rest"]
         self._used = {view.key for some in views.values() for view in some}
         learn, held = dataset.joined(views["learn"]), dataset.joined(views["held"]) if views["held"] else None
-        every = dataset.joined([*views["learn"], *views["rest"]]) if views["rest"] else None
-        return learn, held, every, self.order.clock() - started
+        self._all_views = [*views["learn"], *views["rest"]]
+        return learn, held, self.order.clock() - started
 
     def _plan(self, model: Promise, case: Case, use: str) -> Plan:
         """Rows of a case. Their random changes follow from the case itself, so a new case leaves the others alone."""
@@ -229,7 +248,7 @@ class Teaching:
         checkpoint = self._checkpoint(model, settings, learn, held)
         resumed = checkpoint.exists()
         if settings.minutes is not None:  # however slow the encoder was, half of the time is for learning
-            spent = min(spent, 30 * settings.minutes)
+            spent = min(spent, 30 * self.order.settings.minutes)
         training = Training(
             model, Material(learn, _point_labels(model)), held, settings, checkpoint, spent, self.order.clock
         )
@@ -248,22 +267,36 @@ class Teaching:
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
         return self.order.workspace / f"training-{key}.pt"
 
-    def _learn_from_all(self, judged: Training, every: Views, settings: Settings) -> Training:
-        """A training that goes on from the judged state with all cases, and takes back what it did where stopped."""
-        self._tell("notice", message="scores are told; the cases that were held out are learned from now, too")
-        model = judged.model.without_idle_refiners()
-        material = Material(every, _point_labels(model))
-        material.distrusted = {target: set(cases) for target, cases in judged.material.distrusted.items()}
-        checkpoint = self._checkpoint(model, settings, every, None)
-        training = Training(model, material, None, settings, checkpoint, clock=self.order.clock)
-        self._cases = [*self._cases, *self._rest_cases]
-        with _memory("train"):
-            training.run(lambda look: self._report(look, judged.progress), self._commands.stop)
+    def _learn_from_all(self, result: _Result, settings: Settings) -> None:
+        """Go on from the judged state with all cases; where that is stopped or fails, the judged state counts."""
+        (judged,) = result.stages
+        self._tell("notice", message="the held-out cases have judged, and are learned from now, too")
+        training = None
+        try:
+            with _memory("learn from all cases"):
+                training = self._last_training(judged, settings)
+                training.run(lambda look: self._report(look, judged.progress), self._commands.stop)
+        except (InputError, WeightsError) as error:
+            self._tell("notice", message=f"{error}; what the held-out cases have judged is kept")
         if self._commands.gone:
             raise KeyboardInterrupt
-        if training.share < 1:
-            training.undo()
-        return training
+        if training is not None and training.share >= 1:
+            result.stages.append(training)
+            for score in result.scores:
+                score["data"] += ", before they were learned from, too"
+        else:
+            judged.undo()
+
+    def _last_training(self, judged: Training, settings: Settings) -> Training:
+        """Of refiners where the judged model has some that help, else of all."""
+        judged.model.without_idle_refiners()
+        judged.restart()
+        every = dataset.joined(self._all_views)
+        material = Material(every, _point_labels(judged.model))
+        material.distrusted = {target: set(cases) for target, cases in judged.material.distrusted.items()}
+        self._cases = [*self._cases, *self._rest_cases]
+        checkpoint = self._checkpoint(judged.model, settings, every, None)
+        return Training(judged.model, material, None, settings, checkpoint, clock=self.order.clock)
 
     def _begin(self, training: Training) -> None:
         """First weights: of the base, and for targets that are new to it of what looks alike."""
@@ -276,8 +309,7 @@ class Teaching:
                 state = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
                 training.model.targets[name].load_state_dict(state, strict=False)
                 names.remove(name)
-            if training.model.manifest.refiners == base.refiners:
-                training.model.load_refiners(tensors)
+            _take_refiners(training.model, base, tensors)
             training.restart()
         if names and self.order.starts:
             for name, which in start.begin(training, self.order.starts, names).items():
@@ -296,8 +328,9 @@ class Teaching:
             snapshot.write(path, training.model)
             self._tell("picture", path=str(path.resolve()), step=look.step, case=case.pair.name, slice=snapshot.slice)
 
-        for old in self.order.workspace.glob("slice-*.png"):
-            old.unlink()
+        if training.share < 1:
+            for old in self.order.workspace.glob("slice-*.png"):
+                old.unlink()
         with _memory("train"):
             training.run(report, self._commands.stop)
         if self._commands.gone:
@@ -318,7 +351,7 @@ class Teaching:
             share=round(min(1.0, share), 4),
             loss=look.loss,
             dice=look.dice,
-            best=look.best,
+            best=look.best if before.best == {} else before.best,
             seconds_left=round(max(0.0, left), 1),
         )
         for suspect in look.suspects:
@@ -331,14 +364,9 @@ class Teaching:
 
     # After
 
-    def _finish(
-        self,
-        stages: Sequence[Training],
-        table: list[dict[str, Any]],
-        scores: list[dict[str, Any]],
-        before: Mapping[str, str],
-    ) -> None:
+    def _finish(self, result: _Result, before: Mapping[str, str]) -> None:
         self._say_changed(before)
+        stages = result.stages
         model = stages[-1].model.without_idle_refiners()
         seconds = sum(stage.progress.seconds for stage in stages)
         count, base = len(self.survey.usable), self._base()
@@ -347,8 +375,8 @@ class Teaching:
             data += f", continued from {base.title or base.name} version {base.version}"
         manifest = replace(
             model.manifest,
-            scores=tuple(scores),
-            smoothing_mm=self._smoothing(model),
+            scores=tuple(result.scores),
+            smoothing_mm=result.smoothing,
             description=f"Taught from {data}.",
             training={
                 "data": data,
@@ -359,10 +387,9 @@ class Teaching:
             },
         )
         version = self._keep(manifest, model)
-        stopped = any(stage.share < 1 for stage in stages)
-        at_last = self._rest_cases if stages[1:] and not stopped else []
-        images = [case.pair.image for case in (*self.survey.learn, *at_last)]
-        learned.remember(version.path, images, self.order.base, self.order.workspace)
+        whole = len(stages) > 1
+        stopped = stages[-1].share < 1 or bool(self._rest_cases) and not whole
+        self._remember(version.path, whole)
         if not stopped:
             for stage in stages:
                 stage.checkpoint.unlink(missing_ok=True)
@@ -374,7 +401,7 @@ class Teaching:
             name=self.name,
             version=version.number,
             stopped=stopped,
-            table=table,
+            table=result.table,
             suspicious=sorted({self._cases[suspect["case"]].pair.name for suspect in suspects}),
             step=sum(stage.progress.step for stage in stages),
             elapsed=round(seconds, 1),
@@ -402,7 +429,6 @@ class Teaching:
             if dice:
                 iou = float(np.mean([one / (2 - one) for one in dice]))
                 data = "slices of the only case" if self.survey.within else "held-out cases of the user's own"
-                data += ", before they were learned from, too" if self._rest_cases else ""
                 scores.append({"data": data, "cases": len(dice), "target": name, "dice": after, "iou": round(iou, 4)})
         return table, scores
 
@@ -415,6 +441,14 @@ class Teaching:
             return usual_sigma([case.pair for case in self._cases], task)
         with _memory("try the result on the held-out volumes"):
             return best_sigma(model, [case.pair for case in self._held_cases], task, self.order.device)
+
+    def _remember(self, pack: Path, whole: bool) -> None:
+        cases = [*self.survey.learn, *(self._rest_cases if whole else [])]
+        images = {self._images[case.pair.name] for case in cases} | self.survey.wish.seen
+        try:
+            learned.remember(pack, images, self.order.workspace)
+        except (InputError, OSError) as error:
+            self._tell("notice", message=f"which cases the pack has learned from could not be kept: {error}")
 
     def _keep(self, manifest: Manifest, model: Promise) -> versions.Version:
         try:
@@ -456,6 +490,16 @@ def _target(name: str, colour: tuple[float, float, float]) -> TargetInfo:
         presence={"width": 64},
         point_labels=(1, 1, 1, 1, 0, 0, 0, 0),
     )
+
+
+def _take_refiners(model: Promise, base: Manifest, tensors: Mapping[str, torch.Tensor]) -> None:
+    """The weights of those that the model has from the base."""
+    for info, refiner in zip(model.manifest.refiners, model.refiners, strict=True):
+        if info in base.refiners:
+            prefix = f"refiners.{base.refiners.index(info)}."
+            refiner.load_state_dict(
+                {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            )
 
 
 def _point_labels(model: Promise) -> dict[str, Sequence[int]]:

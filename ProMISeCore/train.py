@@ -75,7 +75,7 @@ def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
         "--refine",
         type=float,
         default=0.0,
-        help="share of the steps for a refiner of the targets; 0: none, as published; 1 with --base: only that",
+        help="share of the steps for a refiner of the targets; 0: as published; 1 with --base: only that",
     )
     parser.add_argument("--refiner", type=int, metavar="WIDTH", help="channels of it (default: the base's, or 16)")
     parser.add_argument("--seed", type=int, default=0)
@@ -253,8 +253,9 @@ def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], b
 
 def _refiners(arguments: argparse.Namespace, names: list[str]) -> list[dict[str, Any]]:
     """The base's, or a new one for all targets."""
-    theirs = [] if arguments.base is None else packs.read_manifest(packs.find(arguments.base)).refiners
-    if not theirs:
+    base = None if arguments.base is None else packs.read_manifest(packs.find(arguments.base))
+    theirs = [] if base is None or [target.name for target in base.targets] != names else base.refiners
+    if not theirs:  # of a base with other targets, which is refused later
         return [{"width": arguments.refiner or 16, "patch": 1, "targets": names}] if arguments.refine else []
     if arguments.refiner is not None:
         widths = ", ".join(str(info["width"]) for info in theirs)

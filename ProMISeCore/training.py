@@ -203,11 +203,11 @@ class Training:
             for name in running:
                 losses[name].append(self._step(name))
             self.progress.step += 1
-            due = self._due(last_look)
-            scores = self._look(running) if due else {}
-            doubted = self.doubt() if due else []
-            self.progress.seconds += self._lasted(self._clock() - started, due)
-            if due:
+            self.progress.seconds += self._lasted(self._clock() - started)
+            if self._due(last_look):
+                started = self._clock()
+                scores, doubted = self._look(running), self.doubt()
+                self.progress.seconds += self._lasted(self._clock() - started, is_step=False)
                 last_look = self.progress.seconds
                 means = {name: round(float(np.mean(found)), 4) for name, found in losses.items() if found}
                 losses = {name: [] for name in self.names}
@@ -238,11 +238,11 @@ class Training:
             return self.progress.step % self.settings.every == 0
         return self.progress.seconds - last_look >= max(5.0, 60 * self.settings.minutes / _LOOKS)
 
-    def _lasted(self, seconds: float, due: bool) -> float:
-        """Of a step, for the budget: the usual time where the computer has slept meanwhile."""
+    def _lasted(self, seconds: float, is_step: bool = True) -> float:
+        """Of a step or a look, for the budget: a step's usual time where the computer has slept meanwhile."""
         if seconds > max(60.0, 50 * self._usual) and self._usual:
             return self._usual
-        if not due:
+        if is_step:
             self._usual = seconds if not self._usual else 0.9 * self._usual + 0.1 * seconds
         return seconds
 
@@ -365,7 +365,13 @@ class Training:
 
     def _refining_loss(self, name: str, rows: np.ndarray) -> Tensor:
         loss, there = self._refining.loss(name, rows, self.generator, self.device)
-        return (loss * self._weight(there)).mean()
+        return (loss * self._weight(there) * self._trusted(name, rows).to(self.device)).mean()
+
+    def _trusted(self, name: str, rows: np.ndarray) -> Tensor:
+        """Whether each row's case may teach each target (B, T) of a target's refiner."""
+        served = self.model.manifest.refiners[self.model.refiner_of(name)]["targets"]
+        doubted = [list(self.material.distrusted.get(self.names.index(other), ())) for other in served]
+        return torch.from_numpy(np.stack([~np.isin(self.material.views.case[rows], cases) for cases in doubted], 1))
 
     def _draw(self, name: str, rows: np.ndarray, generator: torch.Generator) -> Tensor:
         """Logits (B, 2, s, s) of the method's mask on training rows, automatic and after clicks, for the refiners."""

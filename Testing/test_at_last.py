@@ -11,9 +11,11 @@ from small_cases import NAME, events, tensors, volume, workspace, write
 
 from ProMISeCore import learned, packs
 from ProMISeCore.__main__ import main
+from ProMISeCore.augment import Augment
 from ProMISeCore.commands import Commands
+from ProMISeCore.dataset import Plan, Task
 from ProMISeCore.errors import InputError
-from ProMISeCore.pairs import content
+from ProMISeCore.pairs import content, find
 from ProMISeCore.survey import Survey, Wish
 from ProMISeCore.teaching import Order, Teaching, _divided
 from ProMISeCore.training import Settings
@@ -89,6 +91,9 @@ def test_all_that_is_learned_at_last_is_of_all_cases(teach, monkeypatch) -> None
     teach(8)
     assert {cases for cases, held, _ in seen if held} == {3} and {cases for cases, held, _ in seen if not held} == {4}
     assert [held for _, held, _ in seen] == 6 * [True] + 2 * [False]
+    refining = [is_refining for _, held, is_refining in seen if not held]
+    kept = bool(packs.read_manifest(packs.find(NAME)).refiners)
+    assert refining == 2 * [kept], "a refiner that helps learns alone, else APM and IPS do"
 
 
 def test_a_stop_at_last_keeps_what_was_best_on_the_held_out_cases_and_the_next_run_goes_on(teach) -> None:
@@ -98,7 +103,9 @@ def test_a_stop_at_last_keeps_what_was_best_on_the_held_out_cases_and_the_next_r
     assert told[-1][1]["stopped"] and told[-1][1]["version"] == 2
     assert all(torch.equal(value, judged[key]) for key, value in tensors().items())
     assert len(list(workspace().glob("training-*.pt"))) == 2
-    teach(8)
+    assert "before they were" not in packs.read_manifest(packs.find(NAME)).scores[0]["data"]
+    (first, *_) = looks(teach(8))
+    assert first["step"] > 6, "nothing of the judged part is done again"
     went_on = tensors()
     teach(8)
     assert all(torch.equal(value, went_on[key]) for key, value in tensors().items())
@@ -144,11 +151,81 @@ def test_what_was_learned_is_kept_without_names_and_handed_on(cases, tmp_path) -
     one.write_bytes(b"one")
     two.write_bytes(b"two")
     assert learned.by(one, tmp_path) == frozenset()
-    learned.remember(one, images[:2], None, tmp_path)
-    learned.remember(two, images[2:3], one, tmp_path)
+    learned.remember(one, map(content, images[:2]), tmp_path)
+    learned.remember(two, {*map(content, images[2:3]), *learned.by(one, tmp_path)}, tmp_path)
     assert learned.by(one, tmp_path) == {content(image) for image in images[:2]}
     assert learned.by(two, tmp_path) == {content(image) for image in images[:3]}
     assert "Fall" not in (tmp_path / "learned.json").read_text(encoding="utf-8")
+
+
+def test_a_pack_of_the_same_name_knows_what_the_one_before_has_learned_from(cases, command, capsys) -> None:
+    assert main(command(cases)) == 0
+    old = {path: path.read_bytes() for path in cases.iterdir()}
+    for path in old:
+        path.unlink()
+    for number in (8, 9):
+        voxels, mask = volume(number)
+        write(cases, f"neu {number}", voxels, {"Scheibe": mask})
+    assert main(command(cases, "--base", NAME)) == 0
+    for path, data in old.items():
+        path.write_bytes(data)
+    capsys.readouterr()
+    voxels, mask = volume(10)
+    write(cases, "neuer", voxels, {"Scheibe": mask})
+    assert main(command(cases, "--base", NAME, "--check", "--events")) == 0
+    assert events(capsys)[0]["report"]["proposal"]["held_out"] == ["neuer"]
+
+
+def test_views_of_targets_in_another_order_are_others(tiny_sam, cases) -> None:
+    """Masks are stored in the targets' order; a new case that lists its segments otherwise swapped their labels."""
+    window = {"mode": "percentile", "low": 0.5, "high": 99.5}
+    tasks = [Task(dict.fromkeys(names), "axial", window, "neighbours", "corner") for names in (("a", "b"), ("b", "a"))]
+    one, other = (Plan(find([str(cases)]), task, [(0, 1, 0)], 0).key(tiny_sam, (), Augment()) for task in tasks)
+    assert one != other
+
+
+def test_a_case_that_alone_has_a_target_does_not_judge(cases, command, capsys) -> None:
+    assert main(command(cases)) == 0
+    voxels, mask = volume(8)
+    write(cases, "neu", voxels, {"Scheibe": mask, "Kern": mask})
+    capsys.readouterr()
+    assert main(command(cases, "--base", NAME, "--check", "--events")) == 0
+    report = events(capsys)[0]["report"]
+    assert report["ready"] and report["proposal"]["held_out"] != ["neu"]
+
+
+def test_what_fails_at_last_leaves_what_was_judged(teach, monkeypatch) -> None:
+    from ProMISeCore import teaching
+
+    teach(6, judge_only=True)
+    judged = tensors()
+    monkeypatch.setattr(teaching.Teaching, "_last_training", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    told = teach(8)
+    assert any("what the held-out cases have judged is kept" in values.get("message", "") for _, values in told)
+    assert told[-1][1]["stopped"] and all(torch.equal(value, judged[key]) for key, value in tensors().items())
+
+
+def test_smoothing_is_chosen_before_the_held_out_cases_are_learned_from(teach, monkeypatch) -> None:
+    from ProMISeCore import teaching
+
+    chosen = []
+
+    def smoothing(self, model) -> float:
+        chosen.append({key: value.clone() for key, value in model.tensors().items()})
+        return 0.0
+
+    monkeypatch.setattr(teaching.Teaching, "_smoothing", smoothing)
+    teach(6, judge_only=True)
+    teach(8)
+    assert all(torch.equal(value, chosen[0][key]) for key, value in chosen[1].items())
+
+
+def test_a_record_that_cannot_be_read_is_told_before_anything_is_learned(teach) -> None:
+    workspace().mkdir(parents=True)
+    (workspace() / "learned.json").write_text("{")
+    with pytest.raises(InputError, match="learned.json"):
+        teach(8)
+    assert not packs.folder().exists() or not list(packs.folder().glob("*"))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"a": 1})])

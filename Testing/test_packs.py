@@ -244,6 +244,7 @@ BAD = [
     (("refiners",), [{}], r"keys of refiners\[0\] are missing: width, patch, targets"),
     (("refiners",), ["yes"], r"refiners\[0\] is 'yes', expected an object"),
     (("refiners",), "yes", r"refiners is 'yes', expected a list"),
+    (("targets",), None, "targets is None, expected a list of 1"),
     (("targets", 0, "point_labels"), [1], r"targets\[0\].point_labels is \[1\], expected 2 times"),
     (("targets", 0, "point_labels"), [1, 2], r"targets\[0\].point_labels"),
     (("targets", 1, "point_labels"), [1], r"targets\[1\].point_labels is \[1\], expected 0 times"),

@@ -394,6 +394,26 @@ def test_all_targets_of_a_refiner_learn_from_a_slice_and_one_is_told() -> None:
         assert torch.allclose(middle[middle != 0], torch.tensor(said[name]))
 
 
+def test_of_a_target_that_is_distrusted_in_a_case_nothing_is_learned_with_the_others(
+    tiny_model: Callable, tmp_path: Path
+) -> None:
+    found = []
+    for wrong in (False, True):
+        model, material = tiny_model(("a", "b"), refiner=8), of_two(views())
+        stirred(model.refiners)
+        if wrong:
+            material.masks[material.case == 0, 1] ^= True
+        learner = training(model, material, None, tmp_path / "t.pt", refine=1.0)
+        learner.material.distrusted = {1: {0}}
+        learner._draw = lambda name, rows, generator: torch.ones(len(rows), 2, 16, 16)
+        learner._refining._draw = learner._draw
+        assert learner._refining.prepare(lambda: False)
+        rows = np.flatnonzero(material.case == 0)
+        learner.generator.manual_seed(0)
+        found.append(learner._refining_loss("a", rows).item())
+    assert found[0] == found[1]
+
+
 def test_a_refiner_is_kept_as_it_is_best_for_all_of_its_targets(tiny_model: Callable, tmp_path: Path) -> None:
     """Dice of a and b at the looks: before, at the refiners' start, and twice while they learn."""
     model, material = tiny_model(("a", "b"), refiner=8), of_two(views())

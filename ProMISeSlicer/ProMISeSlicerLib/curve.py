@@ -88,17 +88,17 @@ class _Drawing:
         return self.painter.fontMetrics().boundingRect(text).width()
 
     def _line(self, values: Sequence[tuple[float, float | None]], colour, width: int) -> None:
-        """Gaps where a value is not known; a single value is a dot."""
+        """Gaps where a value is not known; the last known one is a dot."""
         self.painter.setPen(qt.QPen(colour, width))
-        before = None
+        before = last = None
         for seconds, value in values:
             here = None if value is None else self._place(seconds, value)
             if here is not None and before is not None:
                 self.painter.drawLine(*before, *here)
-            before = here
-        if before is not None:
+            before, last = here, here or last
+        if last is not None:
             self.painter.setBrush(qt.QBrush(colour))
-            self.painter.drawEllipse(before[0] - _DOT, before[1] - _DOT, 2 * _DOT, 2 * _DOT)
+            self.painter.drawEllipse(last[0] - _DOT, last[1] - _DOT, 2 * _DOT, 2 * _DOT)
 
     def _legend(self, names: Sequence[str]) -> None:
         x = _MARGIN

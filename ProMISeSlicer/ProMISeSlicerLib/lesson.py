@@ -18,8 +18,8 @@ class Lesson:
     """name: of the pack. targets: names, or NAME=VALUE for label maps; none: all there are. files: images and labels.
 
     folders: of the user's own pairs; shown: case in the files → volume's name; base: pack to go on from, or "".
-    heldOut: case that is not learned from, "" for the proposed ones; state: running, stopped or done. more: further
-    options of `promise teach`, for scripts.
+    heldOut: case that judges before it is learned from, "" for the proposed ones; state: running, stopped or done.
+    more: further options of `promise teach`, for scripts.
     """
 
     name: str
