@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -119,3 +119,7 @@ class Augment:
         deviation[keep] = 0
         x = x + deviation * torch.randn(x.shape, generator=generator)
         return 255 * x.clamp(0, 1)
+
+
+VOLUMES = Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02)
+BENT = replace(VOLUMES, elastic=0.1)  # where nothing has to be encoded

@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -210,15 +210,14 @@ def _misplaced(label: Path, folder: Path) -> Path:
 
 def _unet(cell: _Cell, chosen: list[Pair]):
     from ProMISeCore import masks
+    from ProMISeCore.augment import BENT
     from ProMISeCore.dataset import Task
-    from ProMISeCore.refining import BENT
-    from ProMISeCore.teaching import VOLUMES
     from ProMISeCore.unet import Unet
 
     kind = SETS[cell.data]
     window = {"mode": "percentile", "low": 0.5, "high": 99.5}
     task = Task(kind.targets, kind.orientation, window, "neighbours", "corner")
-    net = Unet(task, kind.side, replace(VOLUMES, elastic=BENT), cell.seed)
+    net = Unet(task, kind.side, BENT, cell.seed)
     steps = net.train(chosen, cell.minutes, _two_cores)
 
     def segment(pair: Pair) -> Mapping[str, np.ndarray]:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from ProMISeCore import encoder
-from ProMISeCore.augment import Augment
+from ProMISeCore.augment import VOLUMES, Augment
 from ProMISeCore.dataset import LabelledStack, Views, changed, masks_of
 from ProMISeCore.manifest import Manifest
 from ProMISeCore.promise import Promise
 from ProMISeCore.sam import Sam
-from ProMISeCore.teaching import VOLUMES, Teaching
+from ProMISeCore.teaching import Teaching
 from ProMISeCore.training import Settings, Training
 
 

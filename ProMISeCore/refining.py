@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ProMISeCore.augment import Augment
+from ProMISeCore.augment import BENT, Augment
 from ProMISeCore.dataset import Views
 from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD
 from ProMISeCore.pretrain import mask_loss
@@ -17,15 +17,12 @@ from ProMISeCore.refiner import Refiner
 #: draw(name, rows, generator): logits (B, 2, s, s) of the method's mask on some rows, automatic and after clicks.
 Draw = Callable[[str, np.ndarray, torch.Generator], Tensor]
 
-_UNTOLD = (
-    0.5  # share of slices on which a refiner is told no decoder's logits: one that only copies them learns nothing
-)
+# Share of slices on which a refiner is told no decoder's logits: one that only copies them learns nothing.
+_UNTOLD = 0.5
 _STEPS = 8  # per logit: they are kept as bytes
 _MOST = 15.8  # logits
-BENT = 0.1  # how elastic pictures are
-_SEEN = Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02, elastic=BENT)
-_ASTRAY = Augment(rotation=0, zoom=(1, 1), shift=0, mirror=0, elastic=BENT)  # of the logits alone: on slices that
-# the decoder has learned they are nearer to the truth than they will be
+# Of the logits alone: on slices that the decoder has learned they are nearer to the truth than they will be.
+_ASTRAY = Augment(rotation=0, zoom=(1, 1), shift=0, mirror=0, elastic=BENT.elastic)
 
 
 class Refining:
@@ -80,7 +77,7 @@ class Refining:
         is_told[:, names.index(name), 0, 0] = torch.rand(len(rows), generator=generator) >= _UNTOLD
         picture = self._picture(rows, generator)
         maps = (picture, said + _MOST, masks.float(), known.float())
-        picture, said, masks, known = _SEEN.moved([part.to(device) for part in maps], generator)
+        picture, said, masks, known = BENT.moved([part.to(device) for part in maps], generator)
         told, masks, known = (said - _MOST) * is_told.to(device), masks > 0.5, known > 0.999
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type in ("cpu", "cuda")):
             refined = refiner(picture, told)
@@ -104,4 +101,4 @@ class Refining:
         """What a refiner sees (B, 3, S/2, S/2), its intensities changed at random."""
         mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
         picture = self._views.take_pictures(rows) * deviation + mean
-        return (_SEEN.recoloured(picture, generator) - mean) / deviation
+        return (BENT.recoloured(picture, generator) - mean) / deviation

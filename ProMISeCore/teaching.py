@@ -17,7 +17,7 @@ import torch
 
 from ProMISeCore import backbones, dataset, devices, learned, packs, sam, start, versions
 from ProMISeCore.allocator import keep_freed_memory
-from ProMISeCore.augment import Augment
+from ProMISeCore.augment import VOLUMES, Augment
 from ProMISeCore.commands import Commands
 from ProMISeCore.dataset import Encoder, LabelledStack, Plan, Task, Views
 from ProMISeCore.errors import Cancelled, InputError, PromiseError, WeightsError
@@ -41,7 +41,6 @@ _AT_LAST = 0.25  # share of the budget in which held-out cases are learned from,
 _RATE_AT_LAST = 0.3  # of the rate
 PICTURE = Augment(upset=0.5)  # with one target
 PICTURES = Augment(mirror=0.0)  # with several, which may be left and right
-VOLUMES = Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ProMISeCore import allocator, packs, pairs
-from ProMISeCore.augment import Augment
+from ProMISeCore.augment import VOLUMES, Augment
 from ProMISeCore.dataset import Encoder, Task, Views, plan
 from ProMISeCore.errors import InputError
 from ProMISeCore.manifest import Manifest
@@ -279,11 +279,9 @@ def _views(
     chosen = set(np.random.default_rng(arguments.seed).permutation(len(found))[:count].tolist())
     learn = [pair for number, pair in enumerate(found) if number not in chosen]
     held = [pair for number, pair in enumerate(found) if number in chosen]
-    picture = task.orientation == "image"
-    if picture:
+    augment = VOLUMES
+    if task.orientation == "image":
         augment = Augment(mirror=0.0) if arguments.upright else Augment(upset=0.5)
-    else:
-        augment = Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02)
     encoder = Encoder(backbone, model.blocks, augment, workspace, pictures=model.refines)
     say(f"{len(learn)} cases to learn from, {len(held)} held out; encoding their slices once")
 

@@ -13,7 +13,7 @@ from evaluation import Truth, masks_of
 
 from ProMISeCore import pairs
 from ProMISeCore.apm import feature_blocks
-from ProMISeCore.augment import Augment
+from ProMISeCore.augment import VOLUMES, Augment
 from ProMISeCore.dataset import Encoder, Plan, Task, Views, plan
 from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import Pair
@@ -79,7 +79,7 @@ def _task(recipe: dict, padding: str) -> Task:
 def _augment(recipe: dict) -> Augment:
     """As `promise train` does."""
     if "image" not in recipe["options"]:
-        return Augment(rotation=15, zoom=(0.85, 1.3), shift=0.05, mirror=0.0, colour=0.02)
+        return VOLUMES
     return Augment(mirror=0.0) if "--upright" in recipe["options"] else Augment(upset=0.5)
 
 
