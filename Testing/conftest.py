@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # of child processes, too, whose sums else are not bit for bit these here
 
 ROOT = Path(__file__).resolve().parent.parent
 
