@@ -1,11 +1,13 @@
-"""Which images each version of a taught pack has learned from, so that the next one is not judged by these.
+"""What each version of a taught pack comes from: the images it has learned from, so that the next one is not judged by
+these, and, where its teaching was stopped, the pack that had been gone on from, so that the same command can go on.
 
-Kept in the workspace, not in the pack: SHA-256 of the pack's file → SHA-256 of the images. No name of a case or a file.
+Kept in the workspace, not in the pack: SHA-256 of the pack's file → those. No name of a case or a file.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import content
 from ProMISeCore.whole_file import replacing
 
-_FILE = "learned.json"
+_IMAGES = "learned.json"
+_ORIGIN = "stopped.json"
 
 
 def by(pack: Path, workspace: Path) -> frozenset[str]:
@@ -21,29 +24,56 @@ def by(pack: Path, workspace: Path) -> frozenset[str]:
 
     Raises InputError where what was kept cannot be read.
     """
-    return frozenset(_kept(workspace).get(content(pack), ()))
+    return frozenset(_kept(workspace / _IMAGES).get(content(pack), ()))
 
 
 def check(workspace: Path) -> None:
     """Raise InputError where what was kept cannot be read."""
-    _kept(workspace)
+    for name in (_IMAGES, _ORIGIN):
+        _kept(workspace / name)
 
 
 def remember(pack: Path, images: Iterable[str], workspace: Path) -> None:
     """Keep that a pack's file has learned from images, by their `pairs.content`. InputError as `by`, OSError."""
-    kept = _kept(workspace) | {content(pack): sorted(set(images))}
-    with replacing(workspace / _FILE) as part:
+    _keep(workspace / _IMAGES, content(pack), sorted(set(images)))
+
+
+def origins(pack: Path, workspace: Path) -> list[str]:
+    """A pack, and what it was being taught from where that was stopped: their `pairs.content`. InputError as `by`."""
+    return [content(pack), *_kept(workspace / _ORIGIN).get(content(pack), ())]
+
+
+def remember_origins(pack: Path, origins: Iterable[str], workspace: Path) -> None:
+    """Keep that a pack is of a stopped teaching that went on from what had these. InputError as `by`, OSError."""
+    _keep(workspace / _ORIGIN, content(pack), list(origins))
+
+
+def clear(workspace: Path) -> None:
+    """Delete all else that a workspace holds, and the workspace where nothing is kept. OSError where that fails."""
+    for path in workspace.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != _IMAGES:
+            path.unlink()
+    if not any(workspace.iterdir()):
+        workspace.rmdir()
+
+
+def _keep(path: Path, pack: str, values: list[str]) -> None:
+    kept = _kept(path) | {pack: values}
+    with replacing(path) as part:
         part.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
-def _kept(workspace: Path) -> dict[str, list[str]]:
-    path = workspace / _FILE
+def _kept(path: Path) -> dict[str, list[str]]:
     if not path.exists():
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}); remove it, then no case counts as learned from") from error
+        raise InputError(
+            f"{path} cannot be read ({error}); remove it: what packs come from is not known then"
+        ) from error
     if not isinstance(found, dict) or not all(isinstance(images, list) for images in found.values()):
-        raise InputError(f"{path} is damaged; remove it, then no case counts as learned from")
+        raise InputError(f"{path} is damaged; remove it: what packs come from is unknown then")
     return found

@@ -27,10 +27,12 @@ from ProMISeCore import backbones, packs, sam
 from ProMISeCore.cache import Cache
 from ProMISeCore.dataset import Views
 from ProMISeCore.errors import PromiseError
+from ProMISeCore.material import Material
 from ProMISeCore.promise import Promise
 from ProMISeCore.sam import Sam
 from ProMISeCore.segmenter import Segmenter
-from ProMISeCore.training import Settings, time_epoch
+from ProMISeCore.settings import Settings
+from ProMISeCore.training import Training
 from ProMISeCore.volumes import Volume
 
 #: Linux's ru_maxrss begins with that of the process that started this one; VmHWM is of this one alone.
@@ -166,8 +168,22 @@ def epoch(count: int, name: str = "tiny", device: str | torch.device = "cpu") ->
     filled = np.arange(count) % 4 > 0
     views = Views(embedding, {}, filled[:, None, None, None] & disc, np.arange(count) // 4)
     with tempfile.TemporaryDirectory(prefix="promise-bench-") as folder:
-        seconds = time_epoch(model, views, Settings(), Path(folder))
+        seconds = _time_epoch(model, views, Settings(), Path(folder))
     return {"views": count, "seconds": seconds}
+
+
+def _time_epoch(model: Promise, views: Views, settings: Settings, folder: Path) -> float:
+    """Seconds of one epoch of every target over cached views."""
+    labels = {name: target.point_labels.tolist() for name, target in model.targets.items()}
+    steps = max(1, len(views) // settings.batch)
+    training = Training(
+        model, Material(views, labels), views, replace(settings, steps=steps, every=10**9), folder / "epoch.pt"
+    )
+    started = time.monotonic()
+    for _ in range(steps):
+        for name in training.names:
+            training._step(name)
+    return time.monotonic() - started
 
 
 def _write_inputs(folder: Path, model: Promise, volume: Volume) -> None:

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from ProMISeCore import encoder
 from ProMISeCore.augment import VOLUMES, Augment
-from ProMISeCore.dataset import LabelledStack, Views, changed, masks_of
+from ProMISeCore.case_encoder import EncodedCases
+from ProMISeCore.dataset import LabelledStack, changed, masks_of
 from ProMISeCore.manifest import Manifest
 from ProMISeCore.promise import Promise
 from ProMISeCore.sam import Sam
+from ProMISeCore.settings import Settings
 from ProMISeCore.teaching import Teaching
-from ProMISeCore.training import Settings, Training
+from ProMISeCore.training import Training
 
 
 class FreshViews:
@@ -68,16 +70,15 @@ class PublishedTeaching(Teaching):
     def _manifest(self, backbone: Sam, base: Manifest | None) -> Manifest:
         return replace(super()._manifest(backbone, base), refiners=())
 
-    def _encode(self, model: Promise) -> tuple[FreshViews, None, float]:
-        self._cases, self._held_cases, self._used = self.survey.learn, [], set()
-        task = self._task(model.manifest)
-        stacks = [LabelledStack(case.pair, task, model.sam.side) for case in self._cases]
-        return FreshViews(stacks, model.sam, VOLUMES, self.survey.wish.seed), None, 0.0
+    def _encode(self, model: Promise) -> EncodedCases:
+        task, cases = self._task(model.manifest), self.survey.learn
+        stacks = [LabelledStack(case.pair, task, model.sam.side) for case in cases]
+        return EncodedCases(FreshViews(stacks, model.sam, VOLUMES, self.survey.wish.seed), None, 0.0, cases, ())
 
     def _begin(self, training: Training) -> None:
         """From random numbers."""
 
-    def _train(self, training: Training, shown: Views) -> None:
+    def _train(self, training: Training) -> None:
         training.run(self._report, self._commands.stop)
 
 

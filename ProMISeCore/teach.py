@@ -77,8 +77,8 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
         if not survey.ready:
             raise InputError("; ".join(str(p["what"]) for p in survey.problems if p["case"] is None))
         return
+    from ProMISeCore.settings import Settings
     from ProMISeCore.teaching import Order, Teaching
-    from ProMISeCore.training import Settings
 
     settings = Settings(
         steps=arguments.steps or Settings.steps,
@@ -193,4 +193,6 @@ class Words:
                 for row in values["table"]
             ]
             print(table([["target", "before", "after"], *cells]))
+            if values["learned_held_out"]:
+                print("(measured before the held-out cases were learned from, too)")
             print(f"{values['pack']}: version {values['version']}, {values['step']} steps")

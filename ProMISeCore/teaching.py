@@ -15,32 +15,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from ProMISeCore import backbones, dataset, devices, learned, packs, sam, start, versions
+from ProMISeCore import dataset, devices, learned, packs, sam, start, versions
 from ProMISeCore.allocator import keep_freed_memory
-from ProMISeCore.augment import VOLUMES, Augment
+from ProMISeCore.at_last import divided, is_divisible
+from ProMISeCore.case_encoder import CaseEncoder, EncodedCases, Tell
 from ProMISeCore.commands import Commands
-from ProMISeCore.dataset import Encoder, LabelledStack, Plan, Task, Views
-from ProMISeCore.errors import Cancelled, InputError, PromiseError, WeightsError
+from ProMISeCore.dataset import LabelledStack, Task, Views
+from ProMISeCore.draft import drafted
+from ProMISeCore.errors import InputError, PromiseError, WeightsError
 from ProMISeCore.lock import alone
-from ProMISeCore.manifest import BackboneInfo, Manifest, TargetInfo
+from ProMISeCore.manifest import Manifest
+from ProMISeCore.material import Material
 from ProMISeCore.pairs import content
+from ProMISeCore.progress import Look, Progress
 from ProMISeCore.promise import Promise, check_backbone
+from ProMISeCore.settings import Settings
 from ProMISeCore.smoothing import best_sigma, usual_sigma
 from ProMISeCore.snapshot import Snapshot, best_row
-from ProMISeCore.survey import Case, Survey
-from ProMISeCore.training import Look, Material, Progress, Settings, Training
+from ProMISeCore.survey import Survey
+from ProMISeCore.training import Training
 from ProMISeCore.whole_file import check_folder
-
-Tell = Callable[..., None]  # tell(event, **values)
-
-_COLOURS = ((0.85, 0.2, 0.2), (0.2, 0.7, 0.3), (0.25, 0.45, 0.9), (0.9, 0.75, 0.15), (0.7, 0.3, 0.8), (0.2, 0.75, 0.75))
-_INTENDED = "Research use only, not for clinical use. A first automatic result to be corrected by a person."
-_HELD_EVERY = 4  # of the slices of an only case, one in so many is held out
-_WIDTH = 16  # of a refiner
-_AT_LAST = 0.25  # share of the budget in which held-out cases are learned from, too
-_RATE_AT_LAST = 0.3  # of the rate
-PICTURE = Augment(upset=0.5)  # with one target
-PICTURES = Augment(mirror=0.0)  # with several, which may be left and right
 
 
 @dataclass(frozen=True)
@@ -59,12 +53,14 @@ class Order:
 @dataclass
 class _Result:
     """What the held-out cases said (table, manifest's scores, smoothing), and the trainings: the judged one, and that
-    from all cases if it came to its end."""
+    from all cases if it came to its end. stopped: before all was learned, by who asked; failed: at last."""
 
     table: list[dict[str, Any]]
     scores: list[dict[str, Any]]
     smoothing: float
     stages: list[Training]
+    stopped: bool = False
+    failed: bool = False
 
 
 class Teaching:
@@ -73,8 +69,6 @@ class Teaching:
     def __init__(self, survey: Survey, order: Order, tell: Tell, commands: Commands) -> None:
         self.survey, self.order, self._tell, self._commands = survey, order, tell, commands
         self.name = versions.checked_name(survey.wish.name)
-        self._all_views: list[Views] = []  # of all cases, where held-out ones are learned from at last
-        self._rest_cases: list[Case] = []  # those
 
     def run(self) -> None:
         """Teach, and make the result the pack's present version. InputError, WeightsError, Cancelled; nothing is lost.
@@ -90,13 +84,15 @@ class Teaching:
             model = self._model()
             before, self._images = self._contents(), self._image_contents()
             learned.check(self.order.workspace)
+            self._origins = self._base_origins()
             with _memory("encode"):
-                learn, held, spent = self._encode(model)
-            judged, last = _divided(self.order.settings) if self._rest_cases else (self.order.settings, None)
-            training = self._training(model, learn, held, spent, judged)
-            self._train(training, held or learn)
-            result = _Result(*self._scores(training), self._smoothing(model), [training])
-            if last is not None and training.share >= 1:
+                self._encoded = self._encode(model)
+            self._cases = list(self._encoded.cases)  # of the training's material
+            judged, last = divided(self.order.settings) if self._encoded.rest_cases else (self.order.settings, None)
+            training = self._training(model, judged)
+            self._train(training)
+            result = _Result(*self._scores(training), self._smoothing(model), [training], training.share < 1)
+            if last is not None and not result.stopped:
                 self._learn_from_all(result, last)
             self._finish(result, before)
 
@@ -118,65 +114,23 @@ class Teaching:
         torch.manual_seed(wish.seed)
         return Promise(backbone, self._manifest(backbone, base))
 
-    def _base(self) -> Manifest | None:
-        return None if self.order.base is None else packs.read_manifest(self.order.base)
-
     def _manifest(self, backbone: sam.Sam, base: Manifest | None) -> Manifest:
-        survey = self.survey
-        known = {} if base is None else {info.name: info for info in base.targets}
-        targets = [
-            known.get(name) or _target(name, _COLOURS[number % len(_COLOURS)])
-            for number, name in enumerate(survey.targets)
-        ]
-        made = Manifest(
-            name=packs.name_of(Path(f"{self.name}{packs.SUFFIX}")),
-            title=self.name,
-            backbone=BackboneInfo(backbone.name, backbone.fingerprint(), backbone.side),
-            targets=tuple(targets),
-            refiners=self._refiners(base),
-            modality=survey.modality,
-            orientation=survey.orientation,
-            window=survey.window,
-            channels=survey.channels,
-            licence=self._licence(backbone, base),
-            largest_component=survey.single_pieces,
-            exclusive=not survey.overlapping,
-            intended_use=_INTENDED,
-        )
-        if base is not None:
-            if base.orientation != made.orientation and (base.orientation == "image" or made.orientation == "image"):
-                raise InputError(
-                    f"{self.order.base} is a pack for {base.orientation} slices, these are not; teach anew"
-                )
-            made = replace(
-                made,
-                orientation=base.orientation,
-                window=base.window,
-                channels=base.channels,
-                padding=base.padding,
-                smoothing_mm=base.smoothing_mm,
-            )
-        return made.check()
-
-    def _refiners(self, base: Manifest | None) -> tuple[Mapping[str, Any], ...]:
-        """The base's whose targets are all still there; on small slices a new one for the others."""
-        names = list(self.survey.targets)
-        kept = [] if base is None else [info for info in base.refiners if {*info["targets"]} <= {*names}]
-        rest = [name for name in names if not any(name in info["targets"] for info in kept)]
-        if base is not None and len(kept) < len(base.refiners):
+        made = drafted(self.survey, backbone, base)
+        if base is not None and any(info not in made.refiners for info in base.refiners):
             self._tell("notice", message="the base's refiner of targets that are not all taught now is left out")
-        new = [{"width": _WIDTH, "patch": 1, "targets": rest}] if self.survey.small and rest else []
-        return (*kept, *new)
-
-    def _licence(self, backbone: sam.Sam, base: Manifest | None) -> str:
-        entry = backbones.TABLE.get(backbone.name)
-        parts = ["the user's own data", f"unstated ({backbone.name})" if entry is None else entry.licence]
-        return "; ".join(dict.fromkeys([*parts, *([base.licence] if base is not None and base.licence else [])]))
+        return made
 
     def _task(self, manifest: Manifest) -> Task:
         window = dict(manifest.window)
         unlabelled = self.survey.wish.unlabelled
         return Task(self.survey.targets, manifest.orientation, window, manifest.channels, manifest.padding, unlabelled)
+
+    def _base(self) -> Manifest | None:
+        return None if self.order.base is None else packs.read_manifest(self.order.base)
+
+    def _base_origins(self) -> list[str]:
+        """The base, and where that is of a stopped teaching what it was taught from: a checkpoint may belong to it."""
+        return [] if self.order.base is None else learned.origins(self.order.base, self.order.workspace)
 
     def _image_contents(self) -> dict[str, str]:
         """Case → fingerprint of its image."""
@@ -186,64 +140,15 @@ class Teaching:
         """Case → fingerprint of its labels now."""
         return {case.pair.name: content(case.pair.label) for case in self.survey.usable}
 
-    # Encoding
-
-    def _encode(self, model: Promise) -> tuple[Views, Views | None, float]:
-        """Views to learn from, those held out, and the seconds it took."""
-        survey, augment = self.survey, VOLUMES
-        if survey.picture:
-            augment = PICTURE if len(survey.targets) == 1 else PICTURES
-        encoder = Encoder(model.sam, model.blocks, augment, self.order.workspace, pictures=model.refines)
-        rest = survey.learn_at_last if _divisible(self.order.settings) else []
-        uses = [(case, use) for use, cases in (("learn", survey.learn), ("held", survey.held), ("rest", rest))
-                for case in cases]  # fmt: skip
-        plans = [(case, use, plan) for case, use in uses if (plan := self._plan(model, case, use)).rows]
-        total, done, started = sum(len(plan.rows) for _, _, plan in plans), 0, self.order.clock()
-
-        def watched(steps: Iterator[None], batches: int) -> Iterator[None]:
-            for _ in steps:
-                yield
-                left = (self.order.clock() - started) * (total - done) / max(1, done)
-                self._tell("encoding", done=min(total, done), total=total, seconds_left=round(left, 1))
-                if self._commands.stop():
-                    self._ended_while_encoding()
-
-        views: dict[str, list[Views]] = {"learn": [], "held": [], "rest": []}
-        for _, use, plan in plans:
-            views[use].append(encoder.views(plan, watched))
-            done += len(plan.rows)
-        self._tell("encoding", done=total, total=total, seconds_left=0.0)
-        self._cases, self._held_cases = ([case for case, of, _ in plans if of == use] for use in ("learn", "held"))
-        self._rest_cases = [case for case, use, _ in plans if use == "rest"]
-        self._used = {view.key for some in views.values() for view in some}
-        learn, held = dataset.joined(views["learn"]), dataset.joined(views["held"]) if views["held"] else None
-        self._all_views = [*views["learn"], *views["rest"]]
-        return learn, held, self.order.clock() - started
-
-    def _plan(self, model: Promise, case: Case, use: str) -> Plan:
-        """Rows of a case. Their random changes follow from the case itself, so a new case leaves the others alone."""
-        survey, task = self.survey, self._task(model.manifest)
-        seed = survey.wish.seed + int(content(case.pair.label)[:6], 16)
-        views, most = (1, 2 * survey.slices) if use == "held" else (survey.views, survey.slices)
-        if case.use != "both":
-            return dataset.plan([case.pair], task, model.sam.side, views, most, seed)
-        every = dataset.plan([case.pair], task, model.sam.side, 1, 2 * survey.slices, seed)
-        filled = [n for _, n, _ in every.rows]
-        held = filled[1::_HELD_EVERY] or filled[-1:]
-        chosen = [n for n in filled if n not in held] if use == "learn" else held
-        return replace(every, rows=[(0, n, view) for n in chosen for view in range(views)])
-
-    def _ended_while_encoding(self) -> None:
-        if self._commands.gone:
-            raise KeyboardInterrupt
-        raise Cancelled(
-            "stopped while encoding: nothing was learned yet; the same command goes on from what is encoded"
-        )
+    def _encode(self, model: Promise) -> EncodedCases:
+        encoder = CaseEncoder(model, self.survey, self._task(model.manifest), self._tell, self._commands)
+        return encoder.encode(self.order.workspace, self.order.clock, is_divisible(self.order.settings))
 
     # Training
 
-    def _training(self, model: Promise, learn: Views, held: Views | None, spent: float, settings: Settings) -> Training:
+    def _training(self, model: Promise, settings: Settings) -> Training:
         """The training that scores are of."""
+        learn, held, spent = self._encoded.learn, self._encoded.held, self._encoded.seconds
         checkpoint = self._checkpoint(model, settings, learn, held)
         resumed = checkpoint.exists()
         if settings.minutes is not None:  # however slow the encoder was, half of the time is for learning
@@ -260,11 +165,15 @@ class Teaching:
         return training
 
     def _checkpoint(self, model: Promise, settings: Settings, learn: Views, held: Views | None) -> Path:
-        origin = [str(self.order.base and content(self.order.base)), *[p.path.name for p in self.order.starts]]
-        said = model.manifest.entries()
-        parts = [asdict(settings), learn.key, held and held.key, origin, said["targets"], said.get("refiners")]
-        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-        return self.order.workspace / f"training-{key}.pt"
+        """One that is there, of the base or of what that was being taught from when it was stopped; else the base's."""
+        said, starts = model.manifest.entries(), [pack.path.name for pack in self.order.starts]
+        targets = said["targets"], said.get("refiners")
+        paths = []
+        for origin in self._origins or [None]:
+            parts = [asdict(settings), learn.key, held and held.key, origin, starts, *targets]
+            key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+            paths.append(self.order.workspace / f"training-{key}.pt")
+        return next((path for path in paths if path.exists()), paths[0])
 
     def _learn_from_all(self, result: _Result, settings: Settings) -> None:
         """Go on from the judged state with all cases; where that is stopped or fails, the judged state counts."""
@@ -277,6 +186,7 @@ class Teaching:
                 training.run(lambda look: self._report(look, judged.progress), self._commands.stop)
         except (InputError, WeightsError) as error:
             self._tell("notice", message=f"{error}; what the held-out cases have judged is kept")
+            result.failed = True
         if self._commands.gone:
             raise KeyboardInterrupt
         if training is not None and training.share >= 1:
@@ -284,16 +194,17 @@ class Teaching:
             for score in result.scores:
                 score["data"] += ", before they were learned from, too"
         else:
+            result.stopped = not result.failed
             judged.undo()
 
     def _last_training(self, judged: Training, settings: Settings) -> Training:
         """Of refiners where the judged model has some that help, else of all."""
         judged.model.without_idle_refiners()
         judged.restart()
-        every = dataset.joined(self._all_views)
+        every = dataset.joined(self._encoded.all_views)
         material = Material(every, _point_labels(judged.model))
         material.distrusted = {target: set(cases) for target, cases in judged.material.distrusted.items()}
-        self._cases = [*self._cases, *self._rest_cases]
+        self._cases += self._encoded.rest_cases
         checkpoint = self._checkpoint(judged.model, settings, every, None)
         return Training(judged.model, material, None, settings, checkpoint, clock=self.order.clock)
 
@@ -314,9 +225,11 @@ class Teaching:
             for name, which in start.begin(training, self.order.starts, names).items():
                 self._tell("notice", message=f"{name!r} begins from what is installed as {which}")
 
-    def _train(self, training: Training, shown: Views) -> None:
+    def _train(self, training: Training) -> None:
+        shown, cases = self._encoded.held, self._encoded.held_cases
+        if shown is None:
+            shown, cases = self._encoded.learn, self._encoded.cases
         row = best_row(shown)
-        cases = self._held_cases if shown is training.held else self._cases
         case = cases[int(shown.case[row])]
         stack = LabelledStack(case.pair, self._task(training.model.manifest), training.model.sam.side)
         snapshot = Snapshot(shown, row, stack)
@@ -387,9 +300,8 @@ class Teaching:
         )
         version = self._keep(manifest, model)
         whole = len(stages) > 1
-        stopped = stages[-1].share < 1 or bool(self._rest_cases) and not whole
-        self._remember(version.path, whole)
-        if not stopped:
+        self._remember(version.path, result)
+        if not result.stopped and not result.failed:
             for stage in stages:
                 stage.checkpoint.unlink(missing_ok=True)
             self._tidy()
@@ -399,12 +311,13 @@ class Teaching:
             pack=str(versions.present(self.name).resolve()),
             name=self.name,
             version=version.number,
-            stopped=stopped,
+            stopped=result.stopped,
             table=result.table,
+            learned_held_out=whole,
             suspicious=sorted({self._cases[suspect["case"]].pair.name for suspect in suspects}),
             step=sum(stage.progress.step for stage in stages),
             elapsed=round(seconds, 1),
-            held_out=[case.pair.name for case in self._held_cases],
+            held_out=[case.pair.name for case in self._encoded.held_cases],
             within=self.survey.within,
             manifest=version.manifest.entries(),
         )
@@ -436,18 +349,20 @@ class Teaching:
         if self._base() is not None or self.survey.picture:
             return model.manifest.smoothing_mm
         task = self._task(model.manifest)
-        if self.survey.within or not self._held_cases:
+        if self.survey.within or not self._encoded.held_cases:
             return usual_sigma([case.pair for case in self._cases], task)
         with _memory("try the result on the held-out volumes"):
-            return best_sigma(model, [case.pair for case in self._held_cases], task, self.order.device)
+            return best_sigma(model, [case.pair for case in self._encoded.held_cases], task, self.order.device)
 
-    def _remember(self, pack: Path, whole: bool) -> None:
-        cases = [*self.survey.learn, *(self._rest_cases if whole else [])]
+    def _remember(self, pack: Path, result: _Result) -> None:
+        cases = [*self.survey.learn, *(self._encoded.rest_cases if len(result.stages) > 1 else [])]
         images = {self._images[case.pair.name] for case in cases} | self.survey.wish.seen
         try:
             learned.remember(pack, images, self.order.workspace)
+            if self._origins and (result.stopped or result.failed):
+                learned.remember_origins(pack, self._origins, self.order.workspace)
         except (InputError, OSError) as error:
-            self._tell("notice", message=f"which cases the pack has learned from could not be kept: {error}")
+            self._tell("notice", message=f"what the pack comes from could not be kept: {error}")
 
     def _keep(self, manifest: Manifest, model: Promise) -> versions.Version:
         try:
@@ -462,7 +377,7 @@ class Teaching:
     def _tidy(self) -> None:
         """Views that no case needs any more: of labels that were corrected since, or other settings."""
         for folder in self.order.workspace.glob("views-*"):
-            if folder.name.removeprefix("views-") not in self._used:
+            if folder.name.removeprefix("views-") not in self._encoded.keys:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -480,17 +395,6 @@ def _memory(what: str) -> Iterator[None]:
         ) from error
 
 
-def _target(name: str, colour: tuple[float, float, float]) -> TargetInfo:
-    return TargetInfo(
-        name,
-        colour,
-        apm={"kind": "lite", "count": 8, "width": 64},
-        ips={"kind": "pae", "hidden": 256},
-        presence={"width": 64},
-        point_labels=(1, 1, 1, 1, 0, 0, 0, 0),
-    )
-
-
 def _take_refiners(model: Promise, base: Manifest, tensors: Mapping[str, torch.Tensor]) -> None:
     """The weights of those that the model has from the base."""
     for info, refiner in zip(model.manifest.refiners, model.refiners, strict=True):
@@ -503,26 +407,3 @@ def _take_refiners(model: Promise, base: Manifest, tensors: Mapping[str, torch.T
 
 def _point_labels(model: Promise) -> dict[str, Sequence[int]]:
     return {info.name: info.point_labels for info in model.manifest.targets}
-
-
-def _divisible(settings: Settings) -> bool:
-    """Whether the budget is enough for two trainings."""
-    return settings.minutes is not None or settings.steps > 1
-
-
-def _divided(settings: Settings) -> tuple[Settings, Settings]:
-    """Of the training that is judged, and of the one that goes on from it: of refiners where there are some."""
-    first = max(1, int((1 - _AT_LAST) * settings.steps))
-    minutes = (None, None)
-    if settings.minutes is not None:
-        minutes = ((1 - _AT_LAST) * settings.minutes, _AT_LAST * settings.minutes)
-    return (
-        replace(settings, steps=first, minutes=minutes[0]),
-        replace(
-            settings,
-            steps=settings.steps - first,
-            minutes=minutes[1],
-            rate=_RATE_AT_LAST * settings.rate,
-            refine=1.0,
-        ),
-    )

@@ -17,8 +17,11 @@ from ProMISeCore.augment import VOLUMES, Augment
 from ProMISeCore.dataset import Encoder, Task, Views, plan
 from ProMISeCore.errors import InputError
 from ProMISeCore.manifest import Manifest
+from ProMISeCore.material import Material
+from ProMISeCore.progress import Look
+from ProMISeCore.settings import Settings
 from ProMISeCore.terminal import duration, progress, say
-from ProMISeCore.training import Look, Material, Settings, Training
+from ProMISeCore.training import Training
 from ProMISeCore.whole_file import check_folder
 from ProMISeCore.windows import parsed
 

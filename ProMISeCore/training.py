@@ -7,120 +7,31 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ProMISeCore import simulate
 from ProMISeCore.dataset import Views
+from ProMISeCore.decoding import Decoding
+from ProMISeCore.doubt import outliers
 from ProMISeCore.errors import InputError, WeightsError
-from ProMISeCore.pretrain import mask_loss
-from ProMISeCore.promise import Encoded, Output, Promise
+from ProMISeCore.material import Material
+from ProMISeCore.progress import Look, Progress
+from ProMISeCore.promise import Promise
 from ProMISeCore.refining import Refining
+from ProMISeCore.settings import Settings
+from ProMISeCore.target_loss import TargetLoss
 from ProMISeCore.whole_file import replacing
 
 _LOOKS = 40  # in a time budget, at most one every 5 seconds
 _DOUBT = (0.3, 0.5, 0.7)  # shares of the budget, or of what is not the refiners', at which labels are doubted
-_FAR_BELOW = 0.5  # of the median Dice
-_MOST_CLICKS = 3  # simulated at once
-_KEPT_POINTS = 0.75  # share of the automatic points beside such clicks
 _MOST_FAILURES = 20  # steps in a row without finite gradients
 _REFINED_AT_ONCE = 2  # batches of a refiner in a step, which then takes about as long as a step of the decoder's
 _FASTER = 3.0  # the refiners' learning rate, in rates
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a pack is trained. Steps count batches of one target; weights of the losses beside the mask's.
-
-    minutes: instead of `steps`, which then does not count.
-    """
-
-    steps: int = 1500
-    minutes: float | None = None
-    batch: int = 16
-    rate: float = 1e-3
-    weight_decay: float = 0.05
-    every: int = 50  # steps between looks at the held-out cases
-    patience: int | None = 8  # looks without improvement before a target stops; None: never
-    empty_share: float = 0.2  # of a batch: slices without the target
-    empty_weight: float = 0.3  # of the mask loss on them
-    guide: float = 2.0  # pull of the points to good places; 0 as published
-    presence: float = 0.2
-    corrections: float = 0.5  # of the mask loss after simulated clicks; 0 as published
-    refine: float = 0.85  # share, of the budget that is left for training, for the refiners, at its end
-    seed: int = 0
-
-
-class Material:
-    """Views of the training cases for one model: batches of rows, and the good places for every target's points.
-
-    distrusted: per target, cases that are not learned from any more.
-    """
-
-    def __init__(self, views: Views, point_labels: Mapping[str, Sequence[int]]) -> None:
-        self.views = views
-        self.filled = views.masks.any((2, 3))
-        self.known = np.ones_like(self.filled) if views.known is None else views.known.any((2, 3))
-        self.distrusted: dict[int, set[int]] = {}
-        self.places = {
-            name: torch.stack([simulate.places(torch.from_numpy(mask), labels) for mask in views.masks[:, number]])
-            for number, (name, labels) in enumerate(point_labels.items())
-            if len(labels)
-        }
-
-    def rows(self, target: int, settings: Settings, generator: torch.Generator) -> np.ndarray:
-        """A random batch of rows, `empty_share` of them without the target where there are such."""
-        usable = self.known[:, target] & ~np.isin(self.views.case, list(self.distrusted.get(target, ())))
-        filled = np.flatnonzero(usable & self.filled[:, target])
-        empty = np.flatnonzero(usable & ~self.filled[:, target])
-        if not len(filled):
-            raise InputError("no training slice holds this target; check the label values of --targets")
-        count = round(settings.batch * settings.empty_share) if len(empty) else 0
-        draws = [
-            torch.randint(len(pool), (size,), generator=generator).numpy()
-            for pool, size in ((filled, settings.batch - count), (empty, count))
-            if size
-        ]
-        return np.concatenate([pool[draw] for pool, draw in zip((filled, empty), draws, strict=False)])
-
-
-@dataclass
-class Progress:
-    """What a training has reached; per target the best held-out Dice, when it was, and the Dice before the first step.
-
-    seconds: pauses left out; doubts: reached of `_DOUBT`; suspects: what `Training.doubt` has found; refining_from:
-    share of the budget at which the refiners' part began; begun: that at which training did.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    best: dict[str, float] = field(default_factory=dict)
-    best_step: dict[str, int] = field(default_factory=dict)
-    before: dict[str, float | None] = field(default_factory=dict)
-    doubts: int = 0
-    suspects: list[dict[str, Any]] = field(default_factory=list)
-    refining_from: float | None = None
-    begun: float = 0.0
-
-
-@dataclass(frozen=True)
-class Look:
-    """One look at the held-out cases. share: 0…1 of the budget; loss: mean since the last look; dice: None where
-    nothing is held out; suspects: cases doubted since the last look."""
-
-    step: int
-    seconds: float
-    share: float
-    loss: dict[str, float]
-    dice: dict[str, float | None]
-    best: dict[str, float | None]
-    suspects: list[dict[str, Any]]
 
 
 class Training:
@@ -143,12 +54,13 @@ class Training:
         self.model, self.material, self.held = model, material, held
         self.settings, self.checkpoint, self._clock = settings, checkpoint, clock
         self.names = list(model.targets)
-        self.device = next(model.sam.parameters()).device
         self.generator = torch.Generator().manual_seed(settings.seed)
+        self._decoding = Decoding(model)
+        self._loss = TargetLoss(self._decoding, material, settings, self.generator)
         self._refined = [name for name in self.names if model.refiner_of(name) is not None]
         served = [info["targets"] for info in model.manifest.refiners]
         groups = list(zip(model.refiners, served, strict=True))
-        self._refining = Refining(material.views, groups, self.names, settings.seed, self._draw)
+        self._refining = Refining(material.views, groups, self.names, settings.seed, self._loss.draw)
         self.optimizer = torch.optim.AdamW(
             [p for part in (*model.targets.values(), *model.refiners) for p in part.parameters()],
             lr=settings.rate,
@@ -248,7 +160,7 @@ class Training:
 
     def _seen(self, losses: dict[str, float], scores: dict[str, float | None], doubted: list[dict[str, Any]]) -> Look:
         best = {name: value if value >= 0 else None for name, value in self.progress.best.items()}
-        return Look(self.progress.step, self.progress.seconds, self.share, losses, scores, best, doubted)
+        return Look(self.progress.step, self.progress.seconds, losses, scores, best, doubted)
 
     def _running(self, name: str) -> bool:
         patience = self.settings.patience
@@ -329,113 +241,15 @@ class Training:
         begun = self.progress.begun
         return min(1.0, (self.share - begun) / (self._decoders_end - begun)) if self._decoders_end > begun else 1.0
 
-    def _loss(self, name: str, rows: np.ndarray) -> Tensor:
-        encoded, masks = self._encoded(self.material.views, rows, name)
-        known = self._known(rows, name)
-        output = self._solve(encoded, name, refined=False)
-        there = masks.flatten(1).any(1)
-        weight = self._weight(there)
-        unknown = None if known is None else known[:, None]
-        loss = (mask_loss(output.logits[:, :1].float(), masks[:, None], unknown)[:, 0] * weight).mean()
-        if output.points is not None and self.settings.guide and there.any():
-            places = self.material.places[name][rows].to(self.device)[there]
-            points = output.points[there] / self.model.sam.side
-            loss = loss + self.settings.guide * F.smooth_l1_loss(points, places, beta=0.02)
-        if output.presence is not None:
-            certain = there if known is None else there | known.flatten(1).all(1)
-            presence = F.binary_cross_entropy(
-                output.presence.float().clamp(1e-6, 1 - 1e-6),
-                there.float(),
-                weight=None if known is None else certain.float(),
-            )
-            loss = loss + self.settings.presence * presence
-        if self.settings.corrections and self.model.targets[name].ips is not None:
-            corrected = (self._corrected(encoded, name, output, masks, known) * weight[::2]).mean()
-            loss = loss + self.settings.corrections * corrected
-        return loss
-
-    def _weight(self, there: Tensor) -> Tensor:
-        """Of the mask loss, less where the target is not there."""
-        return torch.where(there, 1.0, self.settings.empty_weight)
-
-    def _known(self, rows: np.ndarray, name: str) -> Tensor | None:
-        """Where something is known of a target on training rows (B, s, s) bool; None where everything is."""
-        known = self.material.views.take_known(rows, self.names.index(name))
-        return None if known is None else known.to(self.device)
-
     def _refining_loss(self, name: str, rows: np.ndarray) -> Tensor:
-        loss, there = self._refining.loss(name, rows, self.generator, self.device)
-        return (loss * self._weight(there) * self._trusted(name, rows).to(self.device)).mean()
+        loss, there = self._refining.loss(name, rows, self.generator, self._decoding.device)
+        return (loss * self._loss.weight(there) * self._trusted(name, rows).to(there.device)).mean()
 
     def _trusted(self, name: str, rows: np.ndarray) -> Tensor:
         """Whether each row's case may teach each target (B, T) of a target's refiner."""
         served = self.model.manifest.refiners[self.model.refiner_of(name)]["targets"]
         doubted = [list(self.material.distrusted.get(self.names.index(other), ())) for other in served]
         return torch.from_numpy(np.stack([~np.isin(self.material.views.case[rows], cases) for cases in doubted], 1))
-
-    def _draw(self, name: str, rows: np.ndarray, generator: torch.Generator) -> Tensor:
-        """Logits (B, 2, s, s) of the method's mask on training rows, automatic and after clicks, for the refiners."""
-        self.model.targets[name].eval()
-        encoded, masks = self._encoded(self.material.views, rows, name)
-        known = self._known(rows, name)
-        output = self._solve(encoded, name, refined=False)
-        clicked = self._after_clicks(encoded, name, output, masks, known, generator)
-        return torch.cat([output.logits[:, :1], clicked], 1)
-
-    def _corrected(self, encoded: Encoded, name: str, output: Output, masks: Tensor, known: Tensor | None) -> Tensor:
-        """The mask loss of every second row after clicks in the error that is left, so that the shifted tokens go on
-        doing what a user asks."""
-        encoded = Encoded(encoded.embedding[::2], [features[::2] for features in encoded.features])
-        masks, known = masks[::2], None if known is None else known[::2]
-        points, labels = (None if part is None else part[::2] for part in (output.points, output.labels))
-        output = Output(output.logits[::2], output.iou[::2], points, labels)
-        logits = self._after_clicks(encoded, name, output, masks, known, self.generator).float()
-        return mask_loss(logits, masks[:, None], None if known is None else known[:, None])[:, 0]
-
-    def _after_clicks(
-        self,
-        encoded: Encoded,
-        name: str,
-        output: Output,
-        masks: Tensor,
-        known: Tensor | None,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Logits (B, 1, s, s) after clicks in the error that is left. Some automatic points are gone, as when a user
-        deletes them; none is moved by this."""
-        found = output.logits.detach()[:, 0] > 0
-        if known is not None:
-            found = torch.where(known, found, masks)  # nobody clicks where nothing is known
-        points, labels = simulate.corrections(masks.cpu(), found.cpu(), _MOST_CLICKS, generator)
-        if output.points is not None:
-            kept = torch.rand(output.labels.shape, generator=generator) < _KEPT_POINTS
-            automatic = torch.where(kept.to(self.device), output.labels, -1)
-            points = torch.cat([output.points.detach(), points.to(self.device)], 1)
-            labels = torch.cat([automatic, labels.to(self.device)], 1)
-        points, labels = points.to(self.device), labels.to(self.device)
-        return self._solve(encoded, name, points, labels, refined=False).logits[:, :1]
-
-    def _encoded(self, views: Views, rows: np.ndarray, name: str) -> tuple[Encoded, Tensor]:
-        embedding, features, masks = views.take(rows)
-        seen = views.take_pictures(rows) if self.model.refines else None
-        encoded = Encoded(
-            embedding.to(self.device),
-            [f.to(self.device) for f in features],
-            None if seen is None else seen.to(self.device),
-        )
-        return encoded, masks[:, self.names.index(name)].to(self.device)
-
-    def _solve(
-        self,
-        encoded: Encoded,
-        name: str,
-        points: Tensor | None = None,
-        labels: Tensor | None = None,
-        refined: bool = True,
-    ) -> Output:
-        kind = self.device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=kind in ("cpu", "cuda")):
-            return self.model.solve(encoded, name, points, labels, refined=refined)
 
     def look_before(self) -> dict[str, float | None]:
         """Held-out Dice before the first step, per target; that state is then the best so far."""
@@ -471,30 +285,9 @@ class Training:
         dice = list(self.case_dice(self.held, np.arange(len(self.held)), name).values())
         return float(np.mean(dice)) if dice else None
 
-    @torch.no_grad()
-    def case_dice(self, views: Views, rows: np.ndarray, name: str, batch: int = 32) -> dict[int, float]:
-        """Dice of a target over some rows, pooled per case, unknown pixels left out; no entry for unknown cases."""
-        target, number = self.model.targets[name].eval(), self.names.index(name)
-        self.model.refiners.eval()
-        overlap, total, known_rows = (np.zeros(views.case.max() + 1) for _ in range(3))
-        least = self.model.manifest.presence_threshold
-        for first in range(0, len(rows), batch):
-            chosen = rows[first : first + batch]
-            encoded, masks = self._encoded(views, chosen, name)
-            output = self._solve(encoded, name)
-            found = output.logits[:, 0] > 0
-            if output.presence is not None:
-                found &= (output.presence >= least)[:, None, None]
-            known = views.take_known(chosen, number)
-            if known is not None:
-                found &= known.to(self.device)
-            some = np.ones(len(chosen)) if known is None else known.flatten(1).any(1).numpy()
-            np.add.at(known_rows, views.case[chosen], some)
-            np.add.at(overlap, views.case[chosen], 2 * (found & masks).flatten(1).sum(1).cpu().numpy())
-            np.add.at(total, views.case[chosen], (found.flatten(1).sum(1) + masks.flatten(1).sum(1)).cpu().numpy())
-        target.train()
-        cases = np.flatnonzero(known_rows)
-        return {int(case): float(overlap[case] / total[case]) if total[case] else 1.0 for case in cases}
+    def case_dice(self, views: Views, rows: np.ndarray, name: str) -> dict[int, float]:
+        """As `Decoding.case_dice`."""
+        return self._decoding.case_dice(views, rows, name)
 
     def doubt(self) -> list[dict[str, Any]]:
         """At some shares of the budget: cases whose labels disagree with what the others teach, and not learned from
@@ -560,34 +353,5 @@ class Training:
             self.material.distrusted.setdefault(self.names.index(suspect["target"]), set()).add(suspect["case"])
 
 
-def outliers(dice: Mapping[int, float]) -> list[tuple[int, float, float]]:
-    """Cases far below the others, the worst first: case, its Dice, the median. Four cases are needed to tell.
-
-    Far: below the median by 3 robust standard deviations, and by half of it at least, since hard cases with right
-    labels lie below the others too.
-    """
-    if len(dice) < 4:
-        return []
-    values = np.array(list(dice.values()))
-    typical = float(np.median(values))
-    spread = 1.4826 * float(np.median(np.abs(values - typical)))
-    least = typical - max(3 * spread, _FAR_BELOW * typical)
-    return sorted(((case, value, typical) for case, value in dice.items() if value < least), key=lambda found: found[1])
-
-
 def _copy(module: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().clone() for key, value in module.state_dict().items()}
-
-
-def time_epoch(model: Promise, views: Views, settings: Settings, folder: Path) -> float:
-    """Seconds of one epoch of every target over cached views, for `promise bench`."""
-    labels = {name: target.point_labels.tolist() for name, target in model.targets.items()}
-    steps = max(1, len(views) // settings.batch)
-    training = Training(
-        model, Material(views, labels), views, replace(settings, steps=steps, every=10**9), folder / "epoch.pt"
-    )
-    started = time.monotonic()
-    for _ in range(steps):
-        for name in training.names:
-            training._step(name)
-    return time.monotonic() - started

@@ -9,16 +9,17 @@ import pytest
 import torch
 from small_cases import NAME, events, tensors, volume, workspace, write
 
-from ProMISeCore import learned, packs
+from ProMISeCore import learned, packs, versions
 from ProMISeCore.__main__ import main
+from ProMISeCore.at_last import divided
 from ProMISeCore.augment import Augment
 from ProMISeCore.commands import Commands
 from ProMISeCore.dataset import Plan, Task
 from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import content, find
+from ProMISeCore.settings import Settings
 from ProMISeCore.survey import Survey, Wish
-from ProMISeCore.teaching import Order, Teaching, _divided
-from ProMISeCore.training import Settings
+from ProMISeCore.teaching import Order, Teaching
 
 SIZES = {"slices": 6, "views": 2}
 
@@ -53,12 +54,12 @@ def is_at_last(told: list[tuple[str, dict]]) -> bool:
 
 
 def test_a_quarter_of_the_budget_is_for_all_cases() -> None:
-    first, last = _divided(Settings(steps=100, rate=1e-3, refine=0.7))
+    first, last = divided(Settings(steps=100, rate=1e-3, refine=0.7))
     assert (first.steps, last.steps) == (75, 25) and first.minutes is last.minutes is None
     assert (first.rate, first.refine) == (1e-3, 0.7) and (last.rate, last.refine) == (pytest.approx(3e-4), 1.0)
-    first, last = _divided(Settings(minutes=10))
+    first, last = divided(Settings(minutes=10))
     assert (first.minutes, last.minutes) == (7.5, 2.5)
-    assert [part.steps for part in _divided(Settings(steps=2))] == [1, 1]
+    assert [part.steps for part in divided(Settings(steps=2))] == [1, 1]
 
 
 def test_held_out_cases_are_learned_from_when_their_scores_are_known(teach) -> None:
@@ -71,6 +72,7 @@ def test_held_out_cases_are_learned_from_when_their_scores_are_known(teach) -> N
     assert [look["share"] for look in looks(told)] == [0.25, 0.5, 0.75, 1.0]
     assert [look["dice"]["Scheibe"] is None for look in looks(told)] == [False, False, False, True]
     assert done["table"] == alone[-1][1]["table"], "scores are of before"
+    assert done["learned_held_out"] and not alone[-1][1]["learned_held_out"]
     assert not all(torch.equal(value, judged_alone[key]) for key, value in tensors().items())
     scores = packs.read_manifest(packs.find(NAME)).scores
     assert scores[0]["data"] == "held-out cases of the user's own, before they were learned from, too"
@@ -110,6 +112,39 @@ def test_a_stop_at_last_keeps_what_was_best_on_the_held_out_cases_and_the_next_r
     teach(8)
     assert all(torch.equal(value, went_on[key]) for key, value in tensors().items())
     assert not list(workspace().glob("training-*.pt"))
+
+
+def test_going_on_from_a_pack_is_gone_on_with_after_a_stop_has_made_it_another(cases, command, capsys) -> None:
+    """`--base X --name X` names the stopped result the second time."""
+    assert main(command(cases)) == 0
+    continued = command(cases, "--base", NAME, steps=8)
+    with pytest.MonkeyPatch.context() as patch:
+        asked = iter([False] * 3 + [True] * 100)
+        patch.setattr(Commands, "stop", lambda self: next(asked))
+        patch.setattr("ProMISeCore.case_encoder.CaseEncoder._obey", lambda self: None)
+        assert main(continued) == 0
+    stopped = json.loads((workspace() / "stopped.json").read_text())
+    assert list(stopped) == [content(packs.find(NAME))]
+    assert len(list(workspace().glob("training-*.pt"))) == 1
+    capsys.readouterr()
+    assert main(continued) == 0
+    assert "of a training that was interrupted" in capsys.readouterr().err
+    went_on = tensors()
+    versions.roll_back(NAME, 1)
+    assert main(continued) == 0
+    assert all(torch.equal(value, went_on[key]) for key, value in tensors().items())
+
+
+def test_what_is_left_is_cleared_but_what_packs_have_learned_from(tmp_path) -> None:
+    for name in ("learned.json", "stopped.json", "training-1.pt"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "views-1").mkdir()
+    (tmp_path / "views-1" / "embedding.npy").write_bytes(b"1")
+    learned.clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["learned.json"]
+    (tmp_path / "learned.json").unlink()
+    learned.clear(tmp_path)
+    assert not tmp_path.exists()
 
 
 def test_a_budget_of_one_step_and_nothing_held_out_are_one_training(teach) -> None:
@@ -199,10 +234,16 @@ def test_what_fails_at_last_leaves_what_was_judged(teach, monkeypatch) -> None:
 
     teach(6, judge_only=True)
     judged = tensors()
-    monkeypatch.setattr(teaching.Teaching, "_last_training", lambda *_: (_ for _ in ()).throw(MemoryError()))
-    told = teach(8)
+    with monkeypatch.context() as patch:
+        patch.setattr(teaching.Teaching, "_last_training", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        told = teach(8)
     assert any("what the held-out cases have judged is kept" in values.get("message", "") for _, values in told)
-    assert told[-1][1]["stopped"] and all(torch.equal(value, judged[key]) for key, value in tensors().items())
+    done = told[-1][1]
+    assert not done["stopped"] and not done["learned_held_out"]
+    assert all(torch.equal(value, judged[key]) for key, value in tensors().items())
+    told = teach(8)
+    assert [look["step"] for look in looks(told)] == [8], "the same command does what is left"
+    assert told[-1][1]["learned_held_out"]
 
 
 def test_smoothing_is_chosen_before_the_held_out_cases_are_learned_from(teach, monkeypatch) -> None:

@@ -18,14 +18,15 @@ TIERS = {
     for number, names in enumerate([
         """__init__ errors bounds volumes reading damage dicom packs manifest backbones downloading cache corpus exports
         phantom markups contact_sheet bitmap_font nrrd terminology whole_file pairs palette terminal allocator lock
-        versions truth survey commands windows failures cards learned
-        slice_result""",
+        versions truth survey commands windows failures cards learned settings
+        progress doubt slice_result at_last""",
         """segment_anything_parts checkpoint frame sam tiny_vit tiny apm ips presence refiner scores devices masks
         simulate bit_masks augment fast_decoder fast_vit fast_tiny_vit
         corrections given""",
         "promise reference encoder",
-        """embedder answers between segmenter smoothing dataset train training refining draw pretrain measures ratios
-        cost_curves start snapshot teaching published unet""",
+        """embedder answers between segmenter smoothing dataset train training refining material decoding
+        target_loss draw pretrain measures ratios cost_curves case_encoder draft start snapshot teaching published
+        unet""",
         "__main__ segment evaluate inventory bench teach rank bench_teach",
     ])
 }  # fmt: skip

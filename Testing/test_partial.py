@@ -15,10 +15,13 @@ from ProMISeCore import packs
 from ProMISeCore.__main__ import main
 from ProMISeCore.augment import Augment
 from ProMISeCore.dataset import LabelledStack, Task, Views, changed, joined
+from ProMISeCore.doubt import outliers
+from ProMISeCore.material import Material
 from ProMISeCore.pairs import find
 from ProMISeCore.pretrain import mask_loss
+from ProMISeCore.settings import Settings
 from ProMISeCore.survey import Survey
-from ProMISeCore.training import Material, Settings, Training, outliers
+from ProMISeCore.training import Training
 from ProMISeCore.truth import UNKNOWN
 
 

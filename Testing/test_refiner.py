@@ -19,12 +19,14 @@ from ProMISeCore.dataset import Encoder, LabelledStack, Plan, Task, Views, joine
 from ProMISeCore.errors import InputError
 from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD
 from ProMISeCore.given import Given
+from ProMISeCore.material import Material
 from ProMISeCore.pairs import Pair
 from ProMISeCore.refiner import Refiner, expected_iou, seen
 from ProMISeCore.refining import Refining
 from ProMISeCore.segmenter import Segmenter
+from ProMISeCore.settings import Settings
 from ProMISeCore.survey import Survey, Wish
-from ProMISeCore.training import Material, Settings, Training
+from ProMISeCore.training import Training
 from ProMISeCore.volumes import Volume
 
 SIDE = 64
@@ -294,9 +296,12 @@ def test_targets_without_one_go_on_to_the_end(tiny_model: Callable, tmp_path: Pa
     doubled = replace(material, masks=material.masks.repeat(2, 1), known=material.known.repeat(2, 1))
     learner, steps = training(mixed, doubled, doubled, tmp_path / "t.pt"), {"a": [], "b": []}
     descend = learner._descend
-    learner._descend = lambda name, part, loss: steps[name].append(loss.__name__) or descend(name, part, loss)
+    learner._descend = lambda name, part, loss: steps[name].append(part) or descend(name, part, loss)
     learner.run()
-    assert steps["a"] == ["_loss"] * 6 + ["_refining_loss"] * 8 and steps["b"] == ["_loss"] * 10
+    assert steps == {
+        "a": [mixed.targets["a"]] * 6 + [mixed.refiners[0]] * 8,
+        "b": [mixed.targets["b"]] * 10,
+    }
 
 
 def test_with_refining_alone_a_base_does_not_become_worse(tiny_model: Callable, tmp_path: Path) -> None:
@@ -405,8 +410,7 @@ def test_of_a_target_that_is_distrusted_in_a_case_nothing_is_learned_with_the_ot
             material.masks[material.case == 0, 1] ^= True
         learner = training(model, material, None, tmp_path / "t.pt", refine=1.0)
         learner.material.distrusted = {1: {0}}
-        learner._draw = lambda name, rows, generator: torch.ones(len(rows), 2, 16, 16)
-        learner._refining._draw = learner._draw
+        learner._refining._draw = lambda name, rows, generator: torch.ones(len(rows), 2, 16, 16)
         assert learner._refining.prepare(lambda: False)
         rows = np.flatnonzero(material.case == 0)
         learner.generator.manual_seed(0)

@@ -15,8 +15,10 @@ import ProMISeCore
 from ProMISeCore import dataset, packs, pairs
 from ProMISeCore.augment import Augment
 from ProMISeCore.errors import InputError
+from ProMISeCore.material import Material
 from ProMISeCore.refiner import Refiner
-from ProMISeCore.training import Material, Settings, Training
+from ProMISeCore.settings import Settings
+from ProMISeCore.training import Training
 
 
 @pytest.fixture

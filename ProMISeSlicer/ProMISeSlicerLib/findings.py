@@ -122,6 +122,8 @@ def result(lesson: Lesson, course: Course) -> str:
     notes = []
     if done.get("within"):
         notes.append(_("Measured on slices of the same volume: expect less on another one."))
+    if done.get("learned_held_out"):
+        notes.append(_("Measured before the held-out slices were learned from, too."))
     notes += [_WARNING + _suspicious(lesson, each) for each in course.suspicious]
     return (f"<b>{escape(title)}</b>" if title else "") + table + "<br>".join(map(escape, notes))
 

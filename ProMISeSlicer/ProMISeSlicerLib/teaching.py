@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -278,7 +276,7 @@ class TeachSection:
         question = _("Delete what the teaching {name} has kept? Its packs stay.").format(name=name)
         if slicer.util.confirmOkCancelDisplay(question):
             with self.host.reporting(_("Not everything could be deleted")):
-                shutil.rmtree(lesson.workspace(name))
+                environment.core("learned").clear(lesson.workspace(name))
                 self.host.say(_("Deleted."))
         self.refresh()
 

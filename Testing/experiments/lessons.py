@@ -21,9 +21,9 @@ import SimpleITK as sitk
 from ProMISeCore import packs
 from ProMISeCore.commands import Commands
 from ProMISeCore.pairs import Pair
+from ProMISeCore.settings import Settings
 from ProMISeCore.survey import Survey, Wish
 from ProMISeCore.teaching import Order, Teaching
-from ProMISeCore.training import Settings
 from ProMISeCore.volumes import Stack
 from ProMISeCore.whole_file import replacing
 

@@ -1,0 +1,110 @@
+"""The cases of a survey, encoded: slices drawn and changed at random, every case by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ProMISeCore import dataset
+from ProMISeCore.augment import VOLUMES, Augment
+from ProMISeCore.commands import Commands
+from ProMISeCore.dataset import Encoder, Plan, Task, Views
+from ProMISeCore.errors import Cancelled
+from ProMISeCore.pairs import content
+from ProMISeCore.promise import Promise
+from ProMISeCore.survey import Case, Survey
+
+_HELD_EVERY = 4  # of the slices of an only case, one in so many is held out
+_PICTURE = Augment(upset=0.5)  # with one target
+_PICTURES = Augment(mirror=0.0)  # with several, which may be left and right
+
+Tell = Callable[..., None]  # tell(event, **values)
+
+
+@dataclass(frozen=True)
+class EncodedCases:
+    """Views to learn from and those held out, of which cases they are, and the seconds that encoding took.
+
+    all_views: of all cases, those in rest_cases too, which are learned from once they have judged; keys: of the views.
+    """
+
+    learn: Views
+    held: Views | None
+    seconds: float
+    cases: Sequence[Case]
+    held_cases: Sequence[Case]
+    rest_cases: Sequence[Case] = ()
+    all_views: Sequence[Views] = ()
+    keys: frozenset[str] = frozenset()
+
+
+class CaseEncoder:
+    """Encodes what a survey has found for a model. tell("encoding", …) is called with what docs/teach.md says."""
+
+    def __init__(self, model: Promise, survey: Survey, task: Task, tell: Tell, commands: Commands) -> None:
+        self._model, self._survey, self._task = model, survey, task
+        self._tell, self._commands = tell, commands
+
+    def encode(self, workspace: Path, clock: Callable[[], float], with_rest: bool) -> EncodedCases:
+        """with_rest: also the cases that are learned from in the end. Cancelled where that is asked for meanwhile,
+        KeyboardInterrupt where the asking program has gone; what is encoded stays in the workspace."""
+        survey, started = self._survey, clock()
+        rest = survey.learn_at_last if with_rest else []
+        uses = [(case, use) for use, cases in (("learn", survey.learn), ("held", survey.held), ("rest", rest))
+                for case in cases]  # fmt: skip
+        plans = [(case, use, plan) for case, use in uses if (plan := self._plan(case, use)).rows]
+        views, cases = ({use: [] for use in ("learn", "held", "rest")} for _ in range(2))
+        encoder = self._encoder(workspace)
+        total, done = sum(len(plan.rows) for _, _, plan in plans), 0
+
+        def watched(steps: Iterator[None], batches: int) -> Iterator[None]:
+            for _ in steps:
+                yield
+                left = (clock() - started) * (total - done) / max(1, done)
+                self._tell("encoding", done=min(total, done), total=total, seconds_left=round(left, 1))
+                self._obey()
+
+        for case, use, plan in plans:
+            views[use].append(encoder.views(plan, watched))
+            cases[use].append(case)
+            done += len(plan.rows)
+        self._tell("encoding", done=total, total=total, seconds_left=0.0)
+        return EncodedCases(
+            dataset.joined(views["learn"]),
+            dataset.joined(views["held"]) if views["held"] else None,
+            clock() - started,
+            cases["learn"],
+            cases["held"],
+            cases["rest"],
+            [*views["learn"], *views["rest"]],
+            frozenset(view.key for some in views.values() for view in some),
+        )
+
+    def _encoder(self, workspace: Path) -> Encoder:
+        augment, model = VOLUMES, self._model
+        if self._survey.picture:
+            augment = _PICTURE if len(self._survey.targets) == 1 else _PICTURES
+        return Encoder(model.sam, model.blocks, augment, workspace, pictures=model.refines)
+
+    def _plan(self, case: Case, use: str) -> Plan:
+        """Rows of a case. Their random changes follow from the case itself, so a new case leaves the others alone."""
+        survey, task, side = self._survey, self._task, self._model.sam.side
+        seed = survey.wish.seed + int(content(case.pair.label)[:6], 16)
+        views, most = (1, 2 * survey.slices) if use == "held" else (survey.views, survey.slices)
+        if case.use != "both":
+            return dataset.plan([case.pair], task, side, views, most, seed)
+        every = dataset.plan([case.pair], task, side, 1, 2 * survey.slices, seed)
+        filled = [n for _, n, _ in every.rows]
+        held = filled[1::_HELD_EVERY] or filled[-1:]
+        chosen = [n for n in filled if n not in held] if use == "learn" else held
+        return replace(every, rows=[(0, n, view) for n in chosen for view in range(views)])
+
+    def _obey(self) -> None:
+        if not self._commands.stop():
+            return
+        if self._commands.gone:
+            raise KeyboardInterrupt
+        raise Cancelled(
+            "stopped while encoding: nothing was learned yet; the same command goes on from what is encoded"
+        )

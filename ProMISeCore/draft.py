@@ -1,0 +1,84 @@
+"""The manifest of a pack that is to be taught: of what was surveyed, and of the pack to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ProMISeCore import backbones, packs
+from ProMISeCore.errors import InputError
+from ProMISeCore.manifest import BackboneInfo, Manifest, TargetInfo
+from ProMISeCore.sam import Sam
+from ProMISeCore.survey import Survey
+
+_COLOURS = ((0.85, 0.2, 0.2), (0.2, 0.7, 0.3), (0.25, 0.45, 0.9), (0.9, 0.75, 0.15), (0.7, 0.3, 0.8), (0.2, 0.75, 0.75))
+_INTENDED = "Research use only, not for clinical use. A first automatic result to be corrected by a person."
+_WIDTH = 16  # of a refiner
+
+
+def drafted(survey: Survey, backbone: Sam, base: Manifest | None) -> Manifest:
+    """The manifest, without scores. Raises InputError where the base is one for other slices than the survey's."""
+    known = {} if base is None else {info.name: info for info in base.targets}
+    targets = [
+        known.get(name) or _target(name, _COLOURS[number % len(_COLOURS)]) for number, name in enumerate(survey.targets)
+    ]
+    made = Manifest(
+        name=packs.name_of(Path(f"{survey.wish.name}{packs.SUFFIX}")),
+        title=survey.wish.name,
+        backbone=BackboneInfo(backbone.name, backbone.fingerprint(), backbone.side),
+        targets=tuple(targets),
+        refiners=_refiners(survey, base),
+        modality=survey.modality,
+        orientation=survey.orientation,
+        window=survey.window,
+        channels=survey.channels,
+        licence=_licence(backbone, base),
+        largest_component=survey.single_pieces,
+        exclusive=not survey.overlapping,
+        intended_use=_INTENDED,
+    )
+    return (made if base is None else _continued(made, base)).check()
+
+
+def _continued(made: Manifest, base: Manifest) -> Manifest:
+    """With all that the weights of the base rely on."""
+    if base.orientation != made.orientation and "image" in (base.orientation, made.orientation):
+        raise InputError(
+            f"{base.title or base.name} is a pack for {base.orientation} slices, these are not; teach anew"
+        )
+    return replace(
+        made,
+        orientation=base.orientation,
+        window=base.window,
+        channels=base.channels,
+        padding=base.padding,
+        smoothing_mm=base.smoothing_mm,
+    )
+
+
+def _refiners(survey: Survey, base: Manifest | None) -> tuple[Mapping[str, Any], ...]:
+    """The base's whose targets are all still there; on small slices a new one for the others."""
+    names = list(survey.targets)
+    kept = [] if base is None else [info for info in base.refiners if {*info["targets"]} <= {*names}]
+    rest = [name for name in names if not any(name in info["targets"] for info in kept)]
+    new = [{"width": _WIDTH, "patch": 1, "targets": rest}] if survey.small and rest else []
+    return (*kept, *new)
+
+
+def _licence(backbone: Sam, base: Manifest | None) -> str:
+    entry = backbones.TABLE.get(backbone.name)
+    parts = ["the user's own data", f"unstated ({backbone.name})" if entry is None else entry.licence]
+    return "; ".join(dict.fromkeys([*parts, *([base.licence] if base is not None and base.licence else [])]))
+
+
+def _target(name: str, colour: tuple[float, float, float]) -> TargetInfo:
+    return TargetInfo(
+        name,
+        colour,
+        apm={"kind": "lite", "count": 8, "width": 64},
+        ips={"kind": "pae", "hidden": 256},
+        presence={"width": 64},
+        point_labels=(1, 1, 1, 1, 0, 0, 0, 0),
+    )

@@ -1,0 +1,38 @@
+"""What a training has reached, and what it has seen of that when it looked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Progress:
+    """What a training has reached; per target the best held-out Dice, when it was, and the Dice before the first step.
+
+    seconds: pauses left out; doubts: reached of `_DOUBT`; suspects: what `Training.doubt` has found; refining_from:
+    share of the budget at which the refiners' part began; begun: that at which training did.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best: dict[str, float] = field(default_factory=dict)
+    best_step: dict[str, int] = field(default_factory=dict)
+    before: dict[str, float | None] = field(default_factory=dict)
+    doubts: int = 0
+    suspects: list[dict[str, Any]] = field(default_factory=list)
+    refining_from: float | None = None
+    begun: float = 0.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the held-out cases. loss: mean since the last look; dice: None where nothing is held out; suspects:
+    cases doubted since the last look."""
+
+    step: int
+    seconds: float
+    loss: dict[str, float]
+    dice: dict[str, float | None]
+    best: dict[str, float | None]
+    suspects: list[dict[str, Any]]
