@@ -73,7 +73,9 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="with volumes/heart/train and so on")
     parser.add_argument("--cells", type=Path, metavar="DIR", help="where each cell's JSON is kept")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--patients", nargs="+", type=int, default=[1, 2, 5, 10, 20], metavar="K")
+    parser.add_argument(
+        "--patients", nargs="+", type=_count, default=[1, 2, 5, 10, 20], metavar="K", help="labelled ones, or all"
+    )
     parser.add_argument("--minutes", nargs="+", type=float, default=[5, 15], metavar="M")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["teach", "unet"])
@@ -88,7 +90,14 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError("promise bench teach needs --data DIR and --cells DIR")
     arguments.cells.mkdir(parents=True, exist_ok=True)
     grid = [
-        _Cell(data, patients, minutes, seed, method, None if method == "unet" else arguments.side)
+        _Cell(
+            data,
+            patients or len(_patients(data, arguments.data)),
+            minutes,
+            seed,
+            method,
+            None if method == "unet" else arguments.side,
+        )
         for seed in arguments.seeds
         for minutes in arguments.minutes
         for patients in arguments.patients
@@ -131,13 +140,28 @@ def measure(cell: _Cell, data: Path) -> dict[str, Any]:
     }
 
 
+def _count(text: str) -> int | None:
+    """A number of patients, or None for all."""
+    if text == "all":
+        return None
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of patients; give 1, 2, … or all")
+    return int(text)
+
+
+def _patients(name: str, data: Path) -> dict[str, list[Pair]]:
+    """Volumes of each patient that can be learned from."""
+    found: dict[str, list[Pair]] = {}
+    for pair in pairs.find([str(data / "volumes" / name / "train")]):
+        found.setdefault(pair.name.split(SETS[name].patient)[0], []).append(pair)
+    return dict(sorted(found.items()))
+
+
 def _chosen(cell: _Cell, data: Path) -> list[Pair]:
     """All volumes of K patients drawn by the seed."""
-    found = pairs.find([str(data / "volumes" / cell.data / "train")])
-    names = sorted({pair.name.split(SETS[cell.data].patient)[0] for pair in found})
-    drawn = np.random.default_rng(cell.seed).permutation(len(names))[: cell.patients]
-    wanted = {names[n] for n in drawn}
-    return [pair for pair in found if pair.name.split(SETS[cell.data].patient)[0] in wanted]
+    patients = list(_patients(cell.data, data).values())
+    drawn = np.random.default_rng(cell.seed).permutation(len(patients))[: cell.patients]
+    return [pair for n in sorted(drawn) for pair in patients[n]]
 
 
 @functools.cache

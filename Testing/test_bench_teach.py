@@ -36,6 +36,24 @@ def test_both_volumes_of_a_patient_are_learned_from(data) -> None:
     assert set(names) < set(more), "more patients contain the fewer"
 
 
+def test_all_patients_are_as_many_as_there_are(data, tmp_path, capsys, monkeypatch) -> None:
+    asked = []
+
+    def measured(cell, _):
+        asked.append(cell.file)
+        return {"mean": {"a": 0.5}, "steps": 1, "backbone": bench_teach._backbone()}
+
+    monkeypatch.setattr(bench_teach, "measure", measured)
+    command = ["bench", "teach", "--data", str(data), "--cells", str(tmp_path / "cells"), "--sets", "heart"]
+    grid = ["--minutes", "5", "--seeds", "0", "--methods", "unet", "--patients", "2", "all"]
+    assert main([*command, *grid]) == 0
+    assert asked == ["heart-2-5-0-unet.json", "heart-5-5-0-unet.json"]
+    for wrong in ("0", "some"):
+        with pytest.raises(SystemExit):
+            main([*command, "--patients", wrong])
+        assert "give 1, 2, … or all" in capsys.readouterr().err
+
+
 def test_a_cell_that_was_measured_is_not_measured_again(data, tmp_path, capsys, monkeypatch) -> None:
     cells = tmp_path / "cells"
     cells.mkdir()
