@@ -184,8 +184,9 @@ def _teach(cell: _Cell, chosen: list[Pair]):
     from ProMISeCore.published import PublishedTeaching, as_published
     from ProMISeCore.segmenter import Segmenter
     from ProMISeCore.settings import Settings
-    from ProMISeCore.survey import Survey, Wish
+    from ProMISeCore.survey import Survey
     from ProMISeCore.teaching import Order, Teaching
+    from ProMISeCore.wish import Wish
 
     kind, told = SETS[cell.data], {}
     starts = [pack for pack in packs.installed() if pack.path.stem != kind.pack]

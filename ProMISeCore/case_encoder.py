@@ -8,12 +8,13 @@ from pathlib import Path
 
 from ProMISeCore import dataset
 from ProMISeCore.augment import VOLUMES, Augment
+from ProMISeCore.case import Case
 from ProMISeCore.commands import Commands
 from ProMISeCore.dataset import Encoder, Plan, Task, Views
 from ProMISeCore.errors import Cancelled
 from ProMISeCore.pairs import content
 from ProMISeCore.promise import Promise
-from ProMISeCore.survey import Case, Survey
+from ProMISeCore.survey import Survey
 
 _HELD_EVERY = 4  # of the slices of an only case, one in so many is held out
 _PICTURE = Augment(upset=0.5)  # with one target

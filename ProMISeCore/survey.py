@@ -2,83 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import ndimage
-
-from ProMISeCore import backbones, pairs, truth, volumes
+from ProMISeCore import backbones, held_out, pairs, truth, volumes
+from ProMISeCore.case import Case, State
 from ProMISeCore.errors import InputError
-from ProMISeCore.pairs import Pair
+from ProMISeCore.estimate import Estimate
 from ProMISeCore.terminal import amount, duration, table
+from ProMISeCore.wish import Wish
 
-#: Seconds to encode a view at the backbone's own frame side on two CPU cores, measured by `promise bench`, for
-#: estimates and for how many views fit.
-_ENCODE_SECONDS = {"tiny": 0.06, "mobile_sam": 0.9, "vit_b": 6.6, "vit_l": 18.0, "vit_h": 35.0}
-_ENCODED, _ENCODED_SMALL = 0.25, 0.12  # of the time; on small slices most is learned from pictures
 _CT = -200  # a volume with whole numbers below this is CT
-_PROCESS_BYTES = 600_000_000
 _SMALL, _SMALL_LONG = 96, 256  # pixels, of the second longest and of the longest side of a case
-_LEAST_ENCODING = 0.3  # of the time at the backbone's own frame side: smaller frames gain less than their area
-_SINGLE = 0.9  # share of a target's voxels in its largest piece, from which it counts as one piece
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What was asked for; None where the survey shall propose. held_out: names, a share, or () for none; judge_only:
-    such cases are not learned from in the end either; seen: `pairs.content` of images that the pack to go on from has
-    learned from."""
-
-    name: str
-    targets: Mapping[str, int | None] | None = None
-    backbone: str = "tiny"
-    side: int | None = None
-    minutes: float | None = 10.0
-    held_out: Sequence[str] | float | None = None
-    orientation: str | None = None
-    window: Mapping[str, Any] | None = None
-    channels: str | None = None
-    unlabelled: str = "auto"
-    slices: int | None = None
-    views: int | None = None
-    seed: int = 0
-    judge_only: bool = False
-    seen: Set[str] = frozenset()
-
-
-@dataclass
-class State:
-    """A target in a case: labelled, empty (known to be absent) or unknown. low, high: its 5th and 95th percentile."""
-
-    state: str
-    voxels: int = 0
-    slices: int = 0
-    unknown_slices: int = 0
-    low: float = 0.0
-    high: float = 0.0
-    single: bool = True
-
-
-@dataclass
-class Case:
-    """One pair, looked at. use: learn, held-out, both or left out; why: the reason of the last."""
-
-    pair: Pair
-    use: str = "learn"
-    why: str = ""
-    shape: tuple[int, ...] = ()
-    spacing: tuple[float, ...] = ()
-    orientation: str = "image"
-    intensities: tuple[float, float] = (0.0, 0.0)
-    lowest: float = 0.0
-    whole: bool = False
-    picture: bool = False
-    overlapping: bool = False
-    states: dict[str, State] = field(default_factory=dict)
 
 
 class Survey:
@@ -101,7 +38,8 @@ class Survey:
         self.window = dict(wish.window) if wish.window else self._window()
         self.within = False
         self._hold_out()
-        self.slices, self.views = self._size()
+        self._estimate = Estimate(wish, self.small, self.side, self.learn, self.learn_at_last, self.held)
+        self.slices, self.views = self._estimate.slices, self._estimate.views
 
     # What was found
 
@@ -194,8 +132,8 @@ class Survey:
             return
         case.overlapping = bool(((found == 1).sum(0) > 1).any())
         for name, one in zip(self.targets, found, strict=True):
-            case.states[name] = _state(stack, volume, one)
-        if not any(state.state == "labelled" for state in case.states.values()) and not self.picture:
+            case.states[name] = State.of(stack, volume, one)
+        if not case.labelled and not self.picture:
             self._leave_out(case, self._why_unlabelled(case))
 
     def _why_unlabelled(self, case: Case) -> str:
@@ -272,18 +210,13 @@ class Survey:
         if not self.ready or (isinstance(wish, Sequence) and not wish):
             return
         if isinstance(wish, Sequence):
-            chosen = self._named(wish)
+            chosen = held_out.named(cases, wish)
         elif len(cases) == 1:
             self._hold_out_within(cases[0])
             return
         else:
-            share = 0.1 if wish is None else float(wish)
-            count = min(len(cases) - 1, max(1, round(share * len(cases))))
-            order = np.random.default_rng(self.wish.seed).permutation(len(cases))
-            full = [[state.state for state in case.states.values()].count("labelled") for case in cases]
-            seen, all_ = list(map(self._is_seen, cases)), len(self.targets)
-            order = sorted(order, key=lambda n: (full[n] < all_, seen[n], -full[n]))
-            chosen = self._spared([cases[n] for n in order], count)
+            known = {case.pair.name for case in cases if self._is_seen(case)}
+            chosen = held_out.drawn(cases, len(self.targets), known, wish, self.wish.seed)
         if len(chosen) >= len(cases):
             raise InputError(f"all {len(cases)} cases are held out; leave one to learn from")
         for case in chosen:
@@ -293,31 +226,12 @@ class Survey:
             if not any(case.states[name].state == "labelled" for case in self.learn):
                 self._error(f"{name!r} is labelled in held-out cases only; hold out other cases, or none")
 
-    def _spared(self, cases: Sequence[Case], count: int) -> list[Case]:
-        """The first cases of an order without which every target still has a labelled one; at least the very first."""
-        chosen: list[Case] = []
-        for case in cases:
-            rest = [other for other in cases if other is not case and other not in chosen]
-            own = [name for name, state in case.states.items() if state.state == "labelled"]
-            if all(any(other.states[name].state == "labelled" for other in rest) for name in own):
-                chosen.append(case)
-            if len(chosen) == count:
-                break
-        return chosen or list(cases[:1])
-
     def _is_seen(self, case: Case) -> bool:
         return bool(self.wish.seen) and pairs.content(case.pair.image) in self.wish.seen
 
     def _warn_of_flattery(self, case: Case) -> None:
         if self._is_seen(case):
             self._warn(case.pair.name, "the pack to go on from has learned from it: its scores flatter")
-
-    def _named(self, names: Sequence[str]) -> list[Case]:
-        by_name = {case.pair.name: case for case in self.usable}
-        unknown = [name for name in names if name not in by_name]
-        if unknown:
-            raise InputError(f"--held-out names {', '.join(unknown)}; the cases are {', '.join(by_name)}")
-        return [by_name[name] for name in names]
 
     def _hold_out_within(self, case: Case) -> None:
         if max(state.slices for state in case.states.values()) < 2:
@@ -329,61 +243,12 @@ class Survey:
         )
         self._warn_of_flattery(case)
 
-    # What it will take
-
-    def _size(self) -> tuple[int, int]:
-        """Slices of a case at most, and views of each: as many as a share of the time can encode."""
-        wish, cases = self.wish, max(1, len(self._learned()))
-        seconds = 60 * (wish.minutes or 5)
-        share = _ENCODED_SMALL if self.small else _ENCODED
-        rows = int(np.clip(share * seconds / self._encode_seconds(), 64, 1200))
-        slices = wish.slices or int(np.clip(rows // (2 * cases), 4, 24))
-        there = sum(min(slices, self._known_slices(case)) for case in self._learned()) or 1
-        return slices, wish.views or int(np.clip(rows // there, 1, 12))
-
-    def _learned(self) -> list[Case]:
-        """Cases that are encoded to be learned from, sooner or later."""
-        return [*self.learn, *(case for case in self.learn_at_last if case.use != "both")]
-
-    def _encode_seconds(self) -> float:
-        entry = backbones.TABLE.get(self.wish.backbone, backbones.TABLE["tiny"])
-        larger = max(_LEAST_ENCODING, (self._side() / entry.side) ** 2)
-        return larger * _ENCODE_SECONDS[entry.architecture]
-
-    def _side(self) -> int:
-        """Of the frames, for estimates."""
-        return self.side or backbones.TABLE.get(self.wish.backbone, backbones.TABLE["tiny"]).side
-
-    def _known_slices(self, case: Case) -> int:
-        if self.picture:
-            return 1
-        return max(state.slices for state in case.states.values()) + 2
-
-    def _rows(self) -> int:
-        learn = sum(min(self.slices, self._known_slices(case)) for case in self._learned()) * self.views
-        return learn + sum(min(2 * self.slices, self._known_slices(case)) for case in self.held)
+    # Reports
 
     def estimate(self, workspace: Path) -> dict[str, Any]:
-        """Views, seconds, bytes; from the table of encoding times, so a guess on other machines."""
-        side = self._side()
-        per_view = 2 * 256 * (side // 16) ** 2 + 2 * len(self.targets) * (side // 4) ** 2
-        per_view += 3 * (side // 2) ** 2 if self.small else 0
-        rows = self._rows()
-        encode = rows * self._encode_seconds()
-        there = next(folder for folder in (workspace, *workspace.parents) if folder.exists())
-        largest = max((int(np.prod(case.shape)) for case in self.usable), default=0)
-        return {
-            "views": rows,
-            "encode_seconds": round(encode, 1),
-            "train_seconds": None if self.wish.minutes is None else round(max(0, 60 * self.wish.minutes - encode), 1),
-            "disk_bytes": rows * per_view,
-            "free_bytes": shutil.disk_usage(there).free,
-            "memory_bytes": _PROCESS_BYTES
-            + 12 * largest
-            + (5 if self.small else 3) * rows * len(self.targets) * (side // 4) ** 2,
-        }
-
-    # Reports
+        """Views, seconds, bytes, for JSON."""
+        largest = max((math.prod(case.shape) for case in self.usable), default=0)
+        return self._estimate.entries(workspace, len(self.targets), largest)
 
     def report(self, workspace: Path) -> dict[str, Any]:
         """As docs/teach.md describes it, for JSON."""
@@ -391,7 +256,7 @@ class Survey:
             "name": self.wish.name,
             "backbone": self.wish.backbone,
             "ready": self.ready,
-            "cases": [_case_entry(case) for case in self.cases],
+            "cases": [case.entry() for case in self.cases],
             "targets": [self._target_entry(name) for name in self.targets],
             "unlabelled": [str(path.resolve()) for path in self.unlabelled],
             "problems": self.problems,
@@ -426,9 +291,9 @@ class Survey:
             low, high = case.intensities
             size = " × ".join(map(str, case.shape[::-1]))
             spacing = " × ".join(f"{one:g}" for one in case.spacing)
-            states = [_words(case.states[name]) if name in case.states else "–" for name in self.targets]
+            states = [case.states[name].words() if name in case.states else "–" for name in self.targets]
             rows.append([case.pair.name, case.use, size, spacing, case.orientation, f"{low:g} … {high:g}", *states])
-        told = [f"{problem['case'] or 'all'}: {problem['what']}" for problem in self.problems]
+        told = [_told(problem) for problem in sorted(self.problems, key=lambda problem: problem["severity"])]
         found = self.estimate(workspace)
         held = ", ".join(case.pair.name for case in self.held) or "none"
         window = " ".join(map(str, self.window.values()))
@@ -444,50 +309,7 @@ class Survey:
         return "\n".join([table(rows), *told])
 
 
-def _state(stack: volumes.Stack, volume: volumes.Volume, one: np.ndarray) -> State:
-    there, slices = one == 1, stack.canonical(one)
-    unknown = int((slices == truth.UNKNOWN).all((1, 2)).sum())
-    if not there.any():
-        return State("unknown" if unknown == len(slices) else "empty", unknown_slices=unknown)
-    grey = volume.voxels if volume.voxels.ndim == 3 else volume.voxels.mean(-1)
-    low, high = np.percentile(grey[there], (5, 95))
-    pieces, _ = ndimage.label(there)
-    sizes = np.bincount(pieces.ravel())[1:]
-    return State(
-        "labelled",
-        int(there.sum()),
-        int((slices == 1).any((1, 2)).sum()),
-        unknown,
-        float(low),
-        float(high),
-        bool(sizes.max() >= _SINGLE * sizes.sum()),
-    )
-
-
-def _words(state: State) -> str:
-    if state.state != "labelled":
-        return state.state
-    left_out = f", {state.unknown_slices} unknown" if state.unknown_slices else ""
-    return f"{state.slices} slices{left_out}"
-
-
-def _case_entry(case: Case) -> dict[str, Any]:
-    return {
-        "case": case.pair.name,
-        "image": str(case.pair.image.resolve()),
-        "label": str(case.pair.label.resolve()),
-        "use": case.use,
-        "shape": list(case.shape),
-        "spacing_mm": list(case.spacing),
-        "orientation": case.orientation,
-        "intensities": [float(value) for value in case.intensities],
-        "targets": {
-            name: {
-                "state": state.state,
-                "voxels": state.voxels,
-                "slices": state.slices,
-                "unknown_slices": state.unknown_slices,
-            }
-            for name, state in case.states.items()
-        },
-    }
+def _told(problem: Mapping[str, str | None]) -> str:
+    if problem["severity"] == "warning":
+        return f"{problem['case'] or 'all'}: {problem['what']}"
+    return f"{problem['case']} is left out: {problem['what']}" if problem["case"] else f"not ready: {problem['what']}"

@@ -14,10 +14,11 @@ from typing import Any
 from ProMISeCore import learned, packs, versions
 from ProMISeCore.commands import Commands
 from ProMISeCore.errors import InputError, PromiseError
-from ProMISeCore.survey import Survey, Wish
+from ProMISeCore.survey import Survey
 from ProMISeCore.terminal import duration, say, table
 from ProMISeCore.truth import RULES
 from ProMISeCore.windows import parsed
+from ProMISeCore.wish import Wish
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

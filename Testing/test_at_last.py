@@ -18,8 +18,9 @@ from ProMISeCore.dataset import Plan, Task
 from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import content, find
 from ProMISeCore.settings import Settings
-from ProMISeCore.survey import Survey, Wish
+from ProMISeCore.survey import Survey
 from ProMISeCore.teaching import Order, Teaching
+from ProMISeCore.wish import Wish
 
 SIZES = {"slices": 6, "views": 2}
 

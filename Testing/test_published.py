@@ -12,8 +12,9 @@ from ProMISeCore.dataset import LabelledStack, Task
 from ProMISeCore.pairs import find
 from ProMISeCore.published import FreshViews, PublishedTeaching, as_published
 from ProMISeCore.settings import Settings
-from ProMISeCore.survey import Survey, Wish
+from ProMISeCore.survey import Survey
 from ProMISeCore.teaching import Order
+from ProMISeCore.wish import Wish
 
 TASK = Task({"Scheibe": None}, "axial", {"mode": "percentile", "low": 0.5, "high": 99.5}, "neighbours", "corner")
 STILL = Augment(keep=1.0)

@@ -25,9 +25,10 @@ from ProMISeCore.refiner import Refiner, expected_iou, seen
 from ProMISeCore.refining import Refining
 from ProMISeCore.segmenter import Segmenter
 from ProMISeCore.settings import Settings
-from ProMISeCore.survey import Survey, Wish
+from ProMISeCore.survey import Survey
 from ProMISeCore.training import Training
 from ProMISeCore.volumes import Volume
+from ProMISeCore.wish import Wish
 
 SIDE = 64
 

@@ -14,7 +14,8 @@ from small_cases import NAME, events, spoken, tensors, volume, wait_for, workspa
 
 from ProMISeCore import packs, versions
 from ProMISeCore.__main__ import main
-from ProMISeCore.survey import Survey, Wish
+from ProMISeCore.survey import Survey
+from ProMISeCore.wish import Wish
 
 
 def test_a_pack_comes_out_with_a_card_and_images_are_not_touched(cases, command, capsys) -> None:
@@ -67,9 +68,15 @@ def test_a_base_says_the_frame_side_that_the_check_counts_with(cases, command, c
 
 def test_larger_frames_take_longer_and_fewer_of_them_are_proposed(cases) -> None:
     own, larger = (Survey([str(cases)], None, Wish("a", side=side, minutes=1.0)) for side in (512, 1024))
-    assert larger.estimate(cases)["encode_seconds"] / larger._rows() == pytest.approx(0.24, rel=0.02)
-    assert own.estimate(cases)["encode_seconds"] / own._rows() == pytest.approx(0.06, rel=0.02)
+    for survey, seconds in ((own, 0.06), (larger, 0.24)):
+        took = survey.estimate(cases)
+        assert took["encode_seconds"] / took["views"] == pytest.approx(seconds, rel=0.02)
     assert larger.views < own.views
+
+
+def test_memory_counts_the_last_training_beside_the_one_that_is_judged(cases) -> None:
+    whole, judged = (Survey([str(cases)], None, Wish("a", judge_only=only)).estimate(cases) for only in (False, True))
+    assert whole["memory_bytes"] > judged["memory_bytes"]
 
 
 def test_a_base_on_another_backbone_or_frame_side_is_refused(cases, command, capsys) -> None:

@@ -22,10 +22,11 @@ from ProMISeCore import packs
 from ProMISeCore.commands import Commands
 from ProMISeCore.pairs import Pair
 from ProMISeCore.settings import Settings
-from ProMISeCore.survey import Survey, Wish
+from ProMISeCore.survey import Survey
 from ProMISeCore.teaching import Order, Teaching
 from ProMISeCore.volumes import Stack
 from ProMISeCore.whole_file import replacing
+from ProMISeCore.wish import Wish
 
 
 @dataclass(frozen=True)

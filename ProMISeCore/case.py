@@ -1,0 +1,101 @@
+"""One image with its segmentation, looked at: what it is like, and what of each target it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from ProMISeCore import truth, volumes
+from ProMISeCore.pairs import Pair
+
+_SINGLE = 0.9  # share of a target's voxels in its largest piece, from which it counts as one piece
+
+
+@dataclass
+class State:
+    """A target in a case: labelled, empty (known to be absent) or unknown. low, high: its 5th and 95th percentile."""
+
+    state: str
+    voxels: int = 0
+    slices: int = 0
+    unknown_slices: int = 0
+    low: float = 0.0
+    high: float = 0.0
+    single: bool = True
+
+    @classmethod
+    def of(cls, stack: volumes.Stack, volume: volumes.Volume, one: np.ndarray) -> State:
+        """What a target's labels (K, J, I), as `truth.read` gives them, say. stack: the volume as it is cut."""
+        there, slices = one == 1, stack.canonical(one)
+        unknown = int((slices == truth.UNKNOWN).all((1, 2)).sum())
+        if not there.any():
+            return cls("unknown" if unknown == len(slices) else "empty", unknown_slices=unknown)
+        grey = volume.voxels if volume.voxels.ndim == 3 else volume.voxels.mean(-1)
+        low, high = np.percentile(grey[there], (5, 95))
+        pieces, _ = ndimage.label(there)
+        sizes = np.bincount(pieces.ravel())[1:]
+        return cls(
+            "labelled",
+            int(there.sum()),
+            int((slices == 1).any((1, 2)).sum()),
+            unknown,
+            float(low),
+            float(high),
+            bool(sizes.max() >= _SINGLE * sizes.sum()),
+        )
+
+    def entry(self) -> dict[str, Any]:
+        """For JSON."""
+        return {key: getattr(self, key) for key in ("state", "voxels", "slices", "unknown_slices")}
+
+    def words(self) -> str:
+        """For people."""
+        if self.state != "labelled":
+            return self.state
+        left_out = f", {self.unknown_slices} unknown" if self.unknown_slices else ""
+        return f"{self.slices} slices{left_out}"
+
+
+@dataclass
+class Case:
+    """One pair, looked at. use: learn, held-out, both or left out; why: the reason of the last."""
+
+    pair: Pair
+    use: str = "learn"
+    why: str = ""
+    shape: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+    orientation: str = "image"
+    intensities: tuple[float, float] = (0.0, 0.0)
+    lowest: float = 0.0
+    whole: bool = False
+    picture: bool = False
+    overlapping: bool = False
+    states: dict[str, State] = field(default_factory=dict)
+
+    @property
+    def labelled(self) -> list[str]:
+        """Targets that it holds."""
+        return [name for name, state in self.states.items() if state.state == "labelled"]
+
+    @property
+    def known_slices(self) -> int:
+        """How many there are to learn from, about: those with a target, and two without."""
+        return 1 if self.picture else max(state.slices for state in self.states.values()) + 2
+
+    def entry(self) -> dict[str, Any]:
+        """For JSON, as docs/teach.md describes it."""
+        return {
+            "case": self.pair.name,
+            "image": str(self.pair.image.resolve()),
+            "label": str(self.pair.label.resolve()),
+            "use": self.use,
+            "shape": list(self.shape),
+            "spacing_mm": list(self.spacing),
+            "orientation": self.orientation,
+            "intensities": [float(value) for value in self.intensities],
+            "targets": {name: state.entry() for name, state in self.states.items()},
+        }

@@ -1,0 +1,81 @@
+"""How many slices and views fit into the time, and what they will take of time, disk and memory."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ProMISeCore import backbones
+from ProMISeCore.case import Case
+from ProMISeCore.wish import Wish
+
+#: Seconds to encode a view at the backbone's own frame side on two CPU cores, measured by `promise bench`, for
+#: estimates and for how many views fit.
+_ENCODE_SECONDS = {"tiny": 0.06, "mobile_sam": 0.9, "vit_b": 6.6, "vit_l": 18.0, "vit_h": 35.0}
+_ENCODED, _ENCODED_SMALL = 0.25, 0.12  # of the time; on small slices most is learned from pictures
+_LEAST_ENCODING = 0.3  # of the time at the backbone's own frame side: smaller frames gain less than their area
+_PROCESS_BYTES = 600_000_000
+_BYTES, _BYTES_SMALL = 3, 5  # in memory, of each pixel of each view's masks; refiners keep what decoders say of it
+
+
+class Estimate:
+    """What it takes to teach from some cases. small: they have refiners; side: of the frames, None for the backbone's.
+
+    learn, rest: cases learned from at once, and those that judge before; held: those that judge.
+    """
+
+    def __init__(
+        self,
+        wish: Wish,
+        small: bool,
+        side: int | None,
+        learn: Sequence[Case],
+        rest: Sequence[Case],
+        held: Sequence[Case],
+    ) -> None:
+        self._wish, self._small, self._held, self._learns_at_last = wish, small, held, bool(rest)
+        self._encoded = [*learn, *(case for case in rest if case.use != "both")]
+        self._backbone = backbones.TABLE.get(wish.backbone, backbones.TABLE["tiny"])
+        self._side = side or self._backbone.side
+        self.slices, self.views = self._size()
+
+    def _size(self) -> tuple[int, int]:
+        """Slices of a case at most, and views of each: as many as a share of the time can encode."""
+        wish, cases = self._wish, max(1, len(self._encoded))
+        seconds = 60 * (wish.minutes or 5)
+        share = _ENCODED_SMALL if self._small else _ENCODED
+        rows = int(np.clip(share * seconds / self._encode_seconds, 64, 1200))
+        slices = wish.slices or int(np.clip(rows // (2 * cases), 4, 24))
+        there = sum(min(slices, case.known_slices) for case in self._encoded) or 1
+        return slices, wish.views or int(np.clip(rows // there, 1, 12))
+
+    @property
+    def _encode_seconds(self) -> float:
+        """Of one view."""
+        larger = max(_LEAST_ENCODING, (self._side / self._backbone.side) ** 2)
+        return larger * _ENCODE_SECONDS[self._backbone.architecture]
+
+    def entries(self, workspace: Path, targets: int, voxels: int) -> dict[str, Any]:
+        """Views, seconds, bytes; from the table of encoding times, so a guess on other machines. voxels: of the largest
+        case."""
+        side = self._side
+        learned = sum(min(self.slices, case.known_slices) for case in self._encoded) * self.views
+        rows = learned + sum(min(2 * self.slices, case.known_slices) for case in self._held)
+        per_view = 2 * 256 * (side // 16) ** 2 + 2 * targets * (side // 4) ** 2
+        per_view += 3 * (side // 2) ** 2 if self._small else 0
+        encode = rows * self._encode_seconds
+        there = next(folder for folder in (workspace, *workspace.parents) if folder.exists())
+        kept = (rows + learned * self._learns_at_last) * targets * (side // 4) ** 2  # the last training has its own
+        minutes = self._wish.minutes
+        return {
+            "views": rows,
+            "encode_seconds": round(encode, 1),
+            "train_seconds": None if minutes is None else round(max(0, 60 * minutes - encode), 1),
+            "disk_bytes": rows * per_view,
+            "free_bytes": shutil.disk_usage(there).free,
+            "memory_bytes": _PROCESS_BYTES + 12 * voxels + (_BYTES_SMALL if self._small else _BYTES) * kept,
+        }

@@ -1,0 +1,41 @@
+"""Which cases are held out: complete ones that the pack to go on from does not know, without which enough is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+import numpy as np
+
+from ProMISeCore.case import Case
+from ProMISeCore.errors import InputError
+
+_SHARE = 0.1  # of the cases; at least one
+
+
+def drawn(cases: Sequence[Case], targets: int, known: Set[str], share: float | None, seed: int) -> list[Case]:
+    """A share of some cases. known: names of those that the pack to go on from has learned from, which come last."""
+    count = min(len(cases) - 1, max(1, round((_SHARE if share is None else share) * len(cases))))
+    order = [cases[n] for n in np.random.default_rng(seed).permutation(len(cases))]
+    order.sort(key=lambda case: (len(case.labelled) < targets, case.pair.name in known, -len(case.labelled)))
+    return _spared(order, count)
+
+
+def named(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
+    """Those asked for. Raises InputError for names that no case has."""
+    by_name = {case.pair.name: case for case in cases}
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        raise InputError(f"--held-out names {', '.join(unknown)}; the cases are {', '.join(by_name)}")
+    return [by_name[name] for name in names]
+
+
+def _spared(cases: Sequence[Case], count: int) -> list[Case]:
+    """The first cases of an order without which every target still has a labelled one; at least the very first."""
+    chosen: list[Case] = []
+    for case in cases:
+        rest = [other for other in cases if other is not case and other not in chosen]
+        if all(any(name in other.labelled for other in rest) for name in case.labelled):
+            chosen.append(case)
+        if len(chosen) == count:
+            break
+    return chosen or list(cases[:1])

@@ -1,0 +1,30 @@
+"""What a teaching was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for; None where the survey shall propose. held_out: names, a share, or () for none; judge_only:
+    such cases are not learned from in the end either; seen: `pairs.content` of images that the pack to go on from has
+    learned from."""
+
+    name: str
+    targets: Mapping[str, int | None] | None = None
+    backbone: str = "tiny"
+    side: int | None = None
+    minutes: float | None = 10.0
+    held_out: Sequence[str] | float | None = None
+    orientation: str | None = None
+    window: Mapping[str, Any] | None = None
+    channels: str | None = None
+    unlabelled: str = "auto"
+    slices: int | None = None
+    views: int | None = None
+    seed: int = 0
+    judge_only: bool = False
+    seen: Set[str] = frozenset()
