@@ -92,6 +92,12 @@ def tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[str, t
     return found
 
 
+def part_of(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors whose keys begin with a prefix, by what follows it: "0." is of the first target, "refiners.0." of
+    the first refiner."""
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
 def save(path: str | Path, manifest: Manifest, tensors: Mapping[str, Any], half: bool = False) -> None:
     """Write a pack, whole or not at all. tensors: torch or numpy, by key; half: stored as float16, else float32.
 

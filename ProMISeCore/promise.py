@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from ProMISeCore import packs
 from ProMISeCore.apm import ApmCross, ApmLite, ApmResnet
 from ProMISeCore.errors import InputError, WeightsError
 from ProMISeCore.ips import Ips, IpsStatic
@@ -221,9 +222,7 @@ class Promise(nn.Module):
         _compare(own, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, source, self.manifest)
         parts = {key: value for key, value in tensors.items() if not key.startswith(f"{_REFINERS}.")}
         self._parts.load_state_dict(self._parts.state_dict() | parts)
-        prefix = f"{_REFINERS}."
-        refiners = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        self.refiners.load_state_dict(refiners)
+        self.refiners.load_state_dict(packs.part_of(tensors, f"{_REFINERS}."))
         return self
 
 

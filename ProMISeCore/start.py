@@ -28,9 +28,7 @@ def candidates(training: Training, found: Sequence[packs.Pack]) -> Iterator[tupl
         tensors = packs.tensors(pack.path)
         for number, info in enumerate(pack.manifest.targets):
             if _parts(info) == _parts(wanted):
-                prefix = f"{number}."
-                state = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-                yield f"{pack.path.stem}: {info.name}", state
+                yield f"{pack.path.stem}: {info.name}", packs.part_of(tensors, f"{number}.")
 
 
 def begin(training: Training, found: Sequence[packs.Pack], names: Sequence[str]) -> dict[str, str]:

@@ -215,8 +215,7 @@ class Teaching:
             theirs = [info.name for info in base.targets]
             tensors = packs.tensors(self.order.base)
             for name in [name for name in names if name in theirs]:
-                prefix = f"{theirs.index(name)}."
-                state = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+                state = packs.part_of(tensors, f"{theirs.index(name)}.")
                 training.model.targets[name].load_state_dict(state, strict=False)
                 names.remove(name)
             _take_refiners(training.model, base, tensors)
@@ -399,10 +398,7 @@ def _take_refiners(model: Promise, base: Manifest, tensors: Mapping[str, torch.T
     """The weights of those that the model has from the base."""
     for info, refiner in zip(model.manifest.refiners, model.refiners, strict=True):
         if info in base.refiners:
-            prefix = f"refiners.{base.refiners.index(info)}."
-            refiner.load_state_dict(
-                {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            )
+            refiner.load_state_dict(packs.part_of(tensors, f"refiners.{base.refiners.index(info)}."))
 
 
 def _point_labels(model: Promise) -> dict[str, Sequence[int]]:
