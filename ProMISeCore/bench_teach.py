@@ -47,13 +47,17 @@ SETS = {
 }  # fmt: skip
 
 
-METHODS = ("teach", "unet", "published", "teach-wrong")
+#: What becomes of cases that judge, in methods that have some.
+_HELD_OUT = {"teach-default": {"held_out": None}, "teach-judge-only": {"held_out": None, "judge_only": True}}
+METHODS = ("teach", "unet", "published", "teach-wrong", *_HELD_OUT)
 
 
 @dataclass(frozen=True)
 class _Cell:
     """One entry of the grid. method: one of METHODS; published: encoder in the loop; teach-wrong: one case's labels lie
-    far aside; side: of the frames of a taught pack, the backbone's own unless given."""
+    far aside; teach-default: a case is held out and learned from at last, as where nothing else is asked for;
+    teach-judge-only: it is never learned from; side: of the frames of a taught pack, the backbone's own unless given.
+    """
 
     data: str
     patients: int
@@ -191,8 +195,8 @@ def _teach(cell: _Cell, chosen: list[Pair]):
     kind, told = SETS[cell.data], {}
     starts = [pack for pack in packs.installed() if pack.path.stem != kind.pack]
     wish = Wish(
-        "bench", kind.targets, side=cell.side, minutes=cell.minutes, held_out=(),
-        orientation=kind.orientation, seed=cell.seed,
+        "bench", kind.targets, side=cell.side, minutes=cell.minutes,
+        orientation=kind.orientation, seed=cell.seed, **_HELD_OUT.get(cell.method, {"held_out": ()}),
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="promise-bench-") as folder:
         labels = [str(pair.label) for pair in chosen]
@@ -266,12 +270,13 @@ def _line(cell: _Cell, report: Mapping[str, Any]) -> str:
 
 def _as_table(grid: list[_Cell], folder: Path) -> str:
     """Mean Dice over the targets, per set, number of patients and minutes; mean ± sd over the seeds."""
-    rows = [["data", "patients", "minutes", "seeds", *METHODS]]
+    methods = [method for method in METHODS if any(cell.method == method for cell in grid)]
+    rows = [["data", "patients", "minutes", "seeds", *methods]]
     keys = dict.fromkeys((cell.data, cell.patients, cell.minutes) for cell in grid)
     for data, patients, minutes in keys:
         cells = [cell for cell in grid if (cell.data, cell.patients, cell.minutes) == (data, patients, minutes)]
         by_method = {method: [_mean(folder / c.file) for c in cells if c.method == method]
-                     for method in METHODS}  # fmt: skip
+                     for method in methods}  # fmt: skip
         seeds = str(len({cell.seed for cell in cells}))
         shown = [
             "–" if not values else f"{np.mean(values):.3f} ± {np.std(values):.3f}" for values in by_method.values()
