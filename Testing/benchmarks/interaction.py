@@ -1,6 +1,6 @@
 """From the mouse button's release to the new segment on screen, on a 512 × 512 × 200 volume.
 
-    python Testing/benchmarks/interaction.py [--moves 60] [--json FILE]
+    python Testing/benchmarks/interaction.py [--target "left ventricle"] [--moves 60] [--json FILE]
 
 Needs slicer-core and PyTorch in one environment (`python3 promise.py test` makes one). Real parts: MRML, Slicer's slice
 view with its markups and segmentation displays (offscreen, software rendering), the session, and the embedded `heart`
@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "Testing" / "slicer_lib"), str(ROOT / "ProMISeSlicer")]
 
 SHAPE = (200, 512, 512)  # slices, rows, columns
-TARGET = "left ventricle"
 
 
 class Clock:
@@ -76,7 +75,7 @@ def volume():
     return slicer.util.addVolumeFromArray(voxels, affine, "benchmark")
 
 
-def measure(moves: int, cacheFolder: str) -> dict:
+def measure(target: str, moves: int, cacheFolder: str) -> dict:
     from desks import startScene
     from offscreen import SliceView
     from ProMISeSlicerLib.engine import CoreEngine
@@ -97,10 +96,10 @@ def measure(moves: int, cacheFolder: str) -> dict:
     view.show(session.sliceCenter(middle))
     started = time.perf_counter()
     place = session.source.world([[middle, SHAPE[1] / 2, SHAPE[2] / 2]])[0]
-    session.addPoint(TARGET, place, True)
+    session.addPoint(target, place, True)
     settle()
     first = time.perf_counter() - started
-    points = session.promptNodes(TARGET)[0]
+    points = session.promptNodes(target)[0]
     clock.around(session.engine, "segmentSlice", "decode")
     clock.around(session.segments, "write", "write")
     random = np.random.default_rng(0)
@@ -151,13 +150,14 @@ def moduleImport() -> tuple[float, bool]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", default="left ventricle", help="of the pack; refiners may serve only some")
     parser.add_argument("--moves", type=int, default=60)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(arguments.moves, folder)
+        found = measure(arguments.target, arguments.moves, folder)
     seconds, bringsTorch = moduleImport()
     found["module import, ms"], found["module import loads torch"] = round(1000 * seconds, 1), bringsTorch
     found["machine"] = (
