@@ -108,6 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
         for data in arguments.sets
         for method in arguments.methods
     ]
+    grid = list(dict.fromkeys(grid))  # all patients may be as many as asked for beside
     for cell in grid:
         path = arguments.cells / cell.file
         if not path.exists():
@@ -185,6 +186,7 @@ def _teach(cell: _Cell, chosen: list[Pair]):
     taught as published."""
     import ProMISeCore
     from ProMISeCore.commands import Commands
+    from ProMISeCore.errors import InputError
     from ProMISeCore.published import PublishedTeaching, as_published
     from ProMISeCore.segmenter import Segmenter
     from ProMISeCore.settings import Settings
@@ -210,6 +212,8 @@ def _teach(cell: _Cell, chosen: list[Pair]):
             order = Order(Path(folder) / "work", settings, "cpu", None, starts, clock=_two_cores)
             survey = Survey([str(pair.image) for pair in chosen], labels, wish)
             kind_of(survey, order, lambda event, **values: told.update({event: values}), Commands(None)).run()
+            if told["done"]["problem"] is not None:
+                raise InputError(f"the teaching did not come to its end: {told['done']['problem']}")
             model = ProMISeCore.load(told["done"]["pack"])
         finally:
             os.environ.pop("PROMISE_HOME")
@@ -223,7 +227,8 @@ def _teach(cell: _Cell, chosen: list[Pair]):
         return segmenter.masks()
 
     done = told["done"]
-    return segment, {"steps": done["step"], "suspicious": done["suspicious"], "backbone": model.sam.fingerprint()}
+    kept = {key: done[key] for key in ("suspicious", "held_out", "learned_held_out")}
+    return segment, {"steps": done["step"], **kept, "backbone": model.sam.fingerprint()}
 
 
 def _misplaced(label: Path, folder: Path) -> Path:

@@ -13,7 +13,8 @@ _SHARE = 0.1  # of the cases; at least one
 
 
 def drawn(cases: Sequence[Case], targets: int, known: Set[str], share: float | None, seed: int) -> list[Case]:
-    """A share of some cases. known: names of those that the pack to go on from has learned from, which come last."""
+    """A share of some cases, complete ones first. known: names of those that the pack to go on from has learned from,
+    which come last."""
     count = min(len(cases) - 1, max(1, round((_SHARE if share is None else share) * len(cases))))
     order = [cases[n] for n in np.random.default_rng(seed).permutation(len(cases))]
     order.sort(key=lambda case: (len(case.labelled) < targets, case.pair.name in known, -len(case.labelled)))

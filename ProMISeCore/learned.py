@@ -17,6 +17,10 @@ from ProMISeCore.whole_file import replacing
 
 _IMAGES = "learned.json"
 _ORIGIN = "stopped.json"
+_WITHOUT = {
+    _IMAGES: "no case counts as learned from, and scores may flatter",
+    _ORIGIN: "a teaching that was stopped while it went on from a pack begins again",
+}
 
 
 def by(pack: Path, workspace: Path) -> frozenset[str]:
@@ -38,14 +42,18 @@ def remember(pack: Path, images: Iterable[str], workspace: Path) -> None:
     _keep(workspace / _IMAGES, content(pack), sorted(set(images)))
 
 
-def origins(pack: Path, workspace: Path) -> list[str]:
-    """A pack, and what it was being taught from where that was stopped: their `pairs.content`. InputError as `by`."""
-    return [content(pack), *_kept(workspace / _ORIGIN).get(content(pack), ())]
+def origin(pack: Path, workspace: Path) -> tuple[str, str] | None:
+    """What a pack was being taught from where that teaching was stopped: its `pairs.content` and what it is called.
+
+    Raises InputError as `by`.
+    """
+    found = _kept(workspace / _ORIGIN).get(content(pack))
+    return None if found is None else (found[0], found[1])
 
 
-def remember_origins(pack: Path, origins: Iterable[str], workspace: Path) -> None:
-    """Keep that a pack is of a stopped teaching that went on from what had these. InputError as `by`, OSError."""
-    _keep(workspace / _ORIGIN, content(pack), list(origins))
+def remember_origin(pack: Path, base: tuple[str, str], workspace: Path) -> None:
+    """Keep that a pack is of a stopped teaching that went on from a base, as `origin`. InputError as `by`, OSError."""
+    _keep(workspace / _ORIGIN, content(pack), list(base))
 
 
 def clear(workspace: Path) -> None:
@@ -68,12 +76,11 @@ def _keep(path: Path, pack: str, values: list[str]) -> None:
 def _kept(path: Path) -> dict[str, list[str]]:
     if not path.exists():
         return {}
+    without = f"remove it: without it {_WITHOUT[path.name]}"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); remove it: what packs come from is not known then"
-        ) from error
-    if not isinstance(found, dict) or not all(isinstance(images, list) for images in found.values()):
-        raise InputError(f"{path} is damaged; remove it: what packs come from is unknown then")
+        raise InputError(f"{path} cannot be read ({error}); {without}") from error
+    if not isinstance(found, dict) or not all(isinstance(entry, list) and entry for entry in found.values()):
+        raise InputError(f"{path} is damaged; {without}")
     return found

@@ -10,8 +10,8 @@ from typing import Any
 class Progress:
     """What a training has reached; per target the best held-out Dice, when it was, and the Dice before the first step.
 
-    seconds: pauses left out; doubts: reached of `_DOUBT`; suspects: what `Training.doubt` has found; refining_from:
-    share of the budget at which the refiners' part began; begun: that at which training did.
+    seconds: pauses left out; doubts: how often labels were doubted; suspects: what `Training.doubt` has found;
+    refining_from: share of the budget at which the refiners' part began; begun: that at which training did.
     """
 
     step: int = 0

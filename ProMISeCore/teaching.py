@@ -53,14 +53,19 @@ class Order:
 @dataclass
 class _Result:
     """What the held-out cases said (table, manifest's scores, smoothing), and the trainings: the judged one, and that
-    from all cases if it came to its end. stopped: before all was learned, by who asked; failed: at last."""
+    from all cases if it came to its end. stopped: before that; problem: what else kept it from its end."""
 
     table: list[dict[str, Any]]
     scores: list[dict[str, Any]]
     smoothing: float
     stages: list[Training]
     stopped: bool = False
-    failed: bool = False
+    problem: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether held-out cases were learned from."""
+        return len(self.stages) > 1
 
 
 class Teaching:
@@ -84,14 +89,13 @@ class Teaching:
             model = self._model()
             before, self._images = self._contents(), self._image_contents()
             learned.check(self.order.workspace)
-            self._origins = self._base_origins()
             with _memory("encode"):
                 self._encoded = self._encode(model)
             self._cases = list(self._encoded.cases)  # of the training's material
             judged, last = divided(self.order.settings) if self._encoded.rest_cases else (self.order.settings, None)
             training = self._training(model, judged)
             self._train(training)
-            result = _Result(*self._scores(training), self._smoothing(model), [training], training.share < 1)
+            result = _Result(*self._scores(training), self._smoothing(model), [training], training.stopped)
             if last is not None and not result.stopped:
                 self._learn_from_all(result, last)
             self._finish(result, before)
@@ -128,9 +132,14 @@ class Teaching:
     def _base(self) -> Manifest | None:
         return None if self.order.base is None else packs.read_manifest(self.order.base)
 
-    def _base_origins(self) -> list[str]:
-        """The base, and where that is of a stopped teaching what it was taught from: a checkpoint may belong to it."""
-        return [] if self.order.base is None else learned.origins(self.order.base, self.order.workspace)
+    def _origins(self) -> list[tuple[str, str]]:
+        """Content and name of the base and, where that is of a stopped teaching, of what it was being taught from."""
+        base = self._base()
+        if base is None:
+            return [("", "")]
+        before = learned.origin(self.order.base, self.order.workspace)
+        own = content(self.order.base), f"{base.title or base.name} version {base.version}"
+        return [own] if before is None else [own, before]
 
     def _image_contents(self) -> dict[str, str]:
         """Case → fingerprint of its image."""
@@ -149,7 +158,8 @@ class Teaching:
     def _training(self, model: Promise, settings: Settings) -> Training:
         """The training that scores are of."""
         learn, held, spent = self._encoded.learn, self._encoded.held, self._encoded.seconds
-        checkpoint = self._checkpoint(model, settings, learn, held)
+        found = [(one, self._checkpoint(model, settings, learn, held, one)) for one in self._origins()]
+        self._origin, checkpoint = next(((one, path) for one, path in found if path.exists()), found[0])
         resumed = checkpoint.exists()
         if settings.minutes is not None:  # however slow the encoder was, half of the time is for learning
             spent = min(spent, 30 * self.order.settings.minutes)
@@ -164,16 +174,14 @@ class Teaching:
         training.look_before()
         return training
 
-    def _checkpoint(self, model: Promise, settings: Settings, learn: Views, held: Views | None) -> Path:
-        """One that is there, of the base or of what that was being taught from when it was stopped; else the base's."""
+    def _checkpoint(
+        self, model: Promise, settings: Settings, learn: Views, held: Views | None, origin: tuple[str, str]
+    ) -> Path:
         said, starts = model.manifest.entries(), [pack.path.name for pack in self.order.starts]
         targets = said["targets"], said.get("refiners")
-        paths = []
-        for origin in self._origins or [None]:
-            parts = [asdict(settings), learn.key, held and held.key, origin, starts, *targets]
-            key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-            paths.append(self.order.workspace / f"training-{key}.pt")
-        return next((path for path in paths if path.exists()), paths[0])
+        parts = [asdict(settings), learn.key, held and held.key, origin[0], starts, *targets]
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+        return self.order.workspace / f"training-{key}.pt"
 
     def _learn_from_all(self, result: _Result, settings: Settings) -> None:
         """Go on from the judged state with all cases; where that is stopped or fails, the judged state counts."""
@@ -186,15 +194,15 @@ class Teaching:
                 training.run(lambda look: self._report(look, judged.progress), self._commands.stop)
         except (InputError, WeightsError) as error:
             self._tell("notice", message=f"{error}; what the held-out cases have judged is kept")
-            result.failed = True
+            result.problem = str(error)
         if self._commands.gone:
             raise KeyboardInterrupt
-        if training is not None and training.share >= 1:
+        if result.problem is None and not training.stopped:
             result.stages.append(training)
             for score in result.scores:
                 score["data"] += ", before they were learned from, too"
         else:
-            result.stopped = not result.failed
+            result.stopped = result.problem is None
             judged.undo()
 
     def _last_training(self, judged: Training, settings: Settings) -> Training:
@@ -205,7 +213,7 @@ class Teaching:
         material = Material(every, _point_labels(judged.model))
         material.distrusted = {target: set(cases) for target, cases in judged.material.distrusted.items()}
         self._cases += self._encoded.rest_cases
-        checkpoint = self._checkpoint(judged.model, settings, every, None)
+        checkpoint = self._checkpoint(judged.model, settings, every, None, self._origin)
         return Training(judged.model, material, None, settings, checkpoint, clock=self.order.clock)
 
     def _begin(self, training: Training) -> None:
@@ -280,10 +288,10 @@ class Teaching:
         stages = result.stages
         model = stages[-1].model.without_idle_refiners()
         seconds = sum(stage.progress.seconds for stage in stages)
-        count, base = len(self.survey.usable), self._base()
+        count = len(self.survey.usable)
         data = f"{count} {'case' if count == 1 else 'cases'} of the user's own"
-        if base is not None:
-            data += f", continued from {base.title or base.name} version {base.version}"
+        if self.order.base is not None:
+            data += f", continued from {self._origin[1]}"
         manifest = replace(
             model.manifest,
             scores=tuple(result.scores),
@@ -298,9 +306,8 @@ class Teaching:
             },
         )
         version = self._keep(manifest, model)
-        whole = len(stages) > 1
         self._remember(version.path, result)
-        if not result.stopped and not result.failed:
+        if not result.stopped and result.problem is None:
             for stage in stages:
                 stage.checkpoint.unlink(missing_ok=True)
             self._tidy()
@@ -312,7 +319,8 @@ class Teaching:
             version=version.number,
             stopped=result.stopped,
             table=result.table,
-            learned_held_out=whole,
+            learned_held_out=result.whole,
+            problem=result.problem,
             suspicious=sorted({self._cases[suspect["case"]].pair.name for suspect in suspects}),
             step=sum(stage.progress.step for stage in stages),
             elapsed=round(seconds, 1),
@@ -354,12 +362,12 @@ class Teaching:
             return best_sigma(model, [case.pair for case in self._encoded.held_cases], task, self.order.device)
 
     def _remember(self, pack: Path, result: _Result) -> None:
-        cases = [*self.survey.learn, *(self._encoded.rest_cases if len(result.stages) > 1 else [])]
+        cases = [*self.survey.learn, *(self._encoded.rest_cases if result.whole else [])]
         images = {self._images[case.pair.name] for case in cases} | self.survey.wish.seen
         try:
             learned.remember(pack, images, self.order.workspace)
-            if self._origins and (result.stopped or result.failed):
-                learned.remember_origins(pack, self._origins, self.order.workspace)
+            if self.order.base is not None and (result.stopped or result.problem is not None):
+                learned.remember_origin(pack, self._origin, self.order.workspace)
         except (InputError, OSError) as error:
             self._tell("notice", message=f"what the pack comes from could not be kept: {error}")
 

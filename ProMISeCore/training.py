@@ -71,6 +71,7 @@ class Training:
         self.restart()
         self._usual = 0.0  # seconds of a step
         self._failed = 0  # steps in a row
+        self.stopped = False  # by who was asked, before the end
         self._start = model.fingerprint()
         if checkpoint.exists():
             self._resume()
@@ -103,11 +104,15 @@ class Training:
         """
         losses: dict[str, list[float]] = {name: [] for name in self.names}
         last_look = self.progress.seconds
-        while self.share < 1 and not stop():
+        while self.share < 1:
+            if stop():
+                self.stopped = True
+                break
             started = self._clock()
             running = [n for n in self.names if self._running(n)]
             if self._is_time_to_refine(running):
                 if not self._begin_refining(stop):
+                    self.stopped = True
                     break
                 continue
             if not running:

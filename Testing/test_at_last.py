@@ -20,6 +20,7 @@ from ProMISeCore.pairs import content, find
 from ProMISeCore.settings import Settings
 from ProMISeCore.survey import Survey
 from ProMISeCore.teaching import Order, Teaching
+from ProMISeCore.training import Training
 from ProMISeCore.wish import Wish
 
 SIZES = {"slices": 6, "views": 2}
@@ -131,9 +132,33 @@ def test_going_on_from_a_pack_is_gone_on_with_after_a_stop_has_made_it_another(c
     assert main(continued) == 0
     assert "of a training that was interrupted" in capsys.readouterr().err
     went_on = tensors()
+    assert packs.read_manifest(packs.find(NAME)).training["data"].endswith("version 1")
     versions.roll_back(NAME, 1)
     assert main(continued) == 0
     assert all(torch.equal(value, went_on[key]) for key, value in tensors().items())
+
+
+def test_a_teaching_between_is_not_forgotten(cases, command, capsys, monkeypatch) -> None:
+    """A stopped teaching of 8 steps, one of 16 from what it left, and 8 steps again: from the second."""
+    assert main(command(cases)) == 0
+    stop = Commands.stop
+    monkeypatch.setattr("ProMISeCore.case_encoder.CaseEncoder._obey", lambda self: None)
+    for steps in (8, 16):
+        asked = iter([False] * 3 + [True] * 100)
+        monkeypatch.setattr(Commands, "stop", lambda self, asked=asked: next(asked))
+        assert main(command(cases, "--base", NAME, steps=steps)) == 0
+    monkeypatch.setattr(Commands, "stop", stop)
+    capsys.readouterr()
+    assert main(command(cases, "--base", NAME, steps=8)) == 0
+    assert "of a training that was interrupted" not in capsys.readouterr().err
+    assert packs.read_manifest(packs.find(NAME)).training["data"].endswith("version 3")
+
+
+def test_a_training_that_no_longer_improves_has_not_been_stopped(teach, monkeypatch) -> None:
+    monkeypatch.setattr(Training, "_running", lambda self, name: self.progress.step < 3)
+    done = teach(8)[-1][1]
+    assert not done["stopped"] and done["learned_held_out"]
+    assert not list(workspace().glob("training-*.pt"))
 
 
 def test_what_is_left_is_cleared_but_what_packs_have_learned_from(tmp_path) -> None:
@@ -240,11 +265,27 @@ def test_what_fails_at_last_leaves_what_was_judged(teach, monkeypatch) -> None:
         told = teach(8)
     assert any("what the held-out cases have judged is kept" in values.get("message", "") for _, values in told)
     done = told[-1][1]
-    assert not done["stopped"] and not done["learned_held_out"]
+    assert not done["stopped"] and not done["learned_held_out"] and "not enough memory" in done["problem"]
     assert all(torch.equal(value, judged[key]) for key, value in tensors().items())
     told = teach(8)
     assert [look["step"] for look in looks(told)] == [8], "the same command does what is left"
-    assert told[-1][1]["learned_held_out"]
+    assert told[-1][1]["learned_held_out"] and told[-1][1]["problem"] is None
+
+
+def test_a_disk_that_is_full_at_the_very_last_leaves_what_was_judged(teach, monkeypatch) -> None:
+    teach(6, judge_only=True)
+    judged, store = tensors(), Training._store
+
+    def full(self) -> None:
+        if self.held is None and self.share >= 1:
+            raise InputError("the disk is full")
+        store(self)
+
+    monkeypatch.setattr(Training, "_store", full)
+    done = teach(8)[-1][1]
+    assert done["problem"] == "the disk is full" and not done["learned_held_out"]
+    assert all(torch.equal(value, judged[key]) for key, value in tensors().items())
+    assert "before they were" not in packs.read_manifest(packs.find(NAME)).scores[0]["data"]
 
 
 def test_smoothing_is_chosen_before_the_held_out_cases_are_learned_from(teach, monkeypatch) -> None:

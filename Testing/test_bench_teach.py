@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from ProMISeCore import bench_teach
 from ProMISeCore.__main__ import main
 from ProMISeCore.dataset import Task
+from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import Pair
 from ProMISeCore.volumes import read
 
@@ -45,13 +46,30 @@ def test_all_patients_are_as_many_as_there_are(data, tmp_path, capsys, monkeypat
 
     monkeypatch.setattr(bench_teach, "measure", measured)
     command = ["bench", "teach", "--data", str(data), "--cells", str(tmp_path / "cells"), "--sets", "heart"]
-    grid = ["--minutes", "5", "--seeds", "0", "--methods", "unet", "--patients", "2", "all"]
+    grid = ["--minutes", "5", "--seeds", "0", "--methods", "unet", "--patients", "2", "all", "5"]
     assert main([*command, *grid]) == 0
     assert asked == ["heart-2-5-0-unet.json", "heart-5-5-0-unet.json"]
     for wrong in ("0", "some"):
         with pytest.raises(SystemExit):
             main([*command, "--patients", wrong])
         assert "give 1, 2, … or all" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "held_out", "judge_only"),
+    [("teach", (), False), ("teach-default", None, False), ("teach-judge-only", None, True)],
+)
+def test_which_cases_judge(data, monkeypatch, method, held_out, judge_only) -> None:
+    wishes = []
+
+    def surveyed(images, labels, wish):
+        wishes.append(wish)
+        raise InputError("that is enough")
+
+    monkeypatch.setattr("ProMISeCore.survey.Survey", surveyed)
+    with pytest.raises(InputError, match="that is enough"):
+        bench_teach.measure(bench_teach._Cell("heart", 2, 1, 0, method), data)
+    assert [(wish.held_out, wish.judge_only) for wish in wishes] == [(held_out, judge_only)]
 
 
 def test_a_cell_that_was_measured_is_not_measured_again(data, tmp_path, capsys, monkeypatch) -> None:

@@ -14,6 +14,7 @@ from small_cases import NAME, events, spoken, tensors, volume, wait_for, workspa
 
 from ProMISeCore import packs, versions
 from ProMISeCore.__main__ import main
+from ProMISeCore.estimate import Estimate
 from ProMISeCore.survey import Survey
 from ProMISeCore.wish import Wish
 
@@ -75,8 +76,13 @@ def test_larger_frames_take_longer_and_fewer_of_them_are_proposed(cases) -> None
 
 
 def test_memory_counts_the_last_training_beside_the_one_that_is_judged(cases) -> None:
-    whole, judged = (Survey([str(cases)], None, Wish("a", judge_only=only)).estimate(cases) for only in (False, True))
-    assert whole["memory_bytes"] > judged["memory_bytes"]
+    survey = Survey([str(cases)], None, Wish("a", slices=6, views=2))
+    case = replace(survey.usable[0], use="both")
+    alone, whole = (
+        Estimate(survey.wish, False, 64, [case], rest, [case]).entries(cases, 2, 0) for rest in ([], [case])
+    )
+    assert alone["views"] == whole["views"]
+    assert whole["memory_bytes"] - alone["memory_bytes"] == 3 * (2 * 6) * 2 * 16 * 16  # views, targets, pixels
 
 
 def test_a_base_on_another_backbone_or_frame_side_is_refused(cases, command, capsys) -> None:

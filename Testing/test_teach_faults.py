@@ -33,6 +33,11 @@ def test_what_is_wrong_is_told_and_left_out(cases, command, capsys) -> None:
     assert set(found) == {"blank", "other", "nan", "elsewhere"}
     assert "constant" in found["blank"] and "another grid" in found["other"] and "not numbers" in found["nan"]
     assert {case["case"] for case in report["cases"] if case["use"] == "left out"} == set(found)
+    (cases / "elsewhere.seg.nrrd").rename(cases / "third.seg.nrrd")
+    (cases / "elsewhere.nrrd").rename(cases / "third.nrrd")
+    assert main(command(cases, "--targets", "Scheibe", "Knochen", "--check")) == 0
+    told = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": " in line]
+    assert told[:4] == ["blank is left out", "nan is left out", "other is left out", "all"], "warnings come after"
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -143,7 +143,10 @@ def _suspicious(lesson: Lesson, each: Mapping[str, Any]) -> str:
 
 def news(lesson: Lesson, course: Course) -> str:
     """One sentence for the end."""
-    stopped = bool((course.result or {}).get("stopped"))
-    how = _("Stopped; the best so far is") if stopped else _("Done:")
+    result = course.result or {}
+    how = _("Stopped; the best so far is") if result.get("stopped") else _("Done:")
+    if result.get("problem"):
+        how = _("The held-out slices could not be learned from ({problem}); Resume tries again. What they judged is")
+        how = how.format(problem=lesson.inWords(str(result["problem"])))
     text = _("{how} the pack {name}, version {version}. Select it above and press Segment on the next volume.")
     return text.format(how=how, name=lesson.name, version=course.result.get("version"))

@@ -149,7 +149,7 @@ class Tuition:
         elif course.result is None and not (self.check and course.report is not None):
             self.problem = self._why(code, errors)
         if not self.check:
-            isDone = course.result is not None and not course.result.get("stopped")
+            isDone = course.result is not None and not (course.result.get("stopped") or course.result.get("problem"))
             self.lesson.state = "done" if isDone else "stopped"
             self._keepState()
         self._onEnd()

@@ -3,7 +3,8 @@
     python stand_in_teacher.py FAULT teach|rank …
 
 FAULT: none, crash (ends without a word after two looks), nan (figures that are none), refuse (says `failed`), deaf
-(obeys no command), chatter (prints what is no event), slow (a look every tenth of a second, until stopped).
+(obeys no command), last (what is learned at last fails), chatter (prints what is no event), slow (a look every tenth of
+a second, until stopped).
 """
 
 from __future__ import annotations
@@ -134,6 +135,7 @@ def learn(arguments: argparse.Namespace, report: dict) -> None:
     counter.unlink()
     table = [{"target": name, "before": 0.1, "after": 0.9, "cases": 1, "slices": 3} for name in names]
     tell("done", pack=str(made.path), name=arguments.name, version=made.number, stopped=stopped, table=table,
+         learned_held_out=not stopped and FAULT != "last", problem="no memory is left" if FAULT == "last" else None,
          suspicious=[], step=step, elapsed=1.0, held_out=[], within=False, manifest={})  # fmt: skip
 
 

@@ -43,16 +43,33 @@ def test_a_crash_is_told_and_the_teaching_goes_on_after_a_restart(school, opened
     assert again.ui.teachUnfinishedComboBox.count == 0
 
 
+def test_what_fails_at_last_is_told_and_can_be_resumed(school, home) -> None:
+    panel = school("last")
+    panel.click("teachButton")
+    settle(panel)
+    assert "could not be learned from (no memory is left); Resume tries again" in panel.status
+    assert (home / "packs" / "Große Läsion.safetensors").is_file()
+    assert panel.ui.teachUnfinishedComboBox.currentText == "Große Läsion" and panel.ui.teachResumeButton.enabled
+    assert "Measured before" not in panel.ui.teachResultLabel.text
+    panel.widget.teach.command = (sys.executable, str(TEACHER), "none")
+    panel.click("teachResumeButton")
+    settle(panel)
+    assert panel.status.startswith("Done:") and panel.ui.teachUnfinishedComboBox.count == 0
+    assert "Measured before the held-out slices were learned from, too." in panel.ui.teachResultLabel.text
+
+
 def test_what_was_cut_off_can_be_discarded(school, home, monkeypatch) -> None:
     import slicer
 
     panel = school("crash")
     panel.click("teachButton")
     settle(panel)
+    kept = home / "teach" / "Große Läsion" / "learned.json"
+    kept.write_text("{}")
     for agreed in (False, True):
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_, agreed=agreed: agreed)
         panel.click("teachDiscardButton")
-        assert (home / "teach" / "Große Läsion").exists() != agreed
+        assert ([path.name for path in kept.parent.iterdir()] == ["learned.json"]) == agreed
     assert panel.ui.teachUnfinishedComboBox.count == 0
 
 
