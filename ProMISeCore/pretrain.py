@@ -223,6 +223,7 @@ class Pretraining:
                 self.sam.image_encoder.start_from_imagenet(arrays)
         if arguments.start:
             self.sam.load_state_dict({key: value.float() for key, value in load_file(arguments.start).items()})
+        self.sam.image_encoder.requires_grad_(not arguments.decoder_only)  # its normalisation still follows the data
         self.generator = torch.Generator().manual_seed(arguments.seed)
         pretrained = [p for n, p in self.sam.image_encoder.named_parameters() if n.startswith(("stem", "blocks"))]
         known = {id(p) for p in pretrained}
@@ -329,6 +330,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sets", nargs="+", choices=SETS, default=list(SETS), metavar="NAME", help="learn from these only"
     )
     parser.add_argument("--start", type=Path, help="weights of a backbone to go on from (.safetensors), not --init")
+    parser.add_argument(
+        "--decoder-only",
+        action="store_true",
+        help="leave the encoder as it begins: random without --init or --start",
+    )
     parser.add_argument("--rate", type=float, default=6e-4, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
 

@@ -1,10 +1,13 @@
 """What the backbone's training draws and weighs."""
 
+import argparse
+
 import numpy as np
+import pytest
 import torch
 
 from ProMISeCore.draw import Draw, Stage, crop
-from ProMISeCore.pretrain import iou, mask_loss
+from ProMISeCore.pretrain import Pretraining, Step, add_arguments, iou, mask_loss, set_side
 
 
 def _places(count, side):
@@ -67,3 +70,21 @@ def test_a_stage_draws_from_its_sets_only(tmp_path):
     drawn = [name for _ in range(6) for name in draw.batch(groups=4, group_size=1).names]
     assert set(drawn) == {"saliency", "isic"}
     assert drawn.count("isic") > drawn.count("saliency")  # drawn twice as often
+
+
+@pytest.mark.parametrize("decoder_only", [False, True])
+def test_the_encoder_learns_unless_the_decoder_alone_shall(tmp_path, decoder_only):
+    _packed(tmp_path, "isic")
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = ["--data", str(tmp_path), "--workspace", str(tmp_path), "--out", str(tmp_path / "b.safetensors")]
+    training = Pretraining(parser.parse_args([*options, *["--decoder-only"] * decoder_only]))
+    set_side(training.sam, 256)
+    loss, _ = Step(training.sam, training.aids, training.generator)(
+        Draw(tmp_path, Stage(256, ("isic",)), seed=0).batch(groups=1, group_size=2)
+    )
+    loss.backward()
+    before = {key: value.clone() for key, value in training.sam.named_parameters()}
+    training.optimizer.step()
+    changed = {key.split(".")[0] for key, value in training.sam.named_parameters() if not value.equal(before[key])}
+    assert ("image_encoder" in changed) != decoder_only and "mask_decoder" in changed
