@@ -1,6 +1,7 @@
 """How well a backbone follows prompts: mean IoU with a box, one click, and one plus two corrective clicks, per set.
 
-    python Testing/experiments/prompts.py --workspace DIR [--backbone tiny] [--most 60] [--json FILE]
+    python Testing/experiments/prompts.py --workspace DIR [--backbone tiny | --edges] [--most 60] [--json FILE]
+    python Testing/experiments/prompts_page.py FILE FILE … --report docs/results.md
 
 DIR holds the corpus that `promise pretrain` packed; the `val` split is packed there when it is absent and --data given.
 Objects: connected components of every value, at least 20 pixels at 256². The mask with the highest predicted IoU is
@@ -13,6 +14,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from edges import Edges
 from torch.nn import functional as F
 
 import ProMISeCore
-from ProMISeCore import corpus, simulate
+from ProMISeCore import backbones, corpus, simulate
 from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD
 
 #: Prompts to logits (P, s, s) and predicted IoU (P,).
@@ -108,6 +110,20 @@ def score(solve: Solve, masks: torch.Tensor, clicks: int) -> dict[str, list[floa
     return {key: value.tolist() for key, value in (found | {"noc85": needed.float()}).items()}
 
 
+def settings(arguments: argparse.Namespace, fingerprint: str) -> dict[str, Any]:
+    """What was measured and how. place: in the table, backbones that are asked for by name first."""
+    embedded = not arguments.edges and arguments.backbone in backbones.TABLE
+    name = "edges" if arguments.edges else arguments.backbone if embedded else Path(arguments.backbone).stem
+    about = "watershed of the picture's edges" if arguments.edges else f"fingerprint {fingerprint[:12]}…"
+    return {
+        "name": arguments.name or name,
+        "about": arguments.about or about,
+        "place": 0 if embedded else 2 if arguments.edges else 1,
+        "most": arguments.most,
+        "clicks": arguments.clicks,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, required=True)
@@ -117,6 +133,8 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=60, help="pictures per set")
     parser.add_argument("--clicks", type=int, default=20)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--name", help="in the table")
+    parser.add_argument("--about", help="one line beside it")
     arguments = parser.parse_args()
     if arguments.data:
         corpus.pack(arguments.data, arguments.workspace, "val")
@@ -138,14 +156,14 @@ def main() -> None:
         for name, scores in collected.items()
     }
     medical = [means[name] for name in MEDICAL if name in means]
-    means["medical sets"] = {key: float(np.mean([m[key] for m in medical])) for key in medical[0]}
+    means["medical sets"] = {key: float(np.mean([m[key] for m in medical])) for key in medical[0] if key != "objects"}
     print(f"{'set':14}{'objects':>8}{'box':>8}{'click':>8}{'+2':>8}{'NoC@85':>8}{'IoU err':>8}")
     for name, m in means.items():
-        print(
-            f"{name:14}{m['objects']:8.0f}{m['box']:8.3f}{m['click']:8.3f}{m['clicks3']:8.3f}{m['noc85']:8.1f}{m['error']:8.3f}"
-        )
+        scored = "".join(f"{m[key]:8.3f}" for key in ("box", "click", "clicks3"))
+        print(f"{name:14}{m.get('objects', ''):>8}{scored}{m['noc85']:8.1f}{m['error']:8.3f}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(means, indent=1) + "\n")
+        found = {"settings": settings(arguments, sam.fingerprint()), "sets": means}
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
