@@ -109,8 +109,13 @@ def compute(arguments: argparse.Namespace) -> None:
 
 def settings(arguments: argparse.Namespace, backbone: Sam) -> dict[str, Any]:
     """What all cells of a workspace share."""
-    named = {key: getattr(arguments, key) for key in ("minutes", "views", "slices", "most", "side", "unet_side")}
-    return named | {"backbone": backbone.name, "fingerprint": backbone.fingerprint(), "torch": torch.__version__}
+    named = {key: getattr(arguments, key) for key in ("minutes", "views", "slices", "most", "unet_side")}
+    return named | {
+        "side": backbone.side,
+        "backbone": backbone.name,
+        "fingerprint": backbone.fingerprint(),
+        "torch": torch.__version__,
+    }
 
 
 #: Subject → number of patients or "all" → way → one result per seed.
@@ -132,13 +137,17 @@ def report(shared: Mapping[str, Any], found: Found, plot: str | None) -> str:
     text = (
         f"Budget: {shared['minutes']:g} minutes of processor time for each training, encoding included, batches of 16, "
         f"AdamW. Packs and decoder on `{shared['backbone']}` (fingerprint {shared['fingerprint'][:12]}…) at frame side "
-        f"{shared['side']}, {shared['views']} cached views of at most {shared['slices']} slices of a volume; the U-Net "
-        f"from scratch at side {shared['unet_side']}, augmented anew in every batch. Dice × 100 on all slices of "
-        "`val`, mean over cases ± standard deviation over seeds (alone: one seed). Steps and the minutes until the "
+        f"{shared['side']}, {shared['views']} cached views of at most {shared['slices']} slices of a volume"
+        f"{_limit(shared['most'])}; the U-Net from scratch at side {shared['unet_side']}, augmented anew in "
+        "every batch. Dice × 100 on all slices of `val`, mean over cases ± standard deviation over seeds (alone: one seed). Steps and the minutes until the "
         "best state are means over seeds."
     )
     parts = [text, sections.table(_rows(found))]
     return "\n\n".join([*parts, *([f"![Dice and number of patients]({plot})"] if plot else [])])
+
+
+def _limit(most: int | None) -> str:
+    return "" if most is None else f", at most {most} cases of a subject"
 
 
 def _rows(found: Found) -> list[list[str]]:
