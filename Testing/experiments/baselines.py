@@ -139,8 +139,8 @@ def report(shared: Mapping[str, Any], found: Found, plot: str | None) -> str:
         f"AdamW. Packs and decoder on `{shared['backbone']}` (fingerprint {shared['fingerprint'][:12]}…) at frame side "
         f"{shared['side']}, {shared['views']} cached views of at most {shared['slices']} slices of a volume"
         f"{_limit(shared['most'])}; the U-Net from scratch at side {shared['unet_side']}, augmented anew in "
-        "every batch. Dice × 100 on all slices of `val`, mean over cases ± standard deviation over seeds (alone: one seed). Steps and the minutes until the "
-        "best state are means over seeds."
+        "every batch. Dice × 100 on all slices of `val`, mean over cases ± standard deviation over seeds (alone: one "
+        "seed). Steps and the minutes until the best state are means over seeds."
     )
     parts = [text, sections.table(_rows(found))]
     return "\n\n".join([*parts, *([f"![Dice and number of patients]({plot})"] if plot else [])])
