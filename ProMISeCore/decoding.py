@@ -17,10 +17,10 @@ class Decoding:
         self.model, self.names = model, list(model.targets)
         self.device = next(model.sam.parameters()).device
 
-    def encoded(self, views: Views, rows: np.ndarray, name: str) -> tuple[Encoded, Tensor]:
-        """Rows as the model takes them, and a target's masks (B, s, s) bool on them."""
+    def encoded(self, views: Views, rows: np.ndarray, name: str, refined: bool = True) -> tuple[Encoded, Tensor]:
+        """Rows as the model takes them, and a target's masks (B, s, s) bool on them. refined: with their pictures."""
         embedding, features, masks = views.take(rows)
-        seen = views.take_pictures(rows) if self.model.refines else None
+        seen = views.take_pictures(rows) if refined and self.model.refines else None
         encoded = Encoded(
             embedding.to(self.device),
             [f.to(self.device) for f in features],

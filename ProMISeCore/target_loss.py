@@ -27,7 +27,7 @@ class TargetLoss:
 
     def __call__(self, name: str, rows: np.ndarray) -> Tensor:
         """Of a target on some rows."""
-        encoded, masks = self._decoding.encoded(self._material.views, rows, name)
+        encoded, masks = self._decoding.encoded(self._material.views, rows, name, refined=False)
         known = self._known(rows, name)
         output = self._decoding.solve(encoded, name, refined=False)
         there = masks.flatten(1).any(1)
@@ -63,7 +63,7 @@ class TargetLoss:
     def draw(self, name: str, rows: np.ndarray, generator: torch.Generator) -> Tensor:
         """Logits (B, 2, s, s) of the method's mask on training rows, automatic and after clicks, for the refiners."""
         self._model.targets[name].eval()
-        encoded, masks = self._decoding.encoded(self._material.views, rows, name)
+        encoded, masks = self._decoding.encoded(self._material.views, rows, name, refined=False)
         known = self._known(rows, name)
         output = self._decoding.solve(encoded, name, refined=False)
         clicked = self._after_clicks(encoded, name, output, masks, known, generator)
