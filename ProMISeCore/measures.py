@@ -182,7 +182,7 @@ def _time_epoch(model: Promise, views: Views, settings: Settings, folder: Path) 
     started = time.monotonic()
     for _ in range(steps):
         for name in training.names:
-            training._step(name)
+            training.step(name)
     return time.monotonic() - started
 
 

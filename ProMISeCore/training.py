@@ -95,6 +95,13 @@ class Training:
         used = progress.step / settings.steps if settings.minutes is None else progress.seconds / 60 / settings.minutes
         return min(1.0, used)
 
+    def step(self, name: str) -> float:
+        """One step of what is learned of a target at this point of the budget; its loss."""
+        if not self._is_refining(name):
+            return self._descend(name, self.model.targets[name], self._loss)
+        refiner = self.model.refiners[self.model.refiner_of(name)]
+        return float(np.mean([self._descend(name, refiner, self._refining_loss) for _ in range(_REFINED_AT_ONCE)]))
+
     def run(
         self, report: Callable[[Look], None] = lambda look: None, stop: Callable[[], bool] = lambda: False
     ) -> Progress:
@@ -118,7 +125,7 @@ class Training:
             if not running:
                 break
             for name in running:
-                losses[name].append(self._step(name))
+                losses[name].append(self.step(name))
             self.progress.step += 1
             self.progress.seconds += self._lasted(self._clock() - started)
             if self._due(last_look):
@@ -205,12 +212,6 @@ class Training:
 
     def _is_refining(self, name: str) -> bool:
         return self.progress.refining_from is not None and name in self._refined
-
-    def _step(self, name: str) -> float:
-        if not self._is_refining(name):
-            return self._descend(name, self.model.targets[name], self._loss)
-        refiner = self.model.refiners[self.model.refiner_of(name)]
-        return float(np.mean([self._descend(name, refiner, self._refining_loss) for _ in range(_REFINED_AT_ONCE)]))
 
     def _descend(self, name: str, part: nn.Module, loss_of: Callable[[str, np.ndarray], Tensor]) -> float:
         for group in self.optimizer.param_groups:

@@ -86,10 +86,10 @@ def test_all_that_is_learned_at_last_is_of_all_cases(teach, monkeypatch) -> None
     seen = []
 
     class Watched(teaching.Training):
-        def _step(self, name: str) -> float:
+        def step(self, name: str) -> float:
             cases = len(set(self.material.views.case))
             seen.append((cases, self.held is not None, self._is_refining(name)))
-            return super()._step(name)
+            return super().step(name)
 
     monkeypatch.setattr(teaching, "Training", Watched)
     teach(8)

@@ -182,7 +182,7 @@ NO_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9
 
 
 @pytest.mark.parametrize(("place", "step"), [
-    ("training.Training._step", "train"),
+    ("training.Training.step", "train"),
     ("dataset.Encoder._store", "encode"),
 ])  # fmt: skip
 @pytest.mark.parametrize("error", [RuntimeError(NO_MEMORY), MemoryError()], ids=["torch", "python"])

@@ -84,7 +84,7 @@ def test_a_step_changes_the_target_and_not_one_bit_of_sam(discs, tiny_model, tmp
     before = {key: value.clone() for key, value in model.sam.state_dict().items()}
     learned = {key: value.clone() for key, value in model.tensors().items()}
     views = _views(discs, model.sam, tmp_path)
-    _training(model, views, tmp_path / "t.pt")._step("a")
+    _training(model, views, tmp_path / "t.pt").step("a")
     assert all(torch.equal(value, before[key]) for key, value in model.sam.state_dict().items())
     changed = {key.split(".")[1] for key, value in model.tensors().items() if not torch.equal(value, learned[key])}
     assert changed == {"apm", "ips", "presence"}
@@ -130,7 +130,7 @@ def test_loss_falls(discs, tiny_model, tmp_path):
 
     before = loss()
     for training.progress.step in range(40):
-        training._step("a")
+        training.step("a")
     assert loss() < 0.9 * before
 
 
@@ -140,7 +140,7 @@ def test_gradients_that_overflow_leave_the_weights_alone(discs, tiny_model, tmp_
     before = {key: value.clone() for key, value in model.tensors().items()}
     first = next(model.targets["a"].parameters())
     monkeypatch.setattr(training, "_loss", lambda name, rows: first.sum() * float("inf"))
-    training._step("a")
+    training.step("a")
     assert all(torch.equal(value, before[key]) for key, value in model.tensors().items())
 
 
