@@ -185,6 +185,22 @@ def follow(node, volumeNode) -> None:
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
 
 
+def voxelOrder(image, volumeNode) -> tuple[np.ndarray, np.ndarray] | None:
+    """A labelmap's indices to the volume's (I, J, K): turn (3, 3), a signed permutation, and whole offset (3,).
+
+    None where the labelmap's voxels are not the volume's.
+    """
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    between = np.linalg.solve(ijkToRas(volumeNode), arrayFromMatrix(matrix))[:3]
+    turn, offset = np.rint(between[:, :3]).astype(int), np.rint(between[:, 3]).astype(int)
+    isPermutation = (np.abs(turn).sum(axis=0) == 1).all() and (np.abs(turn).sum(axis=1) == 1).all()
+    bend = np.abs(between[:, :3] - turn).max() * max(volumeNode.GetImageData().GetDimensions())
+    if not isPermutation or bend >= 0.5 or np.abs(between[:, 3] - offset).max() > _SAME * 100:
+        return None
+    return turn, offset
+
+
 class Segments:
     """The segments of one segmentation node, slice by slice on a volume's grid; other segments are never touched.
 
@@ -315,17 +331,13 @@ class Segments:
 
     def _offset(self, image) -> np.ndarray:
         """(3,) whole voxels from the labelmap's indices to the volume's. Raises GeometryError for other grids."""
-        matrix = vtk.vtkMatrix4x4()
-        image.GetImageToWorldMatrix(matrix)
-        between = np.linalg.solve(ijkToRas(self.volumeNode), arrayFromMatrix(matrix))
-        offset = np.rint(between[:3, 3])
-        same = np.abs(between[:3, :3] - np.eye(3)).max() * max(self.grid.shape) < 0.5
-        if not same or np.abs(between[:3, 3] - offset).max() > _SAME * 100:
+        turn, offset = voxelOrder(image, self.volumeNode) or (None, None)
+        if not np.array_equal(turn, np.eye(3)):
             raise GeometryError(
                 f"the segmentation {self.node.GetName()!r} lies on another grid than {self.volumeNode.GetName()!r}; "
                 "choose another segmentation, or none to get a new one"
             )
-        return offset.astype(int)
+        return offset
 
     def _check(self) -> None:
         name, segmentation = self.node.GetName(), self.node.GetSegmentation()

@@ -26,6 +26,7 @@ from .source import Source, checkedVolume
 from .state import SceneState, findSession, stateFor
 from .steps import Steps
 from .target import Target
+from .turning import turnToVolume
 from .worker import Report
 
 _PASS, _PROPAGATION, _TIDY = "pass", "propagation", ("tidy",)  # keys of jobs that no target's name can equal
@@ -53,6 +54,7 @@ class Session:
             self._state = stateFor(volumeNode, segmentationNode, self.targets)
         segmentationNode = segmentationNode or mrml.createSegmentation(volumeNode, f"{volumeNode.GetName()} ProMISe")
         with teaching():
+            turnToVolume(segmentationNode, volumeNode)
             self.segments = mrml.Segments(segmentationNode, volumeNode, self.source.grid)
         self.engine = engine if engine is not None else CoreEngine(found.path or packfile.find(self.manifest.name))
         self._setUp(found)

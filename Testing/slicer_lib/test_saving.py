@@ -115,7 +115,7 @@ def reopenedAlike(d: Desk, scene, folder, way: str) -> Desk:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("geometry", ["plain", "oblique", "transformed", "sheared"])
+@pytest.mark.parametrize("geometry", ["plain", "oblique", "transformed", "sheared", "flipped"])
 def test_points_are_asked_with_as_they_were_placed(desk, scene, tmp_path, geometry: str, way: str) -> None:
     d = desk(geometry)
     place(d, "-10", "+20", "-30", "+35", "-15")
