@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import slicer
 from slicer.i18n import tr as _
 
 from . import views
-from .prompts import USER
 
 _BUTTONS = ("positive", "negative", "delete", "undo", "redo", "propagate")
 _NEED_SESSION = ("positive", "negative", "delete", "propagate")
@@ -118,14 +116,9 @@ class CorrectionSection:
         self.host.ask(self.deleteLast)
 
     def deleteLast(self, session) -> None:
-        """The user's last point on the slice on screen; of the list being placed, if there is one."""
-        shown, active = self.host.sliceOnScreen(), views.placingNode()
-        for node in sorted(self.nodes[:2], key=lambda node: node is not active):
-            for index in reversed(range(node.GetNumberOfControlPoints())):
-                if _isUsers(node, index) and session.sliceAt(node.GetNthControlPointPositionWorld(index)) == shown:
-                    node.RemoveNthControlPoint(index)
-                    return
-        self.host.say(_("You have placed no control point on this slice. To delete another one, right-click it."))
+        """The user's last point on the slice on screen."""
+        if not session.target(self.target).deleteLast(self.host.sliceOnScreen()):
+            self.host.say(_("You have placed no control point on this slice. To delete another one, right-click it."))
 
     def onUndo(self) -> None:
         self.host.ask(lambda session: session.undo())
@@ -160,8 +153,3 @@ class CorrectionSection:
     def onShow3D(self, checked: bool) -> None:
         with self.host.reporting(_("The surfaces could not be made")):
             self.host.logic.show3D(self.host.parameterNode.segmentation, checked)
-
-
-def _isUsers(node, index: int) -> bool:
-    placed = node.GetNthControlPointPositionStatus(index) == slicer.vtkMRMLMarkupsNode.PositionDefined
-    return placed and node.GetNthControlPointDescription(index) == USER

@@ -116,6 +116,11 @@ class TargetPrompts:
             for node, was in states:
                 node.EndModify(was)
 
+    def remove(self, id_: str) -> None:
+        """Take a point away."""
+        node = self.positive if id_[0] == "+" else self.negative
+        node.RemoveNthControlPoint(node.GetNthControlPointIndexByID(id_[1:]))
+
     def claim(self, point: Point, ras=None) -> None:
         """The point is the user's from now on; ras: moves it there, to world mm."""
         node = self.positive if point.positive else self.negative

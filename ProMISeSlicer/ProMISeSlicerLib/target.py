@@ -203,6 +203,13 @@ class Target:
         """Of slice n, as last dealt with; n may lie outside the volume."""
         return [mark for mark in self.table.values() if mark.slice == n]
 
+    def deleteLast(self, n: int) -> bool:
+        """Take away the user's point on slice n that was placed last, of either list; False where there is none."""
+        ids = [id_ for id_, mark in self.readTable().items() if mark.user and mark.slice == n]
+        if ids:
+            self.prompts.remove(ids[-1])
+        return bool(ids)
+
     def readRoi(self, edited: bool = False) -> Roi:
         """The ROI as it is now; `edited`: it counts as the user's."""
         corners = self.prompts.roiCorners()

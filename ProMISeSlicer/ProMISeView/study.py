@@ -10,7 +10,6 @@ import numpy as np
 import slicer
 from ProMISeSlicerLib import mrml, resuming, views
 from ProMISeSlicerLib.failing import SessionError
-from ProMISeSlicerLib.prompts import USER
 from ProMISeSlicerLib.session import Session
 
 from .windows import SliceWindow, VolumeWindow
@@ -239,7 +238,10 @@ class Study:
         """The user's last point of the target on the slice on screen. Raises SessionError where there is none."""
         self.needed()
         with self._withoutPreview():
-            self._deleteLast()
+            if not self.session.target(self.target).deleteLast(self.sliceOnScreen()):
+                raise SessionError(
+                    "you have placed no control point on this slice; point at another one and press Delete"
+                )
 
     @contextmanager
     def _withoutPreview(self) -> Iterator[None]:
@@ -250,19 +252,6 @@ class Study:
             yield
         finally:
             self.use(tool)
-
-    def _deleteLast(self) -> None:
-        session, shown = self.session, self.sliceOnScreen()
-        for node in sorted(session.promptNodes(self.target)[:2], key=lambda node: node is not views.placingNode()):
-            for index in reversed(range(node.GetNumberOfControlPoints())):
-                placed = node.GetNthControlPointPositionStatus(index) == slicer.vtkMRMLMarkupsNode.PositionDefined
-                isUsers = node.GetNthControlPointDescription(index) == USER
-                if placed and isUsers and session.sliceAt(node.GetNthControlPointPositionWorld(index)) == shown:
-                    node.RemoveNthControlPoint(index)
-                    return
-        raise SessionError(
-            "you have placed no control point on this slice; to delete another one, point at it and press Delete"
-        )
 
     def propagate(self, count: int, direction: int) -> None:
         """The slice on screen to `count` neighbours (0: until unsure) per direction: 1, −1, or 0 for both."""

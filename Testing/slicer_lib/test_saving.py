@@ -125,6 +125,22 @@ def test_points_are_asked_with_as_they_were_placed(desk, scene, tmp_path, geomet
     loaded.session.close()
 
 
+@pytest.mark.parametrize("way", [None, *WAYS])
+def test_the_points_placed_last_are_deleted_first_whichever_list_they_are_in(desk, scene, tmp_path, way) -> None:
+    d = desk()
+    place(d, "-10", "+20", "-30", "+35")
+    place(d, "+12", n=4)
+    if way is not None:
+        d = reopened(d, scene, tmp_path, way)
+    left = []
+    while d.session.target("bar").deleteLast(5):
+        d.settle()
+        left.append(placed(d, 5))
+    assert left == [["-10", "+20", "-30"], ["-10", "+20"], ["-10"], []]
+    assert placed(d, 4) == ["+12"] and d.session.canUndo
+    d.session.close()
+
+
 def undoneAndRedone(d: Desk) -> list[str]:
     place(d, "-10", "+20", "-30", "+35")
     for action in (d.session.undo, d.session.undo, d.session.undo, d.session.redo, d.session.redo):
