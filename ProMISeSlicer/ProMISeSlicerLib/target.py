@@ -204,8 +204,12 @@ class Target:
         return [mark for mark in self.table.values() if mark.slice == n]
 
     def deleteLast(self, n: int) -> bool:
-        """Take away the user's point on slice n that was placed last, of either list; False where there is none."""
-        ids = [id_ for id_, mark in self.readTable().items() if mark.user and mark.slice == n]
+        """Take away the user's point on slice n that was placed last, of either list; False where there is none.
+
+        Points beyond the first or last slice count as on it.
+        """
+        marks, last = self.readTable().items(), len(self._source) - 1
+        ids = [id_ for id_, mark in marks if mark.user and min(max(mark.slice, 0), last) == n]
         if ids:
             self.prompts.remove(ids[-1])
         return bool(ids)
