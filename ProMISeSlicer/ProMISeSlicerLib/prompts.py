@@ -14,7 +14,7 @@ import numpy as np
 import slicer
 import vtk
 
-from . import mrml
+from . import mrml, views
 
 AUTO, USER = "auto", "user"
 SOURCE = "ProMISe.source"  # attribute of an ROI node: who placed it
@@ -105,25 +105,27 @@ class TargetPrompts:
         Returns the new points' ids, in their order.
         """
         gone = set(ids)
-        states = [(node, node.StartModify()) for node in (self.positive, self.negative)]
-        try:
-            for node, _ in states:
-                for index in reversed(range(node.GetNumberOfControlPoints())):
-                    if self._id(node, index) in gone:
-                        node.RemoveNthControlPoint(index)
-            return [self.add(ras, positive, user) for ras, positive, user in points]
-        finally:
-            for node, was in states:
-                node.EndModify(was)
+        with views.withoutPreview([self._list(id_) for id_ in gone]):
+            states = [(node, node.StartModify()) for node in (self.positive, self.negative)]
+            try:
+                for node, _ in states:
+                    for index in reversed(range(node.GetNumberOfControlPoints())):
+                        if self._id(node, index) in gone:
+                            node.RemoveNthControlPoint(index)
+                return [self.add(ras, positive, user) for ras, positive, user in points]
+            finally:
+                for node, was in states:
+                    node.EndModify(was)
 
     def remove(self, id_: str) -> None:
         """Take a point away."""
-        node = self.positive if id_[0] == "+" else self.negative
-        node.RemoveNthControlPoint(node.GetNthControlPointIndexByID(id_[1:]))
+        node = self._list(id_)
+        with views.withoutPreview([node]):
+            node.RemoveNthControlPoint(node.GetNthControlPointIndexByID(id_[1:]))
 
     def claim(self, point: Point, ras=None) -> None:
         """The point is the user's from now on; ras: moves it there, to world mm."""
-        node = self.positive if point.positive else self.negative
+        node = self._list(point.id)
         index = node.GetNthControlPointIndexByID(point.id[1:])
         if index >= 0:
             self._mark(node, index, user=True)
@@ -133,10 +135,13 @@ class TargetPrompts:
     def disown(self, ids: Iterable[str]) -> None:
         """These points count as automatic from now on."""
         for id_ in ids:
-            node = self.positive if id_[0] == "+" else self.negative
+            node = self._list(id_)
             index = node.GetNthControlPointIndexByID(id_[1:])
             if index >= 0:
                 self._mark(node, index, user=False)
+
+    def _list(self, id_: str):
+        return self.positive if id_[0] == "+" else self.negative
 
     def _id(self, node, index: int) -> str:
         return ("+" if node is self.positive else "-") + node.GetNthControlPointID(index)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import slicer
 
@@ -55,3 +58,17 @@ def placingNode():
         return None
     selection = slicer.app.applicationLogic().GetSelectionNode()
     return slicer.mrmlScene.GetNodeByID(selection.GetActivePlaceNodeID() or "")
+
+
+@contextmanager
+def withoutPreview(markupsNodes: Iterable) -> Iterator[None]:
+    """While control points of these nodes go, none follows the mouse: its widget counts on the others' numbers."""
+    active, interaction = placingNode(), _interaction()
+    isPlacing = any(node is active for node in markupsNodes)
+    if isPlacing:
+        stopPlacing()
+    try:
+        yield
+    finally:
+        if isPlacing:
+            interaction.SetCurrentInteractionMode(interaction.Place)

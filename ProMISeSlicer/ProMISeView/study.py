@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import slicer
@@ -32,7 +31,7 @@ class Study:
         self.onNews: Callable[[], None] = lambda: None
         self.volumeNode = self.session = None
         self.isInPass = False  # whether slices of a pass or a propagation come in
-        self.pack, self.target, self.tool = next(iter(self.packs), ""), "", "move"
+        self.pack, self.target, self._chosen = next(iter(self.packs), ""), "", "move"
         self.slices = {name: SliceWindow(name, orientation) for name, orientation in SLICES.items()}
         self.volume = VolumeWindow()
         self._observeTools()
@@ -203,7 +202,7 @@ class Study:
             raise SessionError(f"there is no tool {tool!r}; there are {', '.join(TOOLS)}")
         if tool not in ("move", "window"):
             self.needed()
-        self.tool = tool
+        self._chosen = tool
         views.stopPlacing()
         interaction = slicer.app.applicationLogic().GetInteractionNode()
         mode = interaction.AdjustWindowLevel if tool == "window" else interaction.ViewTransform
@@ -224,34 +223,22 @@ class Study:
             slicer.modules.markups.logic().SetActiveList(self.session.promptNodes(self.target)[2])
             slicer.modules.markups.logic().StartPlaceMode(False)
 
+    @property
+    def tool(self) -> str:
+        """The one of TOOLS in the hand: place mode, which is one of two, also ends by the Escape key."""
+        isPlacing = self._chosen in ("positive", "negative")
+        return "move" if isPlacing and views.placingNode() is None else self._chosen
+
     def _observeTools(self) -> None:
         """Place mode also ends by the Escape key, and once a box is drawn."""
         interaction = slicer.app.applicationLogic().GetInteractionNode()
-        interaction.AddObserver(interaction.InteractionModeChangedEvent, lambda *_: self._toolChanged())
-
-    def _toolChanged(self) -> None:
-        if self.tool in ("positive", "negative") and views.placingNode() is None:
-            self.tool = "move"
-            self.onNews()
+        interaction.AddObserver(interaction.InteractionModeChangedEvent, lambda *_: self.onNews())
 
     def deleteLast(self) -> None:
         """The user's last point of the target on the slice on screen. Raises SessionError where there is none."""
         self.needed()
-        with self._withoutPreview():
-            if not self.session.target(self.target).deleteLast(self.sliceOnScreen()):
-                raise SessionError(
-                    "you have placed no control point on this slice; point at another one and press Delete"
-                )
-
-    @contextmanager
-    def _withoutPreview(self) -> Iterator[None]:
-        """The point that follows the mouse is away meanwhile: its widget counts on the others' numbers."""
-        tool = self.tool
-        self.use("move")
-        try:
-            yield
-        finally:
-            self.use(tool)
+        if not self.session.target(self.target).deleteLast(self.sliceOnScreen()):
+            raise SessionError("you have placed no control point on this slice; point at another one and press Delete")
 
     def propagate(self, count: int, direction: int) -> None:
         """The slice on screen to `count` neighbours (0: until unsure) per direction: 1, −1, or 0 for both."""
@@ -267,16 +254,11 @@ class Study:
         self.isInPass = False
 
     def undo(self) -> None:
-        self._takeBack(Session.undo)
+        """Answers that have not come yet, and slices that are coming in, are the session's business."""
+        self.needed().undo()
 
     def redo(self) -> None:
-        self._takeBack(Session.redo)
-
-    def _takeBack(self, step: Callable) -> None:
-        """Answers that have not come yet, and slices that are coming in, are the session's business."""
-        session = self.needed()
-        with self._withoutPreview():
-            step(session)
+        self.needed().redo()
 
     def solve(self) -> None:
         """Let the session answer the prompts that were changed last; not while slices of a pass come in."""

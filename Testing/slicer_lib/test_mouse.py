@@ -28,13 +28,11 @@ def seen(renders, desk):
     view.close()
 
 
-def place(node) -> None:
+def place(node, persistent: bool = False) -> None:
     import slicer
 
     slicer.modules.markups.logic().SetActiveList(node)
-    interaction = slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
-    interaction.SetPlaceModePersistence(0)
-    interaction.SetCurrentInteractionMode(interaction.Place)
+    slicer.modules.markups.logic().StartPlaceMode(persistent)
 
 
 def answer(d: Desk, target: str, n: int) -> np.ndarray:
@@ -61,6 +59,32 @@ def test_placing_a_point(seen, positive: bool) -> None:
     index = node.GetNumberOfDefinedControlPoints() - 1
     assert np.allclose(node.GetNthControlPointPositionWorld(index), view.ras(round(x), round(y)), atol=1e-3)
     assert node.GetNthControlPointDescription(index) == "user"
+
+
+def test_points_go_while_another_follows_the_mouse(seen, capfd) -> None:
+    import slicer
+
+    d, view = seen
+    node = d.session.promptNodes("bar")[0]
+    x, y = view.xy(d.world(4, 25, 30))
+    place(node, persistent=True)
+    for step in range(3):
+        view.click(x - 20 * step, y)
+        d.settle()
+    while d.session.canUndo:
+        view.move(x, y + 30)
+        d.session.undo()
+        d.settle()
+    placed = node.GetNumberOfDefinedControlPoints()
+    view.click(x, y + 30)
+    assert node.GetNumberOfDefinedControlPoints() == placed + 1, "clicks still place points"
+    d.settle()
+    view.move(x, y)
+    d.session.undo()
+    interaction = slicer.app.applicationLogic().GetInteractionNode()
+    interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+    assert node.GetNumberOfControlPoints() == node.GetNumberOfDefinedControlPoints(), "nothing follows the mouse now"
+    assert "ERR|" not in "".join(capfd.readouterr())
 
 
 def test_dragging_a_point(seen) -> None:
