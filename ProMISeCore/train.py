@@ -41,13 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to learn and its label value: LV=3",
     )
     parser.add_argument(
-        "--orientation", choices=("axial", "sagittal", "coronal", "image"), help="default: axial, image for pictures"
+        "--orientation",
+        choices=("axial", "sagittal", "coronal", "image"),
+        help="default: the base's, or axial, image for pictures",
     )
     parser.add_argument(
-        "--window", default=None, metavar="MODE[:LOW:HIGH]", help="percentile:0.5:99.5, fixed:-160:240 or bytes"
+        "--window",
+        metavar="MODE[:LOW:HIGH]",
+        help="percentile:0.5:99.5, fixed:-160:240 or bytes (default: the base's, or the first, bytes for pictures)",
     )
-    parser.add_argument("--channels", choices=("repeat", "neighbours"), default=None)
-    parser.add_argument("--padding", choices=("corner", "squeeze"), default="corner")
+    parser.add_argument(
+        "--channels", choices=("repeat", "neighbours"), help="default: the base's, or neighbours, repeat for pictures"
+    )
+    parser.add_argument("--padding", choices=("corner", "squeeze"), help="default: the base's, or corner")
     parser.add_argument("--modality", default=None, help="MR, CT, RGB, …")
     _add_learning_arguments(parser)
 
@@ -105,17 +111,19 @@ def run(arguments: argparse.Namespace) -> None:
     allocator.keep_freed_memory()
     _check(arguments)
     found = pairs.find(arguments.images, arguments.labels)
-    task, card = _task(arguments, found), _card(arguments)
+    card, values = _card(arguments), _values(arguments.targets)
     backbone = sam.load(arguments.backbone, devices.choose(arguments.device), arguments.side)
-    manifest = Manifest.of(_manifest(arguments, task, card, backbone, len(found)))
+    base = _base(arguments.base, backbone, list(values)) if arguments.base else None
+    task = _task(arguments, values, found, base)
+    manifest = Manifest.of(_manifest(arguments, task, card, backbone, len(found), base))
     torch.manual_seed(arguments.seed)
     model = Promise(backbone, manifest)
     workspace = arguments.workspace or arguments.out.with_suffix(".training")
     workspace.mkdir(parents=True, exist_ok=True)
     if arguments.shifts:
         _start(model, arguments.shifts, list(task.values.values()))
-    if arguments.base:
-        _go_on(model, arguments.base)
+    if base is not None:
+        _go_on(model, arguments.base, base)
     learn, held = _views(arguments, task, found, backbone, model, workspace)
     settings = Settings(
         steps=arguments.steps,
@@ -162,16 +170,44 @@ def _check(arguments: argparse.Namespace) -> None:
     check_folder(arguments.out.resolve().parent)
 
 
-def _task(arguments: argparse.Namespace, found: list[pairs.Pair]) -> Task:
-    picture = found[0].image.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-    window = arguments.window or ("bytes" if picture else "percentile:0.5:99.5")
-    return Task(
-        _values(arguments.targets),
-        arguments.orientation or ("image" if picture else "axial"),
-        parsed(window),
-        arguments.channels or ("repeat" if picture else "neighbours"),
-        arguments.padding,
-    )
+def _base(name: str, backbone, names: list[str]) -> Manifest:
+    """Of the pack to go on from. Raises InputError for one of another backbone or other targets."""
+    path = packs.find(name)
+    base, fingerprint = packs.read_manifest(path), backbone.fingerprint()
+    if base.backbone.fingerprint != fingerprint:
+        raise InputError(
+            f"--base got {path.name}, made for the backbone {base.backbone.name} with fingerprint "
+            f"{base.backbone.fingerprint[:12]}…; this is {backbone.name} with {fingerprint[:12]}…"
+        )
+    learned = [target.name for target in base.targets]
+    if learned != names:
+        raise InputError(f"--base got a pack of {', '.join(learned)}; --targets are {', '.join(names)}")
+    return base
+
+
+def _task(
+    arguments: argparse.Namespace, values: dict[str, int], found: list[pairs.Pair], base: Manifest | None
+) -> Task:
+    """How slices are seen. Raises InputError where that is not how the base, whose weights rely on it, sees them."""
+    isPicture = found[0].image.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+    usual = {
+        "orientation": "image" if isPicture else "axial",
+        "window": parsed("bytes" if isPicture else "percentile:0.5:99.5"),
+        "channels": "repeat" if isPicture else "neighbours",
+        "padding": "corner",
+    }
+    given = {name: getattr(arguments, name) for name in usual if getattr(arguments, name) is not None}
+    if "window" in given:
+        given["window"] = parsed(given["window"])
+    if base is not None:
+        usual = {name: getattr(base, name) for name in usual}
+        usual["window"] = dict(base.window)
+    for name, value in given.items():
+        if base is not None and value != usual[name]:
+            raise InputError(f"--{name} is {value}; the pack of --base was trained with {usual[name]}: leave it out")
+    if base is not None and isPicture and base.orientation != "image":
+        raise InputError(f"--base is a pack for {base.orientation} slices; {found[0].image.name} is a picture")
+    return Task(values, **usual | given)
 
 
 def _values(targets: list[str]) -> dict[str, int]:
@@ -220,7 +256,9 @@ def _targets(arguments: argparse.Namespace, task: Task, card: dict[str, Any]) ->
     ]
 
 
-def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], backbone, cases: int) -> dict[str, Any]:
+def _manifest(
+    arguments: argparse.Namespace, task: Task, card: dict[str, Any], backbone, cases: int, base: Manifest | None
+) -> dict[str, Any]:
     return {
         "format": 1,
         "name": packs.name_of(arguments.out),
@@ -231,7 +269,7 @@ def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], b
         "modality": arguments.modality or ("RGB" if task.orientation == "image" else "MR"),
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint(), "side": backbone.side},
         "targets": _targets(arguments, task, card),
-        "refiners": _refiners(arguments, list(task.values)),
+        "refiners": _refiners(arguments, list(task.values), base),
         "orientation": task.orientation,
         "window": dict(task.window),
         "channels": task.channels,
@@ -239,8 +277,8 @@ def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], b
         "threshold": 0.5,
         "presence_threshold": 0.5,
         "opening": 0,
-        "largest_component": bool(card.get("largest_component", False)),
-        "smoothing_mm": card.get("smoothing_mm", 0.0),
+        "largest_component": bool(card.get("largest_component", base is not None and base.largest_component)),
+        "smoothing_mm": card.get("smoothing_mm", 0.0 if base is None else base.smoothing_mm),
         "exclusive": True,
         "intended_use": card.get("intended_use", "Research use only, not for clinical use."),
         "training": {
@@ -254,11 +292,10 @@ def _manifest(arguments: argparse.Namespace, task: Task, card: dict[str, Any], b
     }
 
 
-def _refiners(arguments: argparse.Namespace, names: list[str]) -> list[dict[str, Any]]:
+def _refiners(arguments: argparse.Namespace, names: list[str], base: Manifest | None) -> list[dict[str, Any]]:
     """The base's, or a new one for all targets."""
-    base = None if arguments.base is None else packs.read_manifest(packs.find(arguments.base))
-    theirs = [] if base is None or [target.name for target in base.targets] != names else base.refiners
-    if not theirs:  # of a base with other targets, which is refused later
+    theirs = () if base is None else base.refiners
+    if not theirs:
         return [{"width": arguments.refiner or 16, "patch": 1, "targets": names}] if arguments.refine else []
     if arguments.refiner is not None:
         widths = ", ".join(str(info["width"]) for info in theirs)
@@ -320,17 +357,8 @@ def _start(model, place: str, values: Sequence[int]) -> None:
             target.ips.lin2.bias.copy_(found[key][value - 1].float().reshape(-1))
 
 
-def _go_on(model, name: str) -> None:
+def _go_on(model, name: str, base: Manifest) -> None:
     """Let every target begin with the weights of a pack, which may have been trained at another frame side."""
     path = packs.find(name)
-    base, own = packs.read_manifest(path), model.manifest
-    if base.backbone.fingerprint != own.backbone.fingerprint:
-        raise InputError(
-            f"--base got {path.name}, made for the backbone {base.backbone.name} with fingerprint "
-            f"{base.backbone.fingerprint[:12]}…; this is {own.backbone.name} with {own.backbone.fingerprint[:12]}…"
-        )
-    learned, wanted = ([target.name for target in manifest.targets] for manifest in (base, own))
-    if learned != wanted:
-        raise InputError(f"--base got a pack of {', '.join(learned)}; --targets are {', '.join(wanted)}")
     new_refiners = {} if base.refiners else {k: v for k, v in model.tensors().items() if k.startswith("refiners.")}
     model.load_tensors(new_refiners | packs.tensors(path), path.name)

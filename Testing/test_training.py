@@ -213,6 +213,30 @@ def test_a_base_goes_on_from_a_pack_at_another_frame_side(train, tmp_path):
     assert code == 2 and "--base got heart.safetensors" in said and "fingerprint" in said
 
 
+def test_a_base_says_how_slices_are_seen(train, tmp_path):
+    seen = ("--window", "percentile:2:98", "--channels", "neighbours", "--padding", "squeeze")
+    assert train(*seen)[0] == 0
+    (tmp_path / "disc.safetensors").rename(tmp_path / "base.safetensors")
+    options = ("--base", str(tmp_path / "base.safetensors"), "--workspace", str(tmp_path / "again"))
+    assert train(*options)[0] == 0
+    found = packs.read_manifest(tmp_path / "disc.safetensors")
+    assert dict(found.window) == {"mode": "percentile", "low": 2.0, "high": 98.0}
+    assert (found.orientation, found.channels, found.padding) == ("image", "neighbours", "squeeze")
+    (tmp_path / "disc.safetensors").unlink()
+    for name, other in (("window", "bytes"), ("channels", "repeat"), ("padding", "corner"), ("orientation", "axial")):
+        code, said = train(*options, f"--{name}", other)
+        assert code == 2 and f"--{name} is " in said and "leave it out" in said
+    assert not (tmp_path / "disc.safetensors").exists()
+    assert train(*options, *seen)[0] == 0, "the same may be said again"
+
+
+def test_a_base_for_slices_of_volumes_does_not_go_on_with_pictures(train, tmp_path):
+    assert train("--orientation", "axial")[0] == 0
+    (tmp_path / "disc.safetensors").rename(tmp_path / "base.safetensors")
+    code, said = train("--base", str(tmp_path / "base.safetensors"), "--workspace", str(tmp_path / "again"))
+    assert code == 2 and "a pack for axial slices" in said and "is a picture" in said
+
+
 def test_the_refiners_of_a_base_are_gone_on_with(train, tmp_path):
     assert train()[0] == 0
     known = packs.read_manifest(tmp_path / "disc.safetensors")
