@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ProMISeCore import dataset
 from ProMISeCore.augment import VOLUMES, Augment
 from ProMISeCore.case import Case
 from ProMISeCore.commands import Commands
-from ProMISeCore.dataset import Encoder, Plan, Task, Views
+from ProMISeCore.dataset import Encoder, LabelledStack, Plan, Task, Views
 from ProMISeCore.errors import Cancelled
 from ProMISeCore.pairs import content
 from ProMISeCore.promise import Promise
@@ -96,9 +96,10 @@ class CaseEncoder:
         if case.use != "both":
             return dataset.plan([case.pair], task, side, views, most, seed)
         every = dataset.plan([case.pair], task, side, 1, 2 * survey.slices, seed)
-        filled = [n for _, n, _ in every.rows]
-        held = filled[1::_HELD_EVERY] or filled[-1:]
-        chosen = [n for n in filled if n not in held] if use == "learn" else held
+        labels = LabelledStack(case.pair, task, side).labels
+        slices = [n for _, n, _ in every.rows]
+        held = held_slices({n: [bool((label[n] == 1).any()) for label in labels] for n in slices})
+        chosen = [n for n in slices if n not in held] if use == "learn" else held
         return replace(every, rows=[(0, n, view) for n in chosen for view in range(views)])
 
     def _obey(self) -> None:
@@ -109,3 +110,25 @@ class CaseEncoder:
         raise Cancelled(
             "stopped while encoding: nothing was learned yet; the same command goes on from what is encoded"
         )
+
+
+def held_slices(holds: Mapping[int, Sequence[bool]]) -> list[int]:
+    """Slices of an only case that are held out, one in four. holds: slice → whether it holds each target.
+
+    Every target on several slices has one that is held out and one that is not, as far as targets share slices so.
+    """
+    empty = [n for n, there in holds.items() if not any(there)]
+    filled = [n for n, there in holds.items() if any(there)]
+    held = {*empty[1::_HELD_EVERY], *filled[1::_HELD_EVERY]}
+    targets = range(len(next(iter(holds.values()))))
+    of_target = [[n for n in filled if holds[n][target]] for target in targets]
+    for slices in of_target:
+        if slices and held.issuperset(slices):
+            held.discard(slices[0])
+    for slices in of_target:
+        if len(slices) > 1 and held.isdisjoint(slices):
+            spare = [
+                n for n in slices if not any(n in other and held.issuperset({*other} - {n}) for other in of_target)
+            ]
+            held.update(spare[len(spare) // 2 :][:1])
+    return sorted(held)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -212,8 +214,7 @@ class Encoder:
         folder = self.root / f"views-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         count = folder / "encoded.txt"
-        start = int(count.read_text(encoding="utf-8")) if count.exists() else 0
-        arrays = self._open(folder, len(chosen.rows), len(chosen.task.values), start)
+        arrays, start = self._open(folder, len(chosen.rows), len(chosen.task.values), _counted(count))
         for _ in progress(self._fill(chosen, arrays, start, count), -(-(len(chosen.rows) - start) // self.batch)):
             pass
         features = {block: arrays[f"block{block}"] for block in self.blocks}
@@ -230,28 +231,31 @@ class Encoder:
             arrays.get("pictures"),
         )
 
-    def _open(self, folder: Path, rows: int, targets: int, start: int) -> dict[str, np.ndarray]:
-        """The arrays on disk, new ones unless rows before `start` are there. Raises InputError where the rest of them
-        would not fit: on a full disk, writing to mapped memory kills the process."""
+    def _open(self, folder: Path, rows: int, targets: int, start: int) -> tuple[dict[str, np.ndarray], int]:
+        """The arrays on disk and how many of their rows are there: `start`, or none, in new arrays, where what is there
+        is damaged. Raises InputError where they would not fit."""
         grid, side = self.sam.grid, self.sam.side // 4
         shapes = {"embedding": ((rows, 256, grid, grid), np.float16), "masks": ((rows, targets, side, side), bool)}
         shapes["known"] = shapes["masks"]
         if self.pictures:
             shapes["pictures"] = ((rows, 3, 2 * side, 2 * side), np.uint8)
         shapes |= {f"block{b}": ((rows, self.sam.embed_width, grid, grid), np.float16) for b in self.blocks}
-        needed = sum(math.prod(shape[1:]) * np.dtype(kind).itemsize for shape, kind in shapes.values()) * (rows - start)
+        paths = {name: folder / f"{name}.npy" for name in shapes}
+        known = {name: _mapped(paths[name], *shapes[name]) for name in shapes} if 0 < start <= rows else {}
+        if known and all(array is not None for array in known.values()):
+            return known, start
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+        needed = sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in shapes.values())
         free = shutil.disk_usage(folder).free
         if free < needed:
-            raise InputError(
-                f"the views of the cases take {amount(needed)}, {amount(free)} are free in {folder}; "
-                "use another --workspace, or fewer --views or --slices"
-            )
-        return {
-            name: np.lib.format.open_memmap(
-                folder / f"{name}.npy", "r+" if start else "w+", dtype, None if start else shape
-            )
-            for name, (shape, dtype) in shapes.items()
+            raise _too_large(needed, folder)
+        made = {
+            name: np.lib.format.open_memmap(paths[name], "w+", kind, shape) for name, (shape, kind) in shapes.items()
         }
+        for path in paths.values():
+            _reserve(path, needed)
+        return made, 0
 
     def _fill(self, chosen: Plan, arrays: dict[str, np.ndarray], start: int, count: Path) -> Iterator[None]:
         case, stack = -1, None
@@ -282,6 +286,44 @@ class Encoder:
             arrays["pictures"][rows] = shown.round().clamp(0, 255).byte().numpy()
         arrays["masks"][rows] = masks_of(labels).numpy()
         arrays["known"][rows] = (F.max_pool2d((labels == truth.UNKNOWN).float(), 4) == 0).numpy()
+
+
+def _counted(path: Path) -> int:
+    """How many rows the file says are encoded; none where it does not."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return int(text) if text.isdecimal() else 0
+
+
+def _mapped(path: Path, shape: tuple[int, ...], kind: type) -> np.ndarray | None:
+    """The array of a file; None where it is not there, damaged or another."""
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)  # to write, a file that was cut off would be filled up
+    except (OSError, ValueError, EOFError):
+        return None
+    is_whole = (found.shape, found.dtype) == (shape, np.dtype(kind))
+    return np.load(path, mmap_mode="r+", allow_pickle=False) if is_whole else None
+
+
+def _reserve(path: Path, needed: int) -> None:
+    """Take the file's space now: where a disk fills up meanwhile, writing to mapped memory kills the process. Raises
+    InputError where it is full."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise _too_large(needed, path.parent) from error
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # of file systems that cannot promise space
+                raise
+
+
+def _too_large(needed: int, folder: Path) -> InputError:
+    return InputError(
+        f"the views of the cases take {amount(needed)}, {amount(shutil.disk_usage(folder).free)} are free in {folder}; "
+        "use another --workspace, or fewer --views or --slices"
+    )
 
 
 def changed(

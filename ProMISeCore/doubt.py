@@ -1,4 +1,4 @@
-"""Which cases' labels disagree with what the others teach."""
+"""Which cases' labels disagree with what the others teach: of those learned from, and of those held out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 _FAR_BELOW = 0.5  # of the median Dice
+_FOREIGN = 0.25  # of the median Dice of what is learned from
+_FITTED = 0.5  # Dice from which that is learned well enough to tell
 
 
 def outliers(dice: Mapping[int, float]) -> list[tuple[int, float, float]]:
@@ -22,3 +24,21 @@ def outliers(dice: Mapping[int, float]) -> list[tuple[int, float, float]]:
     spread = 1.4826 * float(np.median(np.abs(values - typical)))
     least = typical - max(3 * spread, _FAR_BELOW * typical)
     return sorted(((case, value, typical) for case, value in dice.items() if value < least), key=lambda found: found[1])
+
+
+def fitted(learned: Mapping[int, float]) -> float | None:
+    """The median Dice of the cases that are learned from; None where fewer than three are, or badly: nothing can be
+    told of others then."""
+    typical = float(np.median(list(learned.values()))) if len(learned) >= 3 else 0.0
+    return typical if typical >= _FITTED else None
+
+
+def foreign(held: Mapping[int, float], typical: float) -> list[tuple[int, float, float]]:
+    """Held-out cases where what is taught finds next to nothing, the worst first: case, its Dice, `typical`."""
+    far = [(case, value, typical) for case, value in held.items() if value < _FOREIGN * typical]
+    return sorted(far, key=lambda found: found[1])
+
+
+def is_foreign(held: Mapping[int, float], typical: float) -> bool:
+    """Whether the held-out cases are so all together, and cannot judge."""
+    return bool(held) and float(np.mean(list(held.values()))) < _FOREIGN * typical

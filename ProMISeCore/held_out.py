@@ -26,7 +26,10 @@ def named(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
     by_name = {case.pair.name: case for case in cases}
     unknown = [name for name in names if name not in by_name]
     if unknown:
-        raise InputError(f"--held-out names {', '.join(unknown)}; the cases are {', '.join(by_name)}")
+        raise InputError(
+            f"--held-out names {', '.join(unknown)}; the cases are {', '.join(by_name)} (or give none, or a share "
+            "between 0 and 1)"
+        )
     return [by_name[name] for name in names]
 
 

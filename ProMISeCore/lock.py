@@ -36,6 +36,13 @@ def alone(folder: Path, remedy: str) -> Iterator[None]:
         os.close(descriptor)  # and with it the lock
 
 
+def check_free(folder: Path, remedy: str) -> None:
+    """Raise InputError as `alone` where another process has the folder now; what is not there is free."""
+    if (folder / _FILE).is_file():
+        with alone(folder, remedy):
+            pass
+
+
 if sys.platform == "win32":
     import msvcrt
 

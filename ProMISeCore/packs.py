@@ -6,9 +6,11 @@ The header is read here by hand, before anything else touches the file: 8 bytes 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,8 +139,12 @@ def find(name_or_path: str | Path) -> Path:
 
 
 def name_of(path: Path) -> str:
-    """A name for the pack of this file, as manifests allow it."""
-    return re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+", "-", path.stem).strip("-")[:64] or "pack"
+    """A name for the pack of this file, as manifests allow it; of other letters' names no two are the same."""
+    plain = re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+", "-", path.stem).strip("-")
+    if path.stem.isascii():
+        return plain[:64] or "pack"
+    mark = hashlib.sha256(unicodedata.normalize("NFC", path.stem).encode()).hexdigest()[:8]
+    return f"{plain[:55] or 'pack'}-{mark}"
 
 
 def installed() -> list[Pack]:

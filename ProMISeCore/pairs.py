@@ -6,7 +6,7 @@ import glob
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +44,8 @@ def find(images: Sequence[str], labels: Sequence[str] | None = None) -> list[Pai
     """Pair files of folders, globs or plain names: `X.jpg` + `X.png`, `X_image.nii.gz` + `X_label.nii.gz`, `X.nrrd` +
     `X.seg.nrrd`.
 
-    labels: None where they lie among the images. Raises InputError naming images that have no label map, or several.
+    labels: None where they lie among the images: beside them, or in another of the places if they belong to no image
+    there. Raises InputError naming images that have no label map, several, or share one.
     """
     found, missing = sort_out(images, labels)
     if missing:
@@ -70,10 +71,12 @@ def sort_out(images: Sequence[str], labels: Sequence[str] | None = None) -> tupl
     if not files:
         raise InputError(f"no images in {' '.join(map(str, images))}; NIfTI, NRRD, MHA, PNG and JPEG are looked for")
     places = _by_place(label_files)
-    everywhere = defaultdict(list)
-    for (_, case), path in places.items():
-        everywhere[case].append(path)
+    everywhere, beside = defaultdict(list), {(path.parent, _case(path)) for path in files}
+    for (folder, case), path in places.items():
+        if (folder, case) not in beside:  # else it is that image's
+            everywhere[case].append(path)
     found = {path: places.get((path.parent, _case(path))) or _only(everywhere[_case(path)], path) for path in files}
+    _check_shared(found)
     named = zip(_names(files), found.items(), strict=True)
     paired = [Pair(name, path, label) for name, (path, label) in named if label is not None]
     return paired, [path for path, label in found.items() if label is None]
@@ -143,6 +146,15 @@ def _only(labels: Sequence[Path], image: Path) -> Path | None:
     if len(labels) > 1:
         raise InputError(f"{labels[0]} and {labels[1]} could both be for {image}; give one folder at a time")
     return labels[0] if labels else None
+
+
+def _check_shared(found: Mapping[Path, Path | None]) -> None:
+    """Raise InputError where two images have the same label map."""
+    images: dict[Path, Path] = {}
+    for image, label in found.items():
+        other = image if label is None else images.setdefault(label, image)
+        if other != image:
+            raise InputError(f"{other} and {image} are both images of {label}; keep one, or give one folder at a time")
 
 
 def _names(files: Sequence[Path]) -> list[str]:

@@ -11,7 +11,8 @@ class Progress:
     """What a training has reached; per target the best held-out Dice, when it was, and the Dice before the first step.
 
     seconds: pauses left out; doubts: how often labels were doubted; suspects: what `Training.doubt` has found;
-    refining_from: share of the budget at which the refiners' part began; begun: that at which training did.
+    unjudged: targets whose held-out labels are doubted themselves; refining_from: share of the budget at which the
+    refiners' part began; begun: that at which training did.
     """
 
     step: int = 0
@@ -21,6 +22,7 @@ class Progress:
     before: dict[str, float | None] = field(default_factory=dict)
     doubts: int = 0
     suspects: list[dict[str, Any]] = field(default_factory=list)
+    unjudged: list[str] = field(default_factory=list)
     refining_from: float | None = None
     begun: float = 0.0
 

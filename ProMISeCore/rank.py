@@ -12,6 +12,7 @@ import numpy as np
 
 from ProMISeCore import pairs, volumes
 from ProMISeCore.errors import InputError
+from ProMISeCore.reading import plain_name
 from ProMISeCore.segment import add_model_arguments
 from ProMISeCore.terminal import once, progress, say, table
 
@@ -34,32 +35,45 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(ranked, ensure_ascii=False))
         return
     rows = [["case", "uncertainty", "predicted IoU", "slices disagree", "why"]]
-    rows += [
-        [one["case"], *(f"{one[key]:.3f}" for key in ("uncertainty", "predicted_iou", "disagreement")), one["why"]]
-        for one in ranked
-    ]
+    for one in ranked:
+        numbers = (one[key] for key in ("uncertainty", "predicted_iou", "disagreement"))
+        rows.append([one["case"], *("–" if number is None else f"{number:.3f}" for number in numbers), one["why"]])
     print(table(rows))
 
 
 def rank(images: Sequence[Path], arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """An entry for every image as docs/teach.md describes it, the least sure first."""
+    """An entry for every image as docs/teach.md describes it, the least sure first; last those that cannot be used.
+
+    Raises InputError where none can be.
+    """
     import ProMISeCore
     from ProMISeCore.cache import Cache
     from ProMISeCore.segmenter import Segmenter
 
     model = ProMISeCore.load(pack=arguments.pack, backbone=arguments.backbone, device="cpu")
-    tell, found = once(say), []
+    tell, found, unusable = once(say), [], []
     for path in progress(images, len(images), "rank"):
         cache = None if arguments.no_cache else Cache(notice=tell)
-        volume = volumes.read(path)
-        segmenter = Segmenter(model, volume, arguments.device, arguments.axis, cache, notice=tell)
+        try:
+            volume = volumes.read(path)
+            segmenter = Segmenter(model, volume, arguments.device, arguments.axis, cache, notice=tell)
+        except InputError as error:
+            unusable.append(_unusable(path, error))
+            continue
         results = sorted(segmenter.segment_volume(), key=lambda result: result.index)
         targets = {
             name: of_slices([result.masks[name] for result in results], [result.iou[name] for result in results])
             for name in segmenter.targets
         }
         found.append({"case": volume.name, "image": str(path.resolve()), **_summary(targets), "targets": targets})
-    return sorted(found, key=lambda entry: -entry["uncertainty"])
+    if not found:
+        raise InputError(f"none of {len(images)} images can be used; the first: {unusable[0]['why']}")
+    return sorted(found, key=lambda entry: -entry["uncertainty"]) + unusable
+
+
+def _unusable(path: Path, error: InputError) -> dict[str, Any]:
+    unknown = dict.fromkeys(("uncertainty", "predicted_iou", "disagreement"))
+    return {"case": plain_name(path), "image": str(path.resolve()), **unknown, "why": str(error), "targets": {}}
 
 
 def of_slices(masks: Sequence[np.ndarray], iou: Sequence[float]) -> dict[str, Any]:

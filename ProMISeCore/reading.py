@@ -48,7 +48,7 @@ def read_affine_image(path) -> AffineImage:
     picture = path.suffix.lower() in PICTURE_SUFFIXES and image.GetDimension() == 2
     affine = _affine(image, path)
     voxels = _voxels(image, path)
-    return AffineImage(voxels, affine, _plain_name(path), picture)
+    return AffineImage(voxels, affine, plain_name(path), picture)
 
 
 def read_layers(path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
@@ -97,7 +97,8 @@ def _quiet_itk() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
-def _plain_name(path: Path) -> str:
+def plain_name(path: Path) -> str:
+    """What the volume of a file is called: the file's name without its suffix."""
     name = path.resolve().name if path.name in ("", ".", "..") else path.name
     if path.is_dir():
         return name

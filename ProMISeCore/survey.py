@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ProMISeCore import backbones, held_out, pairs, truth, volumes
 from ProMISeCore.case import Case, State
 from ProMISeCore.errors import InputError
@@ -27,7 +29,7 @@ class Survey:
         self.cases = [Case(pair) for pair in found]
         self.problems: list[dict[str, str | None]] = []
         self.targets = dict(wish.targets) if wish.targets else self._all_targets()
-        readable = [case for case in self.cases if self._look(case)]
+        readable = [case for case in self.usable if self._look(case)]
         self.picture = bool(readable) and readable[0].picture
         self._leave_out_other_kinds(readable)
         self.orientation = wish.orientation or self._orientation()
@@ -102,8 +104,8 @@ class Survey:
         for case in self.cases:
             try:
                 found |= truth.contents(case.pair.label)
-            except InputError:
-                continue  # told when the case is looked at
+            except InputError as error:
+                self._leave_out(case, str(error))
         return found
 
     def _look(self, case: Case) -> bool:
@@ -117,7 +119,7 @@ class Survey:
         case.picture, case.shape = volume.picture, volume.voxels.shape[:3]
         case.spacing = tuple(round(float(one), 4) for one in volume.spacing)
         case.intensities = volumes.percentiles(volume.voxels, (0.5, 99.5))
-        case.lowest, case.whole = float(volume.voxels.min()), volume.voxels.dtype.kind in "iu"
+        case.lowest, case.whole = float(volume.voxels.min()), _is_whole(volume.voxels)
         if not volume.picture:
             case.orientation = next(axis for axis in volumes.AXES if volumes.Stack(volume, axis).slice_axis == 0)
         return True
@@ -126,6 +128,7 @@ class Survey:
         volume = volumes.read(case.pair.image)
         stack = volumes.Stack(volume, self.orientation)
         try:
+            stack.check_shows_something()
             found = truth.read(volume, case.pair.label, self.targets, self.wish.unlabelled, stack.slice_axis)
         except InputError as error:
             self._leave_out(case, str(error))
@@ -137,6 +140,8 @@ class Survey:
             self._leave_out(case, self._why_unlabelled(case))
 
     def _why_unlabelled(self, case: Case) -> str:
+        if not self.targets:
+            return "nothing is segmented in it yet; segment a slice, or leave it out"
         empty = [name for name in truth.contents(case.pair.label) if name in self.targets]
         if empty:
             return f"nothing is segmented in it yet ({', '.join(empty)}: empty); segment a slice, or leave it out"
@@ -305,8 +310,14 @@ class Survey:
         )
         disk, free, memory = (amount(found[f"{name}_bytes"]) for name in ("disk", "free", "memory"))
         encode = f"encoding {found['views']} views {duration(found['encode_seconds'])}"
-        told.append(f"estimated: {encode}{train}, disk {disk} of {free} free, memory {memory}")
+        lacking = " (not enough)" if found["disk_bytes"] > found["free_bytes"] else ""
+        told.append(f"estimated: {encode}{train}, disk {disk} of {free} free{lacking}, memory {memory}")
         return "\n".join([table(rows), *told])
+
+
+def _is_whole(voxels: np.ndarray) -> bool:
+    """Whether all are whole numbers: readers give floats where a file scales its integers."""
+    return voxels.dtype.kind in "iu" or bool((voxels == np.rint(voxels)).all())
 
 
 def _told(problem: Mapping[str, str | None]) -> str:

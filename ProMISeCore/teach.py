@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from dataclasses import replace
@@ -66,8 +67,8 @@ def run(arguments: argparse.Namespace) -> None:
 def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     base = None if arguments.base is None else packs.find(arguments.base)
     wish = _wish(arguments)
-    if base is not None and wish.side is None:
-        wish = replace(wish, side=packs.read_manifest(base).backbone.side)
+    if base is not None:
+        wish = wish.as_seen_by(packs.read_manifest(base))
     folder = packs.folder().parent / "teach" / wish.name if arguments.workspace is None else arguments.workspace
     if base is not None:
         wish = replace(wish, seen=learned.by(base, folder))
@@ -104,6 +105,8 @@ def _wish(arguments: argparse.Namespace) -> Wish:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise InputError(f"--{name} is {value}; expected 1 or more")
+    if not 0 <= arguments.seed < 2**32:
+        raise InputError(f"--seed is {arguments.seed}; expected a whole number from 0 to {2**32 - 1}")
     if not 0 < arguments.minutes < 10_000 or not 0 < arguments.rate < 1:
         raise InputError(
             f"--minutes is {arguments.minutes:g}, --rate {arguments.rate:g}; expected more than 0 minutes, 0 < rate < 1"
@@ -127,11 +130,17 @@ def _wish(arguments: argparse.Namespace) -> Wish:
 
 
 def _targets(given: list[str]) -> dict[str, int | None]:
+    """Name → value. "label 3" is what the report calls a label map's value; "NAME=" is a name that ends like LV=3."""
     found: dict[str, int | None] = {}
     for entry in given:
         name, equals, value = entry.rpartition("=")
-        name, number = (name, int(value)) if equals and value.isdecimal() else (entry, None)
-        if not name.strip() or name in found or number == 0:
+        if equals and (value.isdecimal() or not value):
+            number = int(value) if value else None
+        else:
+            name, numbered = entry, re.fullmatch(r"label (-?\d+)", entry.strip())
+            number = int(numbered[1]) if numbered else None
+        name = name.strip()
+        if not name or name in found or number == 0:
             raise InputError(f"--targets got {entry!r}; give names of segments, with values for label maps: LV=3")
         found[name] = number
     return found
@@ -140,15 +149,12 @@ def _targets(given: list[str]) -> dict[str, int | None]:
 def _held_out(given: list[str] | None) -> list[str] | float | None:
     if given is None or given == ["none"]:
         return None if given is None else []
+    """Names of cases, none, or a share: cases are called 001, too."""
     try:
         share = float(given[0])
     except ValueError:
         return given
-    if len(given) > 1:
-        return given
-    if not 0 < share < 1:
-        raise InputError(f"--held-out is {share:g}; expected names of cases, none, or a share between 0 and 1")
-    return share
+    return share if len(given) == 1 and 0 < share < 1 else given
 
 
 def _starts(wish: str) -> list[packs.Pack]:

@@ -18,6 +18,7 @@ import torch
 from ProMISeCore import dataset, devices, learned, packs, sam, start, versions
 from ProMISeCore.allocator import keep_freed_memory
 from ProMISeCore.at_last import divided, is_divisible
+from ProMISeCore.case import Case
 from ProMISeCore.case_encoder import CaseEncoder, EncodedCases, Tell
 from ProMISeCore.commands import Commands
 from ProMISeCore.dataset import LabelledStack, Task, Views
@@ -82,6 +83,7 @@ class Teaching:
         """
         if not self.survey.ready:
             raise InputError("; ".join(p["what"] for p in self.survey.problems if p["case"] is None))
+        self._check_workspace()
         with alone(self.order.workspace, "give another --workspace"):
             check_folder(packs.folder(), "another PROMISE_HOME")
             self._say_left_out()
@@ -101,6 +103,15 @@ class Teaching:
             self._finish(result, before)
 
     # Before
+
+    def _check_workspace(self) -> None:
+        """InputError for the folder of a case: pictures and views that a workspace no longer needs are deleted."""
+        folder = self.order.workspace.resolve()
+        for case in self.survey.cases:
+            if folder in (case.pair.image.resolve().parent, case.pair.label.resolve().parent):
+                raise InputError(
+                    f"--workspace is {folder}, where {case.pair.image.name} lies; give a folder of its own"
+                )
 
     def _say_left_out(self) -> None:
         for case in self.survey.cases:
@@ -213,6 +224,9 @@ class Teaching:
         material = Material(every, _point_labels(judged.model))
         material.distrusted = {target: set(cases) for target, cases in judged.material.distrusted.items()}
         self._cases += self._encoded.rest_cases
+        for suspect in (suspect for suspect in judged.progress.suspects if suspect["held"]):
+            number, case = judged.names.index(suspect["target"]), self._suspected(suspect)
+            material.distrusted.setdefault(number, set()).add(self._cases.index(case))
         checkpoint = self._checkpoint(judged.model, settings, every, None, self._origin)
         return Training(judged.model, material, None, settings, checkpoint, clock=self.order.clock)
 
@@ -248,7 +262,7 @@ class Teaching:
             self._tell("picture", path=str(path.resolve()), step=look.step, case=case.pair.name, slice=snapshot.slice)
 
         if training.share < 1:
-            for old in self.order.workspace.glob("slice-*.png"):
+            for old in self.order.workspace.glob(f"slice-{'[0-9]' * 6}.png"):
                 old.unlink()
         with _memory("train"):
             training.run(report, self._commands.stop)
@@ -274,12 +288,15 @@ class Teaching:
             seconds_left=round(max(0.0, left), 1),
         )
         for suspect in look.suspects:
-            case = self._cases[suspect["case"]].pair.name
+            case = self._suspected(suspect).pair.name
             why = (
                 f"{suspect['target']!r} as segmented in {case} agrees with what is taught by a Dice of only "
-                f"{suspect['dice']:.2f}, the others by {suspect['typical']:.2f}; it no longer counts: look at it"
+                f"{suspect['dice']:.2f}, the others by {suspect['typical']:.2f}; it is not learned from: look at it"
             )
             self._tell("suspicious", **{**suspect, "case": case, "why": why})
+
+    def _suspected(self, suspect: Mapping[str, Any]) -> Case:
+        return (self._encoded.held_cases if suspect["held"] else self._cases)[suspect["case"]]
 
     # After
 
@@ -321,7 +338,7 @@ class Teaching:
             table=result.table,
             learned_held_out=result.whole,
             problem=result.problem,
-            suspicious=sorted({self._cases[suspect["case"]].pair.name for suspect in suspects}),
+            suspicious=sorted({self._suspected(suspect).pair.name for suspect in suspects}),
             step=sum(stage.progress.step for stage in stages),
             elapsed=round(seconds, 1),
             held_out=[case.pair.name for case in self._encoded.held_cases],
@@ -339,8 +356,13 @@ class Teaching:
     def _scores(self, training: Training) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The table of before and after, and the manifest's scores."""
         table, scores, held = [], [], training.held
+        for name in training.progress.unjudged:
+            message = (
+                f"the held-out labels of {name!r} are doubted themselves: they do not judge; the last state is kept"
+            )
+            self._tell("notice", message=message)
         for number, name in enumerate(training.names):
-            dice = [] if held is None else list(training.case_dice(held, np.arange(len(held)), name).values())
+            dice = list(training.held_dice(name).values())
             after = round(float(np.mean(dice)), 4) if dice else None
             slices = 0 if held is None or not dice else int(held.known[:, number].any((1, 2)).sum())
             before = training.progress.before.get(name)
@@ -352,14 +374,19 @@ class Teaching:
         return table, scores
 
     def _smoothing(self, model: Promise) -> float:
-        """The base's, or what held-out volumes say, or what is usual without such."""
+        """The base's, or what held-out volumes say, or what is usual without such; 0 where that cannot be found out,
+        which is told: what was taught does not depend on it."""
         if self._base() is not None or self.survey.picture:
             return model.manifest.smoothing_mm
         task = self._task(model.manifest)
-        if self.survey.within or not self._encoded.held_cases:
-            return usual_sigma([case.pair for case in self._cases], task)
-        with _memory("try the result on the held-out volumes"):
-            return best_sigma(model, [case.pair for case in self._encoded.held_cases], task, self.order.device)
+        try:
+            if self.survey.within or not self._encoded.held_cases:
+                return usual_sigma([case.pair for case in self._cases], task)
+            with _memory("try the result on the held-out volumes"):
+                return best_sigma(model, [case.pair for case in self._encoded.held_cases], task, self.order.device)
+        except InputError as error:
+            self._tell("notice", message=f"{error}; whether smoothing between slices helps was not tried")
+            return 0.0
 
     def _remember(self, pack: Path, result: _Result) -> None:
         cases = [*self.survey.learn, *(self._encoded.rest_cases if result.whole else [])]
@@ -383,7 +410,7 @@ class Teaching:
 
     def _tidy(self) -> None:
         """Views that no case needs any more: of labels that were corrected since, or other settings."""
-        for folder in self.order.workspace.glob("views-*"):
+        for folder in self.order.workspace.glob(f"views-{'[0-9a-f]' * 16}"):
             if folder.name.removeprefix("views-") not in self._encoded.keys:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -189,11 +189,11 @@ def _task(
     arguments: argparse.Namespace, values: dict[str, int], found: list[pairs.Pair], base: Manifest | None
 ) -> Task:
     """How slices are seen. Raises InputError where that is not how the base, whose weights rely on it, sees them."""
-    isPicture = found[0].image.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+    is_picture = found[0].image.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
     usual = {
-        "orientation": "image" if isPicture else "axial",
-        "window": parsed("bytes" if isPicture else "percentile:0.5:99.5"),
-        "channels": "repeat" if isPicture else "neighbours",
+        "orientation": "image" if is_picture else "axial",
+        "window": parsed("bytes" if is_picture else "percentile:0.5:99.5"),
+        "channels": "repeat" if is_picture else "neighbours",
         "padding": "corner",
     }
     given = {name: getattr(arguments, name) for name in usual if getattr(arguments, name) is not None}
@@ -205,7 +205,7 @@ def _task(
     for name, value in given.items():
         if base is not None and value != usual[name]:
             raise InputError(f"--{name} is {value}; the pack of --base was trained with {usual[name]}: leave it out")
-    if base is not None and isPicture and base.orientation != "image":
+    if base is not None and is_picture and base.orientation != "image":
         raise InputError(f"--base is a pack for {base.orientation} slices; {found[0].image.name} is a picture")
     return Task(values, **usual | given)
 

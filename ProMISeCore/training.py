@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ProMISeCore.dataset import Views
 from ProMISeCore.decoding import Decoding
-from ProMISeCore.doubt import outliers
+from ProMISeCore.doubt import fitted, foreign, is_foreign, outliers
 from ProMISeCore.errors import InputError, WeightsError
 from ProMISeCore.material import Material
 from ProMISeCore.progress import Look, Progress
@@ -176,7 +176,11 @@ class Training:
 
     def _running(self, name: str) -> bool:
         patience = self.settings.patience
-        return patience is None or self.progress.step - self.progress.best_step[name] < patience * self.settings.every
+        return (
+            patience is None
+            or name in self.progress.unjudged
+            or self.progress.step - self.progress.best_step[name] < patience * self.settings.every
+        )
 
     def _is_time_to_refine(self, running: list[str]) -> bool:
         """Whether the refiners' part has to be begun, or what it needs to be made again after a resume."""
@@ -286,10 +290,14 @@ class Training:
         return True
 
     def _held_dice(self, name: str) -> float | None:
-        if self.held is None:
-            return None
-        dice = list(self.case_dice(self.held, np.arange(len(self.held)), name).values())
+        dice = list(self.held_dice(name).values())
         return float(np.mean(dice)) if dice else None
+
+    def held_dice(self, name: str) -> dict[int, float]:
+        """Held-out case → Dice of a target now; none where nothing is held out, or its labels there are doubted."""
+        if self.held is None or name in self.progress.unjudged:
+            return {}
+        return self.case_dice(self.held, np.arange(len(self.held)), name)
 
     def case_dice(self, views: Views, rows: np.ndarray, name: str) -> dict[int, float]:
         """As `Decoding.case_dice`."""
@@ -297,7 +305,9 @@ class Training:
 
     def doubt(self) -> list[dict[str, Any]]:
         """At some shares of the budget: cases whose labels disagree with what the others teach, and not learned from
-        any more. Entries: target, case (of the material), dice, typical."""
+        any more. Entries: target, case (of the material, or of those held out), held, dice, typical.
+
+        Where held-out cases are so all together, they no longer judge: the last state counts."""
         share = self._decoders_share if self._refined else self.share
         if self.progress.doubts >= len(_DOUBT) or share < _DOUBT[self.progress.doubts]:
             return []
@@ -311,9 +321,24 @@ class Training:
             for case, value, typical in outliers(dice):
                 if case not in distrusted and len(distrusted) < len(dice) // 4:
                     distrusted.add(case)
-                    found.append({"target": name, "case": case, "dice": round(value, 4), "typical": round(typical, 4)})
+                    found.append(_suspect(name, case, False, value, typical))
+            found += self._doubt_held(name, dice)
         self.progress.suspects += found
         return found
+
+    def _doubt_held(self, name: str, learned: Mapping[int, float]) -> list[dict[str, Any]]:
+        typical = fitted(learned)
+        if typical is None or self.held is None:
+            return []
+        held = self.held_dice(name)
+        known = {suspect["case"] for suspect in self.progress.suspects if suspect["held"] and suspect["target"] == name}
+        most = max(1, len(held) // 4) - len(known)
+        if is_foreign(held, typical):
+            self.progress.unjudged.append(name)
+            self.progress.best[name] = -1.0
+            most = len(held)
+        far = [each for each in foreign(held, typical) if each[0] not in known]
+        return [_suspect(name, case, True, value, typical) for case, value, typical in far[: max(0, most)]]
 
     def _identity(self) -> str:
         """What has to be the same for a checkpoint to be continued: start, settings, targets, backbone and rows."""
@@ -340,7 +365,7 @@ class Training:
         try:
             state = torch.load(self.checkpoint, weights_only=True)
             identity = state["identity"]
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
             raise InputError(f"{self.checkpoint} is damaged or of another version; remove it to start again") from error
         if identity != self._identity():
             raise InputError(
@@ -355,8 +380,12 @@ class Training:
         self.progress = Progress(**state["progress"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
-        for suspect in self.progress.suspects:
+        for suspect in (suspect for suspect in self.progress.suspects if not suspect["held"]):
             self.material.distrusted.setdefault(self.names.index(suspect["target"]), set()).add(suspect["case"])
+
+
+def _suspect(target: str, case: int, held: bool, dice: float, typical: float) -> dict[str, Any]:
+    return {"target": target, "case": case, "held": held, "dice": round(dice, 4), "typical": round(typical, 4)}
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ UNKNOWN = 255  # in label maps as in the arrays of this file
 NOBODY = "ProMISe unknown"  # name of a segment whose voxels are unknown for all targets; with a target's name, for that
 RULES = ("auto", "background", "unknown")
 _SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
+_MOST_VALUES = 64
 _ON_GRID = 0.01  # voxels by which a segmentation's grid may be beside the image's
 
 
@@ -32,11 +33,17 @@ def is_segmentation(path: Path) -> bool:
 def contents(path: Path) -> dict[str, int | None]:
     """What a file could teach: a segmentation's segments, name → None, or a label map's values, name → value.
 
-    255 counts as unknown, unless it is the only value there is, as in masks of 0 and 255.
+    255 counts as unknown, unless it is the only value there is, as in masks of 0 and 255. Raises InputError for files
+    that cannot be read, and for label maps of more values than anybody teaches.
     """
     if is_segmentation(path):
         return {name: None for name in _segments(read_layers(path)[2], path) if not name.startswith(NOBODY)}
     values = [int(value) for value in np.unique(volumes.read_label(path).voxels) if value]
+    if len(values) > _MOST_VALUES:
+        raise InputError(
+            f"{path} holds {len(values)} values, at most {_MOST_VALUES} can be taught: is it an image, or does it "
+            "number instances? Give a map with one value for each kind of thing"
+        )
     return {f"label {value}": value for value in values if value != UNKNOWN or values == [UNKNOWN]}
 
 
@@ -48,6 +55,8 @@ def read(
     targets: name → value in label maps (None: only found by name, in segmentations); rule: one of RULES, for slices
     without the target; axis of (K, J, I) along which the rule "unknown" takes slices. InputError for another grid.
     """
+    if not targets:
+        return np.zeros((0, *volume.voxels.shape[:3]), np.uint8)
     told = [False] * len(targets)  # whether the file says itself what is unknown
     if is_segmentation(path):
         truth, told = _of_segmentation(volume, path, targets)
@@ -143,8 +152,9 @@ def _leave_out(truth: np.ndarray, rule: str, axis: int) -> None:
 
 
 def _is_sparse(filled: np.ndarray) -> bool:
-    """Whether slices (n,) were segmented here and there: one of more than three, or under half of those between."""
+    """Whether slices (n,) were segmented here and there: one of more than three, never two neighbours (every second
+    one), or under half of those between."""
     places = np.flatnonzero(filled)
     if len(places) == 1:
         return len(filled) > 3
-    return 2 * len(places) < places[-1] - places[0] + 1
+    return bool(np.diff(places).min() > 1) or 2 * len(places) < places[-1] - places[0] + 1

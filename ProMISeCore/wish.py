@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from ProMISeCore.errors import InputError
+from ProMISeCore.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,15 @@ class Wish:
     seed: int = 0
     judge_only: bool = False
     seen: Set[str] = frozenset()
+
+    def as_seen_by(self, base: Manifest) -> Wish:
+        """With slices as the pack to go on from sees them, whose weights rely on it; its frame side unless one was
+        asked for. Raises InputError where another way was asked for."""
+        theirs: dict[str, Any] = {"window": dict(base.window), "channels": base.channels}
+        if base.orientation != "image":  # what pictures are, whatever is asked for
+            theirs["orientation"] = base.orientation
+        for name, value in theirs.items():
+            asked = getattr(self, name)
+            if asked is not None and asked != value:
+                raise InputError(f"--{name} is {asked}; the pack of --base was taught with {value}: leave it out")
+        return replace(self, side=self.side or base.backbone.side, **theirs)

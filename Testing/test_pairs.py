@@ -85,3 +85,18 @@ def test_nothing_there(tmp_path: Path) -> None:
         pairs.find([str(tmp_path)])
     with pytest.raises(InputError, match="does not exist"):
         pairs.find([str(tmp_path / "typo")])
+
+
+def test_the_label_of_another_folders_image_is_not_taken(tmp_path: Path) -> None:
+    monday, tuesday = touch(tmp_path / "mon", "img0.jpg"), touch(tmp_path / "tue", "img0.jpg", "img0.png")
+    found, rest = pairs.sort_out([str(monday), str(tuesday)])
+    assert [(pair.name, pair.image, pair.label) for pair in found] == [
+        ("tue/img0", tuesday / "img0.jpg", tuesday / "img0.png")
+    ]
+    assert rest == [monday / "img0.jpg"]
+
+
+def test_two_images_of_one_label_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "p1.nii.gz", "p1.nrrd", "p1-label.nrrd")
+    with pytest.raises(InputError, match="both images of"):
+        pairs.find([str(tmp_path)])

@@ -15,7 +15,7 @@ from ProMISeCore import packs
 from ProMISeCore.__main__ import main
 from ProMISeCore.augment import Augment
 from ProMISeCore.dataset import LabelledStack, Task, Views, changed, joined
-from ProMISeCore.doubt import outliers
+from ProMISeCore.doubt import fitted, foreign, is_foreign, outliers
 from ProMISeCore.material import Material
 from ProMISeCore.pairs import find
 from ProMISeCore.pretrain import mask_loss
@@ -143,6 +143,36 @@ def test_a_doubted_case_is_not_learned_from_any_more_and_a_resumed_training_know
     resumed = training(tiny_model(("a",)), material, None, tmp_path)
     drawn = np.concatenate([resumed.material.rows(0, resumed.settings, resumed.generator) for _ in range(50)])
     assert not set(drawn.tolist()) & {10, 11} and len(set(drawn.tolist())) == 14
+
+
+def test_held_out_cases_are_foreign_where_next_to_nothing_is_found() -> None:
+    assert fitted({0: 0.9, 1: 0.8, 2: 0.7}) == 0.8
+    assert fitted({0: 0.9, 1: 0.8}) is None and fitted({0: 0.3, 1: 0.2, 2: 0.4}) is None
+    assert foreign({0: 0.7, 1: 0.1, 2: 0.0, 3: 0.21}, 0.8) == [(2, 0.0, 0.8), (1, 0.1, 0.8)]
+    assert is_foreign({0: 0.0}, 0.8) and is_foreign({0: 0.1, 1: 0.2}, 0.8)
+    assert not is_foreign({0: 0.0, 1: 0.7}, 0.8) and not is_foreign({}, 0.8)
+
+
+@pytest.mark.parametrize(("held", "suspects", "judges"), [({0: 0.02}, [0], False), ({0: 0.02, 1: 0.8}, [0], True)])
+def test_held_out_labels_that_are_wrong_do_not_choose_the_state(
+    tiny_model, tmp_path, monkeypatch, held, suspects, judges
+) -> None:
+    material, judge, model = views(16, 8), views(4, len(held), seed=1), tiny_model(("a",))
+    monkeypatch.setattr(
+        Training, "case_dice", lambda _, what, *__: held if what is judge else dict.fromkeys(range(8), 0.9)
+    )
+    learner = training(model, material, judge, tmp_path)
+    learner.look_before()
+    first = {key: value.clone() for key, value in model.tensors().items()}
+    looks = []
+    learner.run(looks.append)
+    found = [suspect for look in looks for suspect in look.suspects]
+    assert [suspect["case"] for suspect in found] == suspects and all(suspect["held"] for suspect in found)
+    assert looks[-1].dice["a"] == (0.41 if judges else None)
+    isFirst = all(torch.equal(value, first[key]) for key, value in model.tensors().items())
+    assert isFirst == judges, "what does not get better is not kept, unless nothing judges"
+    resumed = training(tiny_model(("a",)), material, judge, tmp_path)
+    assert resumed.progress.unjudged == ([] if judges else ["a"]) and not any(resumed.material.distrusted.values())
 
 
 def test_a_computer_that_slept_has_not_used_its_minutes(tiny_model, tmp_path) -> None:

@@ -45,3 +45,21 @@ def test_the_command_ranks_images_without_labels(tmp_path, weights, capsys) -> N
     assert set(found[0]["targets"]) == {"a", "b"}
     assert main(command) == 0
     assert "uncertainty" in capsys.readouterr().out
+
+
+def test_an_image_that_cannot_be_used_comes_last_with_its_reason(tmp_path, weights, capsys) -> None:
+    voxels = np.random.default_rng(0).integers(0, 255, (3, 20, 24)).astype(np.int16)
+    for name, values in (("a", voxels), ("constant", np.full_like(voxels, 5))):
+        sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / f"{name}.nrrd"))
+    (tmp_path / "cut ä.nrrd").write_bytes((tmp_path / "a.nrrd").read_bytes()[:300])
+    command = ["rank", "--images", str(tmp_path), *weights(), "--no-cache"]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [entry["case"] for entry in found] == ["a", "constant", "cut ä"]
+    assert [entry["uncertainty"] is None for entry in found] == [False, True, True]
+    assert "shows nothing" in found[1]["why"] and found[1]["targets"] == {}
+    assert main(command) == 0
+    assert "–" in capsys.readouterr().out
+    (tmp_path / "a.nrrd").unlink()
+    assert main(command) == 2
+    assert "none of 2 images can be used" in capsys.readouterr().err

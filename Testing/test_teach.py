@@ -14,6 +14,7 @@ from small_cases import NAME, events, spoken, tensors, volume, wait_for, workspa
 
 from ProMISeCore import packs, versions
 from ProMISeCore.__main__ import main
+from ProMISeCore.case_encoder import held_slices
 from ProMISeCore.estimate import Estimate
 from ProMISeCore.survey import Survey
 from ProMISeCore.wish import Wish
@@ -104,6 +105,42 @@ def test_one_volume_is_split_by_slices_and_one_slice_is_refused(tmp_path, comman
     write(tmp_path / "slice", "flat", voxels[:1], {"Scheibe": mask[:1]})
     assert main(command(tmp_path / "slice")) == 2
     assert "segment at least two" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("holds", "held"),
+    [
+        ({2: [1], 3: [1], 5: [0]}, [3]),  # two slices with the target: one judges
+        ({1: [0], 4: [1], 5: [1], 6: [1], 9: [0]}, [5, 9]),
+        ({1: [1, 0], 2: [1, 1], 3: [1, 0], 4: [1, 0]}, [3]),  # the other target's only slice is learned from
+        ({1: [1, 0], 2: [1, 0], 7: [0, 1], 8: [0, 1]}, [2, 8]),
+        ({n: [1] for n in range(8)}, [1, 5]),
+    ],
+)
+def test_slices_of_an_only_case_that_are_held_out(holds, held) -> None:
+    assert held_slices(holds) == held
+
+
+def test_a_base_says_how_slices_are_seen_in_a_check_too(cases, command, capsys) -> None:
+    seen = ["--orientation", "coronal", "--window", "fixed:0:300", "--channels", "repeat"]
+    assert main(command(cases, *seen)) == 0
+    capsys.readouterr()
+    assert main(command(cases, "--base", NAME, "--check", "--events")) == 0
+    proposal = events(capsys)[0]["report"]["proposal"]
+    assert (proposal["orientation"], proposal["channels"]) == ("coronal", "repeat")
+    assert proposal["window"] == {"mode": "fixed", "low": 0, "high": 300}
+    assert main(command(cases, "--base", NAME, "--orientation", "axial")) == 2
+    assert "--orientation is axial; the pack of --base was taught with coronal" in capsys.readouterr().err
+
+
+def test_ct_is_known_where_a_reader_gives_whole_numbers_as_floats(tmp_path) -> None:
+    for kind, modality in ((np.float32, "CT"), (np.int16, "CT"), (None, "MR")):
+        folder = tmp_path / str(kind)
+        for number in range(2):
+            voxels, mask = volume(number)
+            voxels = (voxels - 1000.0) * (1 if kind else 1.01)
+            write(folder, f"c{number}", voxels.astype(kind or np.float32), {"Scheibe": mask})
+        assert Survey([str(folder)], None, Wish("a")).modality == modality
 
 
 def test_several_volumes_of_one_slice_are_fine(tmp_path, command) -> None:

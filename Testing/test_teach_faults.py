@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import numpy as np
@@ -10,9 +11,10 @@ import SimpleITK as sitk
 import torch
 from small_cases import NAME, events, spoken, tensors, volume, wait_for, workspace, write
 
-from ProMISeCore import packs, versions
+from ProMISeCore import dataset, packs, versions
 from ProMISeCore.__main__ import main
 from ProMISeCore.lock import alone
+from ProMISeCore.training import Training
 
 
 def test_what_is_wrong_is_told_and_left_out(cases, command, capsys) -> None:
@@ -44,7 +46,12 @@ def test_what_is_wrong_is_told_and_left_out(cases, command, capsys) -> None:
     (["--targets", "Nase"], "none of the targets (Nase); the cases hold: Scheibe"),
     (["--held-out", "Fall 7"], "the cases are Fall 0"),
     (["--held-out", "1.5"], "share between 0 and 1"),
+    (["--held-out", "001"], "--held-out names 001; the cases are Fall 0"),
     (["--minutes", "0"], "more than 0 minutes"),
+    (["--seed", "-1"], "from 0 to 4294967295"),
+    (["--window", "fixed:5:1"], "lower limit first"),
+    (["--window", "fixed:nan:1"], "lower limit first"),
+    (["--window", "percentile:0.5:101"], "lower limit first"),
     (["--targets", "a=0"], "LV=3"),
     (["--name", "a/b"], "cannot be called"),
     (["--base", "nothing"], "there is no pack"),
@@ -205,3 +212,116 @@ def test_memory_that_runs_out_while_the_cases_are_looked_at_is_told(cases, comma
     monkeypatch.setattr("ProMISeCore.survey.volumes.read", no_memory)
     assert main(command(cases)) == 2
     assert "not enough memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".png"])
+def test_empty_label_maps_are_refused(tmp_path, command, capsys, suffix) -> None:
+    for number in range(2):
+        voxels, mask = volume(number)
+        voxels = voxels if suffix == ".nrrd" else voxels[0].astype(np.uint8)
+        image = tmp_path / f"c{number}{'.nrrd' if suffix == '.nrrd' else '.jpg'}"
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(image))
+        name = f"c{number}{'_label' if suffix == '.nrrd' else ''}{suffix}"
+        sitk.WriteImage(sitk.GetImageFromArray(np.zeros(voxels.shape, np.uint8)), str(tmp_path / name))
+    assert main(command(tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert "segment" in said and "Traceback" not in said and len(said.splitlines()) == 1
+
+
+def test_an_image_in_place_of_labels_is_told(tmp_path, command, capsys) -> None:
+    for number in range(3):
+        voxels, mask = volume(number)
+        write(tmp_path, f"c{number}", voxels, {"Scheibe": mask})
+    (tmp_path / "c1.seg.nrrd").unlink()
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.arange(voxels.size).reshape(voxels.shape)), str(tmp_path / "c1_label.nrrd")
+    )
+    assert main(command(tmp_path, "--check")) == 0
+    assert "at most 64 can be taught: is it an image" in capsys.readouterr().out
+
+
+def test_the_cases_folder_is_no_workspace(cases, command, capsys) -> None:
+    for name in ("slice-001.png", "slice-000001.png"):
+        (cases / name).write_bytes(b"mine")
+    (cases / "views-mine").mkdir()
+    assert main(command(cases, "--workspace", str(cases), "--held-out", "Fall 0")) == 2
+    assert "give a folder of its own" in capsys.readouterr().err
+    assert {path.name for path in cases.iterdir()} >= {"slice-001.png", "slice-000001.png", "views-mine"}
+
+
+def test_only_what_a_teaching_has_written_is_deleted_from_the_workspace(cases, command, tmp_path) -> None:
+    place = tmp_path / "work"
+    (place / "views-mine").mkdir(parents=True)
+    (place / "slice-001.png").write_bytes(b"mine")
+    assert main(command(cases, "--workspace", str(place))) == 0
+    assert (place / "views-mine").is_dir() and (place / "slice-001.png").read_bytes() == b"mine"
+
+
+def test_slices_that_are_too_thin_are_left_out(cases, command, capsys) -> None:
+    voxels, mask = volume(7)
+    write(cases, "thin", voxels[:, 14:17], {"Scheibe": mask[:, 14:17]})
+    assert main(command(cases, "--check")) == 0
+    assert "thin is left out: 'thin' has axial slices of only 3 × 40 pixels" in capsys.readouterr().out
+
+
+def test_held_out_labels_that_go_meanwhile_cost_the_trial_of_smoothing_alone(
+    cases, command, capsys, monkeypatch
+) -> None:
+    own = Training.run
+
+    def run(self, *arguments):
+        reached = own(self, *arguments)
+        (cases / "Fall 0.seg.nrrd").unlink(missing_ok=True)
+        return reached
+
+    monkeypatch.setattr(Training, "run", run)
+    assert main(command(cases, "--held-out", "Fall 0")) == 0
+    said = capsys.readouterr().err
+    assert "was not tried" in said and "the labels of Fall 0 were changed meanwhile" in said
+    assert packs.read_manifest(packs.find(NAME)).smoothing_mm == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("encoded.txt", lambda path: path.write_bytes(b" ")),
+        ("masks.npy", lambda path: path.write_bytes(b"")),
+        ("embedding.npy", lambda path: path.write_bytes(path.read_bytes()[:-4000])),
+        ("known.npy", lambda path: path.unlink()),
+    ],
+)
+def test_damaged_views_are_encoded_anew(cases, command, name, spoil) -> None:
+    assert main(command(cases, steps=4)) == 0
+    whole = tensors()
+    for folder in workspace().glob("views-*"):
+        spoil(folder / name)
+    assert main(command(cases, steps=4)) == 0
+    assert all(torch.equal(value, whole[key]) for key, value in tensors().items())
+
+
+def test_a_disk_that_others_fill_is_told_before_anything_is_encoded(cases, command, capsys, monkeypatch) -> None:
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(dataset.os, "posix_fallocate", full, raising=False)
+    assert main(command(cases)) == 2
+    assert "the views of the cases take" in capsys.readouterr().err
+
+
+def test_a_name_that_looks_like_a_value_or_an_option_and_spaces_around_it(tmp_path, command) -> None:
+    names = ("T=1", "-x", "LV")
+    for number in range(2):
+        voxels, mask = volume(number)
+        write(tmp_path / "names", f"c{number}", voxels, dict.fromkeys(names, mask))
+    assert main(command(tmp_path / "names", "--targets", "T=1=", " -x", "LV ")) == 0
+    assert tuple(target.name for target in packs.read_manifest(packs.find(NAME)).targets) == names
+
+
+def test_targets_may_be_called_as_the_report_calls_them(tmp_path, command, capsys) -> None:
+    for number in range(2):
+        voxels, mask = volume(number)
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / f"c{number}.nrrd"))
+        sitk.WriteImage(sitk.GetImageFromArray(3 * mask.astype(np.uint8)), str(tmp_path / f"c{number}_label.nrrd"))
+    assert main(command(tmp_path, "--targets", "label 3", "--check", "--events")) == 0
+    (target,) = events(capsys)[0]["report"]["targets"]
+    assert (target["name"], target["value"], target["cases"]) == ("label 3", 3, 2)

@@ -87,7 +87,9 @@ def test_a_mask_of_0_and_255_is_a_target(tmp_path: Path) -> None:
         ([0, 4], "auto", [1, 2, 3]),  # sparse: 2 of 5
         ([2], "auto", [0, 1, 3, 4]),  # one slice
         ([1, 2], "auto", []),
-        ([0, 2, 4], "auto", []),  # 3 of 5: a gap, but most are there
+        ([0, 2, 4], "auto", [1, 3]),  # every second one
+        ([1, 3], "auto", [0, 2, 4]),
+        ([0, 1, 3, 4], "auto", []),  # a gap, but most are there
         ([], "auto", [0, 1, 2, 3, 4]),
         ([0, 4], "background", []),
         ([], "background", []),

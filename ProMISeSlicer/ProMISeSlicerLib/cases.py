@@ -115,7 +115,8 @@ def voxels(case: Case):
 def masks(case: Case, targets: list[str], volume) -> dict[str, np.ndarray]:
     """Target → (K, J, I) bool on the volume's voxels, of those that the segmentation has; beside them UNKNOWN segments.
 
-    What is unknown for a target is told, and taken out of its mask. The user's nodes are not changed.
+    What is unknown for a target is told, and taken out of its mask. The user's nodes are not changed. Raises
+    GeometryError where everything is unknown.
     """
     segments = case.segments()
     found = {name: _union(case, segments[name]) for name in targets if name in segments}
@@ -124,6 +125,10 @@ def masks(case: Case, targets: list[str], volume) -> dict[str, np.ndarray]:
     if case.slices == AS_SEGMENTED:  # the user has looked at all of them: nothing is, and nothing is to be guessed
         return found | {UNKNOWN: np.zeros(volume.voxels.shape[:3], bool)}
     unknown = unknownVoxels(case, found, volume)
+    if unknown.keys() == found.keys() and all(where.all() for where in unknown.values()):
+        raise mrml.GeometryError(
+            f"no slice of {case.name!r} is yours yet: correct, lock or edit slices, or let all of them count"
+        )
     for name, where in unknown.items():
         found[name] = found[name] & ~where
     return found | {f"{UNKNOWN} {name}": where for name, where in unknown.items()}

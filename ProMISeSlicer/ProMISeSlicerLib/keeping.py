@@ -96,7 +96,7 @@ class KeepingSection:
         place = qt.QFileDialog.getSaveFileName(self.ui.ownVersionTree, _("Export a version"), proposed, _PACK_FILES)
         if place:
             with self.host.reporting(_("The version could not be exported")):
-                place = Path(place).with_suffix(".safetensors")
+                place = Path(place.removesuffix(".safetensors") + ".safetensors")
                 with environment.core("whole_file").replacing(place) as part:
                     shutil.copyfile(self.chosen.path, part)
                 self.host.say(_("Exported to {place}.").format(place=place))

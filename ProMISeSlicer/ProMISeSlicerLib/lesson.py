@@ -54,7 +54,7 @@ class Lesson:
         """Of `promise`, see docs/teach.md."""
         made = ["teach", "--events", "--name", self.name, "--workspace", str(self.workspace), "--device", self.device]
         made += ["--images", *self.files, *self.folders, "--backbone", self.backbone, "--minutes", f"{self.minutes:g}"]
-        made += ["--targets", *self.targets] if self.targets else []
+        made += ["--targets", *map(_asArgument, self.targets)] if self.targets else []
         made += ["--held-out", self.heldOut] if self.heldOut else []
         made += ["--base", self.base] if self.base else []
         return [*made, *self.more, *["--check"] * check]
@@ -74,6 +74,11 @@ class Lesson:
         text = json.dumps(asdict(self), ensure_ascii=False, indent=1)
         with environment.core("whole_file").replacing(self.workspace / _FILE) as part:
             part.write_text(text, encoding="utf-8")
+
+
+def _asArgument(target: str) -> str:
+    """A name that begins like an option, as one of `promise teach`, which takes spaces around names away."""
+    return f" {target}" if target.startswith("-") else target
 
 
 def root() -> Path:

@@ -28,7 +28,7 @@ class RankSection:
     def __init__(self, ui, host) -> None:
         self.ui, self.host = ui, host
         self._child, self._folder, self._steps = None, None, iter(())
-        self._output, self._volumes, self._files = [], {}, []
+        self._output, self._volumes, self._files, self._problems = [], {}, [], []
         self._timer = qt.QTimer()
         self._timer.setInterval(0)  # one volume, then the window's turn
         self._timer.connect("timeout()", self._write)
@@ -58,7 +58,7 @@ class RankSection:
             needs = installing.missing(self.host.choice.chosen())
             if needs and not installing.askAndInstall(needs, self.host.resourcePath("requirements.txt"), self.host.say):
                 return
-            self._output, self._volumes, self._files = [], {}, []
+            self._output, self._volumes, self._files, self._problems = [], {}, [], []
             self.ui.nextCaseTree.clear()
             self._folder = Path(tempfile.mkdtemp(prefix="ProMISe-"))
             exporter = Exporter(self._folder)
@@ -81,7 +81,7 @@ class RankSection:
                 self._clear()
                 raise
             if exported.problem:
-                self.host.say(f"⚠ {exported.problem}")
+                self._problems.append(exported.problem)
             elif exported.name not in self._volumes:
                 self._volumes[exported.name] = node.GetID()
                 self._files += map(str, exported.files)
@@ -89,6 +89,7 @@ class RankSection:
     def _launch(self) -> None:
         if not self._files:
             self._clear()
+            self.host.say(f"⚠ {'; '.join(self._problems)}")
         else:
             pack = self.host.choice.chosen()
             backbone = folders.backbonePlace(pack.manifest.backbone.name)
@@ -140,10 +141,11 @@ class RankSection:
             unsure = number(entry.get("uncertainty"))
             item.setText(_VOLUME, node.GetName())
             item.setText(_UNSURE, "–" if unsure is None else f"{unsure:.2f}")
-            item.setText(_WHY, str(entry.get("why") or ""))
+            item.setText(_WHY, str(entry.get("why") or "").replace(entry["case"], node.GetName()))
             item.setData(_VOLUME, qt.Qt.UserRole, node.GetID())
             self.ui.nextCaseTree.addTopLevelItem(item)
-        self.host.say(_("The volume at the top is the one to segment and correct next. Click to show it."))
+        told = _("The volume at the top is the one to segment and correct next. Click to show it.")
+        self.host.say(" ".join([told, *(f"⚠ {problem}" for problem in self._problems)]))
 
     def onClicked(self, item, column: int) -> None:
         """Show the volume, and select it above."""

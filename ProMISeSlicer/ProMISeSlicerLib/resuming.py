@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from . import environment
+from .packfile import packFile
 from .session import Session
 from .state import SceneState, findSession, sessionNodes
 
@@ -33,11 +35,28 @@ def segmentationOf(volumeNode):
 
 
 def resume(node, packs: Sequence, makeEngine: Callable) -> tuple:
-    """A saved session, and its pack out of those that are installed.
+    """A saved session, and its pack out of those that are installed: the session goes on with the version of it that
+    the scene was made with, where that was kept.
 
     makeEngine(pack): what computes. Raises SessionError where the pack or the volume is not there any more.
     """
-    pack = next((pack for pack in packs if pack.manifest.name == _packOf(node)), None)
-    if pack is None:
+    recorded = SceneState(node).data.get("pack", {})
+    named = [pack for pack in packs if pack.manifest.name == _packOf(node)]
+    if not named:
         return Session.fromScene(node), None  # raises, and says what is missing
-    return Session.fromScene(node, makeEngine(pack), pack), pack
+    pack, used = next(_sameFiles(named, recorded.get("sha256")), (named[0], named[0]))
+    return Session.fromScene(node, makeEngine(used), used), pack
+
+
+def _sameFiles(packs: Sequence, sha256: str | None) -> Iterator[tuple]:
+    """Packs of which some version has these bytes, each with that version; the present one of all packs first."""
+    for pack in packs:
+        if packFile(pack).sha256 == sha256:
+            yield pack, pack
+    core = environment.core("packs")
+    for pack in packs:
+        if pack.path.parent == core.folder():
+            for version in environment.core("versions").listing(pack.path.stem):
+                used = core.read(version.path)
+                if packFile(used).sha256 == sha256:
+                    yield pack, used

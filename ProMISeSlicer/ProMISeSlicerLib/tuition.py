@@ -36,7 +36,7 @@ class Tuition:
     ) -> None:
         self.lesson, self.check, self.course = lesson, check, Course()
         self.exported: list[Exported] = []
-        self.problem, self.isStopping, self.isWriting = "", False, False
+        self.problem, self.isStopping, self.isWriting, self._isCancelled = "", False, False, False
         self._onChanged, self._onEnd, self._steps = onChanged, onEnd, iter(())
         self._child = Child(self._take, self._ended, command)
         self._timer = qt.QTimer()
@@ -63,7 +63,7 @@ class Tuition:
         if self.lesson.eventsFile.is_file():
             for line in self.lesson.eventsFile.read_text(encoding="utf-8").splitlines():
                 self.course.take(line)
-        self.course.result, self.course.failure = None, ""
+        self.course.result, self.course.failure, self.course.isPaused = None, "", False
         self._launch()
 
     def pause(self, paused: bool) -> None:
@@ -82,6 +82,7 @@ class Tuition:
         if self.isWriting:
             self._finish(_("Cancelled."))
         else:
+            self._isCancelled = self.check
             self._child.kill()
 
     def letGo(self) -> None:
@@ -117,6 +118,11 @@ class Tuition:
             self._finish(problems or _("there is nothing to learn from: tick a volume and its segmentation"))
             return
         if not self.check:
+            try:
+                environment.core("lock").check_free(lesson.workspace, _("give the pack another name"))
+            except environment.core("errors").InputError as error:
+                self._finish(str(error))  # before what the other one needs is written over
+                return
             lesson.eventsFile.unlink(missing_ok=True)  # of a teaching before
         self._launch()
 
@@ -164,6 +170,8 @@ class Tuition:
 
     def _why(self, code: int | None, errors: str) -> str:
         """Of a child that ended without a word."""
+        if self._isCancelled:
+            return _("Cancelled.")
         if code == _CHECKPOINT:
             return _("the teaching was ended; Resume goes on from its checkpoint")
         how = _("was killed or crashed") if code is None else _("ended with code {code}").format(code=code)
