@@ -155,6 +155,17 @@ def test_of_a_session_only_the_users_slices_are_known(desk, tmp_path: Path) -> N
     assert slicer.mrmlScene.IsNodePresent(session.segmentationNode)
 
 
+def test_a_result_that_nobody_has_touched_says_what_to_do(desk, tmp_path: Path) -> None:
+    from ProMISeSlicerLib import cases
+
+    session = desk().session
+    case = cases.proposed(session.volumeNode, session.segmentationNode)
+    (made,) = exported(tmp_path, case)
+    assert made.files == () and "no slice of" in made.problem and "let all of them count" in made.problem
+    case.slices = cases.AS_SEGMENTED
+    assert exported(tmp_path, case)[0].problem == ""
+
+
 def test_a_colour_picture_becomes_a_picture(scene, tmp_path: Path) -> None:
     import slicer
     from ProMISeSlicerLib import mrml

@@ -48,6 +48,17 @@ def test_export_delete_and_import_keep_the_pack(school, home, tmp_path, monkeypa
     assert "Große Läsion" in [pack.path.stem for pack in panel.widget.choice.packs]
 
 
+def test_a_version_is_exported_to_the_name_that_was_chosen(school, tmp_path, monkeypatch) -> None:
+    import qt
+
+    panel = school()
+    panel.click("teachButton")
+    settle(panel)
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", staticmethod(lambda *_: str(tmp_path / "LV v1.2")))
+    panel.click("ownExportButton")
+    assert [path.name for path in tmp_path.glob("LV*")] == ["LV v1.2.safetensors"]
+
+
 def test_a_pack_folder_of_ones_own_gets_a_copy(school, tmp_path) -> None:
     panel, folder = school(), tmp_path / "meine Packs"
     folder.mkdir()

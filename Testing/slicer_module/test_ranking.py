@@ -33,6 +33,24 @@ def test_which_case_next_lists_the_worst_first_and_shows_it(school, tmp_path, mo
     assert panel.widget.parameterNode.inputVolume.GetName() == "ohne B"
 
 
+def test_a_volume_that_cannot_be_used_is_named_and_the_others_are_ranked(school) -> None:
+    import slicer
+
+    panel = school()
+    panel.widget.teach.command = None
+    constant, scout = np.full((6, 32, 40), 7, np.int16), np.full((6, 32, 40), np.nan, np.float32)
+    good = np.random.default_rng(0).integers(0, 200, constant.shape).astype(np.int16)
+    for name, voxels in (("leer", constant), ("voller NaN", scout), ("gut", good)):
+        slicer.util.addVolumeFromArray(voxels, name=name)
+    panel.choose("atrium")
+    panel.click("rankButton")
+    panel.settle(lambda: not panel.widget.rank.isRunning, 300)
+    tree = panel.ui.nextCaseTree
+    shown = [[tree.topLevelItem(row).text(column) for column in range(3)] for row in range(tree.topLevelItemCount)]
+    assert [row[0] for row in shown] == ["gut", "leer"] and shown[1][1] == "–"
+    assert shown[1][2].startswith("'leer' is constant") and "voller NaN" in panel.status
+
+
 def test_the_real_core_ranks_as_the_command_does(school, tmp_path) -> None:
     """No stand-in: an embedded pack looks at a disc, at noise, and at a disc that jumps from slice to slice."""
     import slicer

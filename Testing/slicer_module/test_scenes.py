@@ -191,3 +191,19 @@ def test_leaving_the_module_in_the_middle_of_a_run_lets_it_go_on(opened) -> None
     panel.settle()
     panel.widget.enter()
     assert all(panel.mask("disc", n).any() for n in range(12)) and panel.status.startswith("Done.")
+
+
+def test_a_session_goes_on_with_the_version_of_the_pack_it_was_made_with(segmented, opened) -> None:
+    from dataclasses import replace
+
+    from ProMISeCore import packs, versions
+
+    first = packs.read_manifest(packs.find("fake"))
+    before = segmented.mask("disc", 5)
+    versions.add("fake", replace(first, description="taught again"), {})
+    assert packs.read_manifest(packs.find("fake")).description == "taught again"
+    segmented.widget.cleanup()
+    again = opened(volume=False)
+    assert again.widget.session is not None and "⚠" not in again.status, again.status
+    assert again.widget.session.manifest.description == first.description
+    assert again.widget.choice.chosen().path.stem == "fake" and np.array_equal(again.mask("disc", 5), before)

@@ -180,6 +180,13 @@ def test_the_window_stays_alive_while_a_child_is_deaf(school) -> None:
     settle(panel)
 
 
+def test_a_segment_that_is_called_like_an_option(module) -> None:
+    from ProMISeSlicerLib.lesson import Lesson
+
+    made = Lesson("a", targets=["-x", "LV"]).arguments()
+    assert made[made.index("--targets") + 1 :][:2] == [" -x", "LV"]
+
+
 def test_arguments_of_a_lesson(module) -> None:
     from ProMISeSlicerLib.lesson import Lesson
 

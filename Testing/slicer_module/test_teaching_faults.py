@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from scene_cases import TEACHER, add_segmentation, add_volume, settle
 
+from ProMISeCore.lock import alone
+
 
 def test_a_child_that_does_not_listen_is_ended_by_a_second_click(school, home) -> None:
     panel = school("deaf")
@@ -94,6 +96,43 @@ def test_two_teachings_of_one_name_are_refused_in_the_childs_words(school) -> No
     settle(panel)
     assert panel.status == "⚠ Große Läsion: the workspace is in use by another process (4711)"
     assert panel.ui.teachButton.enabled
+
+
+def test_a_teaching_of_that_name_elsewhere_keeps_its_lesson(school, home) -> None:
+    panel = school()
+    with alone(home / "teach" / "Große Läsion", "wait"):
+        kept = {"lesson.json": "its own", "events.jsonl": "its own"}
+        for name, text in kept.items():
+            (home / "teach" / "Große Läsion" / name).write_text(text)
+        panel.click("teachButton")
+        settle(panel)
+        assert "in use by another process" in panel.status and "another name" in panel.status
+        assert all((home / "teach" / "Große Läsion" / name).read_text() == text for name, text in kept.items())
+
+
+def test_a_teaching_that_was_killed_while_paused_goes_on_unpaused(school, opened) -> None:
+    panel = school("slow")
+    panel.click("teachButton")
+    panel.settle(lambda: panel.widget.teach.tuition.course.looks != [])
+    panel.click("teachPauseButton")
+    panel.settle(lambda: panel.widget.teach.tuition.course.isPaused)
+    panel.widget.teach.tuition.kill()
+    settle(panel)
+    panel.click("teachResumeButton")
+    before = len(panel.widget.teach.tuition.course.looks)
+    panel.settle(lambda: len(panel.widget.teach.tuition.course.looks) > before)
+    assert panel.ui.teachPauseButton.text == "Pause" and panel.ui.teachStageLabel.text != "Paused."
+    panel.click("teachStopButton")
+    settle(panel)
+
+
+def test_a_check_that_is_stopped_was_no_crash(school) -> None:
+    panel = school("slow")
+    panel.click("teachCheckButton")
+    panel.settle(lambda: not panel.widget.teach.tuition.isWriting)
+    panel.click("teachStopButton")
+    settle(panel)
+    assert "Cancelled" in panel.status and "crashed" not in panel.status
 
 
 def test_an_interpreter_that_is_not_there_is_told(school) -> None:
