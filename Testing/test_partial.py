@@ -131,6 +131,7 @@ def test_outliers_are_far_below_the_median() -> None:
     assert outliers({0: 0.9, 1: 0.88, 2: 0.46, 3: 0.91}) == []  # hard, and more than half of the median
     assert outliers({0: 0.9, 1: 0.88, 2: 0.43, 3: 0.91}) == [(2, 0.43, 0.89)]
     assert outliers({0: 0.9, 1: 0.1, 2: 0.9}) == []  # three cases cannot tell
+    assert outliers({0: 0.4, 1: 0.0, 2: 0.4, 3: 0.4, 4: 0.4}) == []  # hardly anything is learned yet
 
 
 def test_a_doubted_case_is_not_learned_from_any_more_and_a_resumed_training_knows(tiny_model, tmp_path, monkeypatch):
