@@ -3,6 +3,7 @@ fails."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ def card(pack: Pack, report: Mapping[str, Any] | None = None) -> str:
         "## How good it is",
         _scores(manifest),
         "## Where it fails",
-        _failures(manifest, report),
+        _failures(pack, report),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -92,8 +93,9 @@ def _scores(manifest: Manifest) -> str:
     return f"{lines}\n\nMeans over cases; of volumes over all slices. Other scanners, sites and patients: expect less."
 
 
-def _failures(manifest: Manifest, report: Mapping[str, Any] | None) -> str:
-    draw = f"`promise evaluate --pack {manifest.name} --images … --worst DIR` draws the five worst cases."
+def _failures(pack: Pack, report: Mapping[str, Any] | None) -> str:
+    manifest = pack.manifest
+    draw = f"`promise evaluate --pack {shlex.quote(pack.path.stem)} --images … --worst DIR` draws the five worst cases."
     if report is None:
         return f"Not described. {draw}"
     try:

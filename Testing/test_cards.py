@@ -116,3 +116,9 @@ def test_evaluate_counts_voxels_and_draws_the_worst_with_the_truth_in_white(tiny
     assert main(["packs", "--card", str(pack.path), "--report", str(tmp_path / "r.json")]) == 0
     assert "of 6 cases below Dice 0.7" in capsys.readouterr().out
     assert main(["packs", "--card", str(pack.path), "--report", str(tmp_path / "no.json")]) == 2
+
+
+def test_the_cards_command_names_a_pack_as_it_is_installed(pack, tmp_path):
+    own = tmp_path / "Grün 1.safetensors"
+    packs.save(own, packs.read_manifest(pack.path), packs.tensors(pack.path))
+    assert "promise evaluate --pack 'Grün 1' --images" in cards.card(packs.read(own))
