@@ -18,7 +18,8 @@ class Lesson:
     """name: of the pack. targets: names, or NAME=VALUE for label maps; none: all there are. files: images and labels.
 
     folders: of the user's own pairs; shown: case in the files → volume's name; base: pack to go on from, or "".
-    heldOut: case that judges before it is learned from, "" for the proposed ones; state: running, stopped or done.
+    heldOut: case that judges before it is learned from, "" for the proposed ones; unlabelled: what a slice without a
+    target means, as `--unlabelled-slices` takes it; state: running, stopped or done.
     more: further options of `promise teach`, for scripts.
     """
 
@@ -29,6 +30,7 @@ class Lesson:
     more: list[str] = field(default_factory=list)
     heldOut: str = ""
     base: str = ""
+    unlabelled: str = "auto"
     device: str = "auto"
     files: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
@@ -57,6 +59,7 @@ class Lesson:
         made += ["--targets", *map(_asArgument, self.targets)] if self.targets else []
         made += ["--held-out", self.heldOut] if self.heldOut else []
         made += ["--base", self.base] if self.base else []
+        made += ["--unlabelled-slices", self.unlabelled] if self.unlabelled != "auto" else []
         return [*made, *self.more, *["--check"] * check]
 
     def caseName(self, name: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -14,6 +17,7 @@ from .lesson import Lesson
 from .tuition import Tuition
 
 _NEW, _PROPOSED = 0, 0  # first entries of the combo boxes
+_UNLABELLED = ("auto", "background", "unknown")  # what the entries of the one for slices without a target mean
 
 
 class TeachSection:
@@ -50,6 +54,8 @@ class TeachSection:
         ui.teachTargetList.connect("itemChanged(QListWidgetItem*)", self.onTarget)
         ui.teachBaseComboBox.connect("currentIndexChanged(int)", self.onBase)
         ui.teachMinutesSpinBox.connect("valueChanged(int)", self.onEdited)
+        ui.teachHeldOutComboBox.connect("currentIndexChanged(int)", self.onEdited)
+        ui.teachUnlabelledComboBox.connect("currentIndexChanged(int)", self.onEdited)
         ui.teachCollapsibleButton.connect("contentsCollapsed(bool)", self.onCollapsed)
 
     # What is chosen
@@ -63,6 +69,11 @@ class TeachSection:
         """The pack to go on from, "" for a new one."""
         combo = self.ui.teachBaseComboBox
         return combo.currentText if combo.currentIndex > _NEW else ""
+
+    @property
+    def unlabelled(self) -> str:
+        """What a slice without a target means, as `promise teach` takes it."""
+        return _UNLABELLED[self.ui.teachUnlabelledComboBox.currentIndex]
 
     @property
     def isRunning(self) -> bool:
@@ -84,6 +95,7 @@ class TeachSection:
             minutes=float(self.ui.teachMinutesSpinBox.value),
             heldOut=held.currentText if held.currentIndex > _PROPOSED else "",
             base=self.base,
+            unlabelled=self.unlabelled,
             device=preferences.device(),
             folders=list(self.table.folders),
         )
@@ -189,20 +201,28 @@ class TeachSection:
         if settings:
             self.table.cases, self.table.folders = found, list(settings["folders"])
             self._unticked = set(settings["unticked"])
-            self._set(settings["name"], settings["minutes"])
         else:
             self.table.forgetAbsent()
         self.table.show(changed=False)
         self.fillTargets()
+        if settings:
+            self._set(settings)
         self.updateButtons()
 
-    def _set(self, name: str, minutes: int) -> None:
-        """Without the scene being written meanwhile."""
-        for widget in (self.ui.teachNameEdit, self.ui.teachMinutesSpinBox):
+    def _set(self, settings: Mapping[str, Any]) -> None:
+        """Without the scene being written meanwhile. What a list no longer has is left at its first entry."""
+        ui = self.ui
+        combos = {"base": ui.teachBaseComboBox, "heldOut": ui.teachHeldOutComboBox}
+        widgets = (ui.teachNameEdit, ui.teachMinutesSpinBox, ui.teachUnlabelledComboBox, *combos.values())
+        for widget in widgets:
             widget.blockSignals(True)
-        self.ui.teachNameEdit.text = name
-        self.ui.teachMinutesSpinBox.value = minutes
-        for widget in (self.ui.teachNameEdit, self.ui.teachMinutesSpinBox):
+        ui.teachNameEdit.text = settings["name"]
+        ui.teachMinutesSpinBox.value = settings["minutes"]
+        ui.teachUnlabelledComboBox.setCurrentIndex(_UNLABELLED.index(settings.get("unlabelled", "auto")))
+        for key, combo in combos.items():
+            texts = [combo.itemText(index) for index in range(combo.count)]
+            combo.setCurrentIndex(texts.index(settings[key]) if settings.get(key) in texts else 0)
+        for widget in widgets:
             widget.blockSignals(False)
 
     def onChanged(self) -> None:
@@ -225,8 +245,11 @@ class TeachSection:
     def onEdited(self, value=None) -> None:
         self.updateButtons()
         if self.host.parameterNode is not None:
-            settings = {"name": self.ui.teachNameEdit.text, "minutes": self.ui.teachMinutesSpinBox.value}
+            ui = self.ui
+            settings = {"name": ui.teachNameEdit.text, "minutes": ui.teachMinutesSpinBox.value, "base": self.base}
             settings |= {"folders": self.table.folders, "unticked": sorted(self._unticked)}
+            settings |= {"heldOut": ui.teachHeldOutComboBox.currentText}
+            settings |= {"unlabelled": self.unlabelled}
             lessonNode.save(self.table.cases, settings)
 
     # Teaching

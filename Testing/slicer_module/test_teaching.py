@@ -125,6 +125,8 @@ def test_the_scene_remembers_the_section(school) -> None:
     panel.ui.teachCaseTable.item(1, 0).setCheckState(qt.Qt.Unchecked)
     panel.ui.teachTargetList.item(0).setCheckState(qt.Qt.Unchecked)
     panel.ui.teachMinutesSpinBox.value = 7
+    panel.ui.teachHeldOutComboBox.setCurrentIndex(1)
+    panel.ui.teachUnlabelledComboBox.setCurrentIndex(2)
     scene.SetSaveToXMLString(1)
     scene.Commit()
     text = scene.GetSceneXMLString()
@@ -138,6 +140,8 @@ def test_the_scene_remembers_the_section(school) -> None:
     assert panel.ui.teachCaseTable.item(1, 0).checkState() == qt.Qt.Unchecked
     assert panel.ui.teachNameEdit.text == "Große Läsion" and panel.ui.teachMinutesSpinBox.value == 7
     assert panel.widget.teach._unticked == {"disc"}  # the segments' voxels were not saved here
+    assert panel.ui.teachHeldOutComboBox.currentText == "Müller, Jörg 0"
+    assert "--unlabelled-slices unknown" in " ".join(panel.widget.teach.wanted().arguments())
 
 
 def test_a_folder_of_pairs_is_learned_from_where_it_lies(school, tmp_path) -> None:
