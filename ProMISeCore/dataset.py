@@ -26,6 +26,8 @@ from ProMISeCore.sam import Sam
 from ProMISeCore.terminal import amount
 from ProMISeCore.whole_file import replacing
 
+_COUNT = "encoded.txt"  # how many rows of the views beside it are there
+_CAN_RESERVE = hasattr(os, "posix_fallocate")
 _STORED = 2  # how views are stored; what was stored in another way is not read
 
 
@@ -213,7 +215,7 @@ class Encoder:
         key = chosen.key(self.sam, self.blocks, self.augment, self.pictures)
         folder = self.root / f"views-{key}"
         folder.mkdir(parents=True, exist_ok=True)
-        count = folder / "encoded.txt"
+        count = folder / _COUNT
         arrays, start = self._open(folder, len(chosen.rows), len(chosen.task.values), _counted(count))
         for _ in progress(self._fill(chosen, arrays, start, count), -(-(len(chosen.rows) - start) // self.batch)):
             pass
@@ -241,21 +243,22 @@ class Encoder:
             shapes["pictures"] = ((rows, 3, 2 * side, 2 * side), np.uint8)
         shapes |= {f"block{b}": ((rows, self.sam.embed_width, grid, grid), np.float16) for b in self.blocks}
         paths = {name: folder / f"{name}.npy" for name in shapes}
-        known = {name: _mapped(paths[name], *shapes[name]) for name in shapes} if 0 < start <= rows else {}
-        if known and all(array is not None for array in known.values()):
-            return known, start
-        for path in paths.values():
-            path.unlink(missing_ok=True)
-        needed = sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in shapes.values())
-        free = shutil.disk_usage(folder).free
-        if free < needed:
-            raise _too_large(needed, folder)
-        made = {
-            name: np.lib.format.open_memmap(paths[name], "w+", kind, shape) for name, (shape, kind) in shapes.items()
+        is_whole = 0 < start <= rows and all(_holds(paths[name], *shapes[name]) for name in shapes)
+        if not is_whole:
+            (folder / _COUNT).unlink(missing_ok=True)  # first: nothing is encoded of what is made now
+            for path in paths.values():
+                path.unlink(missing_ok=True)
+        start = start if is_whole else 0
+        needed = sum(math.prod(shape[1:]) * np.dtype(kind).itemsize for shape, kind in shapes.values())
+        if not (is_whole and _CAN_RESERVE) and shutil.disk_usage(folder).free < needed * (rows - start):
+            raise _too_large(needed * (rows - start), folder)
+        arrays = {
+            name: np.lib.format.open_memmap(paths[name], *(("r+",) if is_whole else ("w+", kind, shape)))
+            for name, (shape, kind) in shapes.items()
         }
         for path in paths.values():
-            _reserve(path, needed)
-        return made, 0
+            _reserve(path, needed * (rows - start))
+        return arrays, start
 
     def _fill(self, chosen: Plan, arrays: dict[str, np.ndarray], start: int, count: Path) -> Iterator[None]:
         case, stack = -1, None
@@ -294,20 +297,19 @@ def _counted(path: Path) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _mapped(path: Path, shape: tuple[int, ...], kind: type) -> np.ndarray | None:
-    """The array of a file; None where it is not there, damaged or another."""
+def _holds(path: Path, shape: tuple[int, ...], kind: type) -> bool:
+    """Whether the file holds such an array, all of it."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)  # to write, a file that was cut off would be filled up
     except (OSError, ValueError, EOFError):
-        return None
-    is_whole = (found.shape, found.dtype) == (shape, np.dtype(kind))
-    return np.load(path, mmap_mode="r+", allow_pickle=False) if is_whole else None
+        return False
+    return (found.shape, found.dtype) == (shape, np.dtype(kind))
 
 
 def _reserve(path: Path, needed: int) -> None:
     """Take the file's space now: where a disk fills up meanwhile, writing to mapped memory kills the process. Raises
     InputError where it is full."""
-    if not hasattr(os, "posix_fallocate"):
+    if not _CAN_RESERVE:
         return
     with path.open("r+b") as file:
         try:

@@ -6,13 +6,14 @@ import glob
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ProMISeCore.errors import InputError
 
-_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd", *_PICTURES)
 _LABEL_ENDINGS = tuple(
     between + word for between in "_- " for word in ("label", "labels", "mask", "seg", "segmentation", "Segmentation")
 )
@@ -45,7 +46,7 @@ def find(images: Sequence[str], labels: Sequence[str] | None = None) -> list[Pai
     `X.seg.nrrd`.
 
     labels: None where they lie among the images: beside them, or in another of the places if they belong to no image
-    there. Raises InputError naming images that have no label map, several, or share one.
+    there. Raises InputError naming images that have no label map, several, or one beside them that another has.
     """
     found, missing = sort_out(images, labels)
     if missing:
@@ -76,7 +77,8 @@ def sort_out(images: Sequence[str], labels: Sequence[str] | None = None) -> tupl
         if (folder, case) not in beside:  # else it is that image's
             everywhere[case].append(path)
     found = {path: places.get((path.parent, _case(path))) or _only(everywhere[_case(path)], path) for path in files}
-    _check_shared(found)
+    if labels is None:
+        _divide(found)
     named = zip(_names(files), found.items(), strict=True)
     paired = [Pair(name, path, label) for name, (path, label) in named if label is not None]
     return paired, [path for path, label in found.items() if label is None]
@@ -148,13 +150,18 @@ def _only(labels: Sequence[Path], image: Path) -> Path | None:
     return labels[0] if labels else None
 
 
-def _check_shared(found: Mapping[Path, Path | None]) -> None:
-    """Raise InputError where two images have the same label map."""
-    images: dict[Path, Path] = {}
+def _divide(found: dict[Path, Path | None]) -> None:
+    """Of several images beside one label map, a volume has it before pictures of it. Raises InputError for others."""
+    images = defaultdict(list)
     for image, label in found.items():
-        other = image if label is None else images.setdefault(label, image)
-        if other != image:
-            raise InputError(f"{other} and {image} are both images of {label}; keep one, or give one folder at a time")
+        if label is not None:
+            images[label].append(image)
+    for label, several in images.items():
+        scans = [image for image in several if not image.name.lower().endswith(_PICTURES)]
+        if len(several) > 1 and len(scans) != 1:
+            raise InputError(f"{several[0]} and {several[1]} are both images of {label}; keep one")
+        for image in several if len(several) > 1 else ():
+            found[image] = label if image in scans else None
 
 
 def _names(files: Sequence[Path]) -> list[str]:

@@ -28,11 +28,13 @@ class Survey:
         found, self.unlabelled = pairs.sort_out(images, labels)
         self.cases = [Case(pair) for pair in found]
         self.problems: list[dict[str, str | None]] = []
+        if not wish.targets:
+            self._leave_out_unreadable()
         self.targets = dict(wish.targets) if wish.targets else self._all_targets()
         readable = [case for case in self.usable if self._look(case)]
         self.picture = bool(readable) and readable[0].picture
         self._leave_out_other_kinds(readable)
-        self.orientation = wish.orientation or self._orientation()
+        self.orientation = "image" if self.picture else wish.orientation or self._orientation()
         self.channels = wish.channels or ("repeat" if self.picture else "neighbours")
         for case in self.usable:
             self._inspect(case)
@@ -102,11 +104,16 @@ class Survey:
     def _all_targets(self) -> dict[str, int | None]:
         found: dict[str, int | None] = {}
         for case in self.cases:
+            found |= _contents(case)
+        return found
+
+    def _leave_out_unreadable(self) -> None:
+        """Cases of which nobody says what is to be learned."""
+        for case in self.cases:
             try:
-                found |= truth.contents(case.pair.label)
+                truth.contents(case.pair.label)
             except InputError as error:
                 self._leave_out(case, str(error))
-        return found
 
     def _look(self, case: Case) -> bool:
         """Read the image; False, and left out, where that cannot be used."""
@@ -142,7 +149,7 @@ class Survey:
     def _why_unlabelled(self, case: Case) -> str:
         if not self.targets:
             return "nothing is segmented in it yet; segment a slice, or leave it out"
-        empty = [name for name in truth.contents(case.pair.label) if name in self.targets]
+        empty = [name for name in _contents(case) if name in self.targets]
         if empty:
             return f"nothing is segmented in it yet ({', '.join(empty)}: empty); segment a slice, or leave it out"
         asked, there = ", ".join(self.targets), ", ".join(self._all_targets()) or "nothing"
@@ -186,8 +193,6 @@ class Survey:
 
     def _orientation(self) -> str:
         """Slices across the thickest direction, as they were acquired; axial where there is none."""
-        if self.picture:
-            return "image"
         votes = []
         for case in self.usable:
             thickest = max(range(3), key=lambda axis, case=case: case.spacing[axis])
@@ -249,6 +254,14 @@ class Survey:
         self._warn_of_flattery(case)
 
     # Reports
+
+    def check_workspace(self, folder: Path) -> None:
+        """Raise InputError for the folder of a case: what a workspace no longer needs is deleted."""
+        for case in self.cases:
+            if folder.resolve() in (case.pair.image.resolve().parent, case.pair.label.resolve().parent):
+                raise InputError(
+                    f"--workspace is {folder}, where {case.pair.image.name} lies; give a folder of its own"
+                )
 
     def estimate(self, workspace: Path) -> dict[str, Any]:
         """Views, seconds, bytes, for JSON."""
@@ -313,6 +326,14 @@ class Survey:
         lacking = " (not enough)" if found["disk_bytes"] > found["free_bytes"] else ""
         told.append(f"estimated: {encode}{train}, disk {disk} of {free} free{lacking}, memory {memory}")
         return "\n".join([table(rows), *told])
+
+
+def _contents(case: Case) -> dict[str, int | None]:
+    """As `truth.contents`; nothing of a file that cannot tell."""
+    try:
+        return truth.contents(case.pair.label)
+    except InputError:
+        return {}
 
 
 def _is_whole(voxels: np.ndarray) -> bool:

@@ -73,6 +73,7 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     if base is not None:
         wish = replace(wish, seen=learned.by(base, folder))
     survey = Survey(arguments.images, arguments.labels, wish)
+    survey.check_workspace(folder)
     if arguments.check or arguments.events:
         teller.tell("checked", report=survey.report(folder), text=survey.text(folder))
     if arguments.check:
@@ -147,9 +148,9 @@ def _targets(given: list[str]) -> dict[str, int | None]:
 
 
 def _held_out(given: list[str] | None) -> list[str] | float | None:
+    """Names of cases, none, or a share: cases are called 001, too."""
     if given is None or given == ["none"]:
         return None if given is None else []
-    """Names of cases, none, or a share: cases are called 001, too."""
     try:
         share = float(given[0])
     except ValueError:

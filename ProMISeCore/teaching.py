@@ -83,7 +83,6 @@ class Teaching:
         """
         if not self.survey.ready:
             raise InputError("; ".join(p["what"] for p in self.survey.problems if p["case"] is None))
-        self._check_workspace()
         with alone(self.order.workspace, "give another --workspace"):
             check_folder(packs.folder(), "another PROMISE_HOME")
             self._say_left_out()
@@ -97,21 +96,12 @@ class Teaching:
             judged, last = divided(self.order.settings) if self._encoded.rest_cases else (self.order.settings, None)
             training = self._training(model, judged)
             self._train(training)
-            result = _Result(*self._scores(training), self._smoothing(model), [training], training.stopped)
+            result = _Result(*self._scores(training), self._smoothing(training), [training], training.stopped)
             if last is not None and not result.stopped:
                 self._learn_from_all(result, last)
             self._finish(result, before)
 
     # Before
-
-    def _check_workspace(self) -> None:
-        """InputError for the folder of a case: pictures and views that a workspace no longer needs are deleted."""
-        folder = self.order.workspace.resolve()
-        for case in self.survey.cases:
-            if folder in (case.pair.image.resolve().parent, case.pair.label.resolve().parent):
-                raise InputError(
-                    f"--workspace is {folder}, where {case.pair.image.name} lies; give a folder of its own"
-                )
 
     def _say_left_out(self) -> None:
         for case in self.survey.cases:
@@ -365,7 +355,7 @@ class Teaching:
             dice = list(training.held_dice(name).values())
             after = round(float(np.mean(dice)), 4) if dice else None
             slices = 0 if held is None or not dice else int(held.known[:, number].any((1, 2)).sum())
-            before = training.progress.before.get(name)
+            before = None if name in training.progress.unjudged else training.progress.before.get(name)
             table.append({"target": name, "before": before, "after": after, "cases": len(dice), "slices": slices})
             if dice:
                 iou = float(np.mean([one / (2 - one) for one in dice]))
@@ -373,17 +363,20 @@ class Teaching:
                 scores.append({"data": data, "cases": len(dice), "target": name, "dice": after, "iou": round(iou, 4)})
         return table, scores
 
-    def _smoothing(self, model: Promise) -> float:
+    def _smoothing(self, judged: Training) -> float:
         """The base's, or what held-out volumes say, or what is usual without such; 0 where that cannot be found out,
         which is told: what was taught does not depend on it."""
+        model = judged.model
         if self._base() is not None or self.survey.picture:
             return model.manifest.smoothing_mm
         task = self._task(model.manifest)
         try:
-            if self.survey.within or not self._encoded.held_cases:
+            doubted = [self._suspected(suspect) for suspect in judged.progress.suspects if suspect["held"]]
+            held = [case.pair for case in self._encoded.held_cases if case not in doubted]
+            if self.survey.within or not held:
                 return usual_sigma([case.pair for case in self._cases], task)
             with _memory("try the result on the held-out volumes"):
-                return best_sigma(model, [case.pair for case in self._encoded.held_cases], task, self.order.device)
+                return best_sigma(model, held, task, self.order.device)
         except InputError as error:
             self._tell("notice", message=f"{error}; whether smoothing between slices helps was not tried")
             return 0.0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ProMISeCore import allocator, packs, pairs
+from ProMISeCore import allocator, packs, pairs, volumes
 from ProMISeCore.augment import VOLUMES, Augment
 from ProMISeCore.dataset import Encoder, Task, Views, plan
 from ProMISeCore.errors import InputError
@@ -189,7 +189,7 @@ def _task(
     arguments: argparse.Namespace, values: dict[str, int], found: list[pairs.Pair], base: Manifest | None
 ) -> Task:
     """How slices are seen. Raises InputError where that is not how the base, whose weights rely on it, sees them."""
-    is_picture = found[0].image.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+    is_picture = volumes.read(found[0].image).picture
     usual = {
         "orientation": "image" if is_picture else "axial",
         "window": parsed("bytes" if is_picture else "percentile:0.5:99.5"),
@@ -205,8 +205,9 @@ def _task(
     for name, value in given.items():
         if base is not None and value != usual[name]:
             raise InputError(f"--{name} is {value}; the pack of --base was trained with {usual[name]}: leave it out")
-    if base is not None and is_picture and base.orientation != "image":
-        raise InputError(f"--base is a pack for {base.orientation} slices; {found[0].image.name} is a picture")
+    if base is not None and is_picture != (base.orientation == "image"):
+        kinds = ("pictures", "a volume") if base.orientation == "image" else (f"{base.orientation} slices", "a picture")
+        raise InputError(f"--base is a pack for {kinds[0]}; {found[0].image.name} is {kinds[1]}")
     return Task(values, **usual | given)
 
 

@@ -380,6 +380,9 @@ class Training:
         self.progress = Progress(**state["progress"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
+        self.progress.suspects = [
+            {"held": False} | suspect for suspect in self.progress.suspects
+        ]  # an older checkpoint does not say
         for suspect in (suspect for suspect in self.progress.suspects if not suspect["held"]):
             self.material.distrusted.setdefault(self.names.index(suspect["target"]), set()).add(suspect["case"])
 

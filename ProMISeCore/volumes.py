@@ -147,7 +147,11 @@ class Stack:
         volume, (_, height, width) = self.volume, self.shape
         if min(height, width) < LEAST_PIXELS:
             other = not volume.picture and sorted(self.shape)[1] >= LEAST_PIXELS
-            thin = "; slice it along another axis (--axis), where it is not thin" if other else ""
+            thin = (
+                "; slice it along another axis (--axis, or --orientation to teach), where it is not thin"
+                if other
+                else ""
+            )
             what = "is" if volume.picture else f"has {self.axis} slices of"
             raise InputError(
                 f"{volume.name!r} {what} only {height} × {width} pixels, at least {LEAST_PIXELS} × {LEAST_PIXELS} "

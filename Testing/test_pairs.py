@@ -100,3 +100,15 @@ def test_two_images_of_one_label_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "p1.nii.gz", "p1.nrrd", "p1-label.nrrd")
     with pytest.raises(InputError, match="both images of"):
         pairs.find([str(tmp_path)])
+
+
+def test_a_picture_of_a_volume_is_not_its_twin(tmp_path: Path) -> None:
+    touch(tmp_path, "X.nrrd", "X.jpg", "X.seg.nrrd")
+    found, rest = pairs.sort_out([str(tmp_path)])
+    assert names(found) == [("X", "X.nrrd", "X.seg.nrrd")] and rest == [tmp_path / "X.jpg"]
+
+
+def test_two_contrasts_may_share_labels_that_are_given(tmp_path: Path) -> None:
+    places = [str(touch(tmp_path / name, "a.nii.gz")) for name in ("T1", "T2", "labels")]
+    found = pairs.find(places[:2], places[2:])
+    assert [(pair.name, pair.label.parent.name) for pair in found] == [("T1/a", "labels"), ("T2/a", "labels")]

@@ -325,3 +325,45 @@ def test_targets_may_be_called_as_the_report_calls_them(tmp_path, command, capsy
     assert main(command(tmp_path, "--targets", "label 3", "--check", "--events")) == 0
     (target,) = events(capsys)[0]["report"]["targets"]
     assert (target["name"], target["value"], target["cases"]) == ("label 3", 3, 2)
+
+
+def test_views_that_were_to_be_encoded_anew_when_the_disk_was_full_are_not_taken_for_whole(
+    cases, command, monkeypatch
+) -> None:
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert main(command(cases, steps=4)) == 0
+    whole = tensors()
+    for folder in workspace().glob("views-*"):
+        path = folder / "embedding.npy"
+        path.write_bytes(path.read_bytes()[:-4000])
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset.os, "posix_fallocate", full)
+        assert main(command(cases, steps=4)) == 2
+    assert main(command(cases, steps=4)) == 0
+    assert all(torch.equal(value, whole[key]) for key, value in tensors().items())
+
+
+def test_where_targets_are_named_label_maps_may_hold_anything_else(tmp_path, command, capsys) -> None:
+    for number in range(3):
+        voxels, mask = volume(number)
+        labels = 100 + np.arange(voxels.size).reshape(voxels.shape) % (90 if number else 10)
+        labels[mask] = 1 if number else 100
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / f"c{number}.nrrd"))
+        sitk.WriteImage(sitk.GetImageFromArray(labels.astype(np.int16)), str(tmp_path / f"c{number}_label.nrrd"))
+    assert main(command(tmp_path, "--targets", "spleen=1", "--check", "--events")) == 0
+    report = events(capsys)[0]["report"]
+    assert [case["use"] == "left out" for case in report["cases"]] == [True, False, False]
+    assert [problem["case"] for problem in report["problems"] if problem["severity"] == "error"] == ["c0"]
+
+
+def test_a_base_of_volumes_is_not_gone_on_with_from_pictures(cases, command, capsys, tmp_path) -> None:
+    assert main(command(cases)) == 0
+    voxels, mask = volume(5)
+    for number in range(3):
+        sitk.WriteImage(sitk.GetImageFromArray(voxels[number].astype(np.uint8)), str(tmp_path / f"p{number}.jpg"))
+        sitk.WriteImage(sitk.GetImageFromArray(mask[number].astype(np.uint8)), str(tmp_path / f"p{number}.png"))
+    assert main(command(tmp_path, "--base", NAME, "--targets", "Scheibe=1")) == 2
+    assert "is a pack for axial slices, these are not; teach anew" in capsys.readouterr().err
+    assert len(versions.listing(NAME)) == 1

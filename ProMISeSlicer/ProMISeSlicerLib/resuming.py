@@ -42,21 +42,33 @@ def resume(node, packs: Sequence, makeEngine: Callable) -> tuple:
     """
     recorded = SceneState(node).data.get("pack", {})
     named = [pack for pack in packs if pack.manifest.name == _packOf(node)]
-    if not named:
+    others = [pack for pack in packs if pack not in named]  # may have been called otherwise
+    found = next(_sameFiles([*named, *others], recorded.get("sha256")), None)
+    if found is None and not named:
         return Session.fromScene(node), None  # raises, and says what is missing
-    pack, used = next(_sameFiles(named, recorded.get("sha256")), (named[0], named[0]))
+    pack, used = found or (named[0], named[0])
     return Session.fromScene(node, makeEngine(used), used), pack
 
 
 def _sameFiles(packs: Sequence, sha256: str | None) -> Iterator[tuple]:
     """Packs of which some version has these bytes, each with that version; the present one of all packs first."""
+    if sha256 is None:  # of a session without a pack's file
+        return
     for pack in packs:
         if packFile(pack).sha256 == sha256:
             yield pack, pack
-    core = environment.core("packs")
     for pack in packs:
-        if pack.path.parent == core.folder():
-            for version in environment.core("versions").listing(pack.path.stem):
-                used = core.read(version.path)
-                if packFile(used).sha256 == sha256:
-                    yield pack, used
+        for version in _versions(pack):
+            if packFile(version).sha256 == sha256:
+                yield pack, version
+
+
+def _versions(pack) -> list:
+    """Those that were kept; none of a pack that nobody has taught here. A folder of one's own has copies alone."""
+    core = environment.core("packs")
+    if not (core.folder() / pack.path.name).is_file():
+        return []
+    try:
+        return [core.read(version.path) for version in environment.core("versions").listing(pack.path.stem)]
+    except environment.core("errors").PromiseError:
+        return []

@@ -52,7 +52,12 @@ class Tuition:
         return [each for each in self.exported if each.problem]
 
     def begin(self, chosen: Sequence[Case], targets: Sequence[str]) -> None:
-        """Write the scene's cases, then let the child begin. targets: names to write; none: all that there are."""
+        """Write the scene's cases, then let the child begin. targets: names to write; none: all that there are.
+
+        Raises InputError where another process teaches under that name: what it needs is not written over.
+        """
+        if not self.check:
+            environment.core("lock").check_free(self.lesson.workspace, _("give the pack another name"))
         names = list(targets) or list(dict.fromkeys(name for case in chosen for name in case.segments()))
         self._steps = Exporter(self.lesson.casesFolder).write(chosen, names)
         self.isWriting = True
@@ -118,11 +123,6 @@ class Tuition:
             self._finish(problems or _("there is nothing to learn from: tick a volume and its segmentation"))
             return
         if not self.check:
-            try:
-                environment.core("lock").check_free(lesson.workspace, _("give the pack another name"))
-            except environment.core("errors").InputError as error:
-                self._finish(str(error))  # before what the other one needs is written over
-                return
             lesson.eventsFile.unlink(missing_ok=True)  # of a teaching before
         self._launch()
 

@@ -254,11 +254,16 @@ class Study:
         self.isInPass = False
 
     def undo(self) -> None:
-        """Answers that have not come yet, and slices that are coming in, are the session's business."""
-        self.needed().undo()
+        self._takeBack(Session.undo)
 
     def redo(self) -> None:
-        self.needed().redo()
+        self._takeBack(Session.redo)
+
+    def _takeBack(self, step: Callable) -> None:
+        """Answers that have not come yet, and slices that are coming in, are the session's business."""
+        step(self.needed())
+        if self.tool == "box":  # with the box gone the next drag draws one, and with it back none
+            self.use("box")
 
     def solve(self) -> None:
         """Let the session answer the prompts that were changed last; not while slices of a pass come in."""
