@@ -158,12 +158,12 @@ class Teaching:
 
     def _training(self, model: Promise, settings: Settings) -> Training:
         """The training that scores are of."""
-        learn, held, spent = self._encoded.learn, self._encoded.held, self._encoded.seconds
+        learn, held, spent = self._encoded.learn, self._encoded.held, 0.0
         found = [(one, self._checkpoint(model, settings, learn, held, one)) for one in self._origins()]
         self._origin, checkpoint = next(((one, path) for one, path in found if path.exists()), found[0])
         resumed = checkpoint.exists()
         if settings.minutes is not None:  # however slow the encoder was, half of the time is for learning
-            spent = min(spent, 30 * self.order.settings.minutes)
+            spent = min(self._encoded.seconds, 30 * self.order.settings.minutes)
         training = Training(
             model, Material(learn, _point_labels(model)), held, settings, checkpoint, spent, self.order.clock
         )

@@ -293,8 +293,8 @@ def test_smoothing_is_chosen_before_the_held_out_cases_are_learned_from(teach, m
 
     chosen = []
 
-    def smoothing(self, model) -> float:
-        chosen.append({key: value.clone() for key, value in model.tensors().items()})
+    def smoothing(self, judged) -> float:
+        chosen.append({key: value.clone() for key, value in judged.model.tensors().items()})
         return 0.0
 
     monkeypatch.setattr(teaching.Teaching, "_smoothing", smoothing)
