@@ -126,15 +126,16 @@ def _doubted(result: Result) -> set[str]:
 
 
 def draw(path: Path, found: Found) -> None:
-    """Corrections against the number of the volume, a panel for each subject."""
+    """Corrections of all volumes so far against the number of the volume, a panel for each subject: one volume differs
+    from the next by more than the ways do."""
     panels = {
         subject: {
             WAYS[way]: {
-                number: [corrections(result["volumes"][number - 1]) for result in ways[way]]
+                number: [sum(map(corrections, result["volumes"][:number])) for result in ways[way]]
                 for number in range(1, 1 + min(len(result["volumes"]) for result in ways[way]))
             }
             for way in WAYS if way in ways
         }
         for subject, ways in found.items()
     }  # fmt: skip
-    plots.lines(path, panels, "volume", "corrections")
+    plots.lines(path, panels, "volume", "corrections so far")
