@@ -28,8 +28,6 @@ class Survey:
         found, self.unlabelled = pairs.sort_out(images, labels)
         self.cases = [Case(pair) for pair in found]
         self.problems: list[dict[str, str | None]] = []
-        if not wish.targets:
-            self._leave_out_unreadable()
         self.targets = dict(wish.targets) if wish.targets else self._all_targets()
         readable = [case for case in self.usable if self._look(case)]
         self.picture = bool(readable) and readable[0].picture
@@ -102,18 +100,14 @@ class Survey:
         return any(case.overlapping for case in self.usable)
 
     def _all_targets(self) -> dict[str, int | None]:
+        """Where nobody says what is to be learned; cases that cannot tell are left out."""
         found: dict[str, int | None] = {}
         for case in self.cases:
-            found |= _contents(case)
-        return found
-
-    def _leave_out_unreadable(self) -> None:
-        """Cases of which nobody says what is to be learned."""
-        for case in self.cases:
             try:
-                truth.contents(case.pair.label)
+                found |= truth.contents(case.pair.label)
             except InputError as error:
                 self._leave_out(case, str(error))
+        return found
 
     def _look(self, case: Case) -> bool:
         """Read the image; False, and left out, where that cannot be used."""
@@ -152,7 +146,10 @@ class Survey:
         empty = [name for name in _contents(case) if name in self.targets]
         if empty:
             return f"nothing is segmented in it yet ({', '.join(empty)}: empty); segment a slice, or leave it out"
-        asked, there = ", ".join(self.targets), ", ".join(self._all_targets()) or "nothing"
+        asked, there = (
+            ", ".join(self.targets),
+            ", ".join({name: None for each in self.cases for name in _contents(each)}) or "nothing",
+        )
         return f"it holds none of the targets ({asked}); the cases hold: {there}"
 
     def _leave_out(self, case: Case, why: str) -> bool:
