@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ProMISeCore.errors import InputError
+from ProMISeCore.reading import PICTURE_SUFFIXES
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd", *_PICTURES)
+_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd", *PICTURE_SUFFIXES)
 _LABEL_ENDINGS = tuple(
     between + word for between in "_- " for word in ("label", "labels", "mask", "seg", "segmentation", "Segmentation")
 )
@@ -157,7 +157,7 @@ def _divide(found: dict[Path, Path | None]) -> None:
         if label is not None:
             images[label].append(image)
     for label, several in images.items():
-        scans = [image for image in several if not image.name.lower().endswith(_PICTURES)]
+        scans = [image for image in several if not image.name.lower().endswith(PICTURE_SUFFIXES)]
         if len(several) > 1 and len(scans) != 1:
             raise InputError(f"{several[0]} and {several[1]} are both images of {label}; keep one")
         for image in several if len(several) > 1 else ():

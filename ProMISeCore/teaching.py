@@ -187,7 +187,7 @@ class Teaching:
     def _learn_from_all(self, result: _Result, settings: Settings) -> None:
         """Go on from the judged state with all cases; where that is stopped or fails, the judged state counts."""
         (judged,) = result.stages
-        self._tell("notice", message="the held-out cases have judged, and are learned from now, too")
+        self._tell("notice", message="the held-out cases are learned from now, too")
         training = None
         try:
             with _memory("learn from all cases"):

@@ -14,6 +14,7 @@ import torch
 
 from ProMISeCore import allocator, packs, pairs, volumes
 from ProMISeCore.augment import VOLUMES, Augment
+from ProMISeCore.base import framing
 from ProMISeCore.dataset import Encoder, Task, Views, plan
 from ProMISeCore.errors import InputError
 from ProMISeCore.manifest import Manifest
@@ -24,6 +25,14 @@ from ProMISeCore.terminal import duration, progress, say
 from ProMISeCore.training import Training
 from ProMISeCore.whole_file import check_folder
 from ProMISeCore.windows import parsed
+
+_PICTURE = {"orientation": "image", "window": {"mode": "bytes"}, "channels": "repeat", "padding": "corner"}
+_VOLUME = {
+    "orientation": "axial",
+    "window": {"mode": "percentile", "low": 0.5, "high": 99.5},
+    "channels": "neighbours",
+    "padding": "corner",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -189,26 +198,16 @@ def _task(
     arguments: argparse.Namespace, values: dict[str, int], found: list[pairs.Pair], base: Manifest | None
 ) -> Task:
     """How slices are seen. Raises InputError where that is not how the base, whose weights rely on it, sees them."""
-    is_picture = volumes.read(found[0].image).picture
-    usual = {
-        "orientation": "image" if is_picture else "axial",
-        "window": parsed("bytes" if is_picture else "percentile:0.5:99.5"),
-        "channels": "repeat" if is_picture else "neighbours",
-        "padding": "corner",
-    }
-    given = {name: getattr(arguments, name) for name in usual if getattr(arguments, name) is not None}
-    if "window" in given:
-        given["window"] = parsed(given["window"])
-    if base is not None:
-        usual = {name: getattr(base, name) for name in usual}
-        usual["window"] = dict(base.window)
-    for name, value in given.items():
-        if base is not None and value != usual[name]:
-            raise InputError(f"--{name} is {value}; the pack of --base was trained with {usual[name]}: leave it out")
-    if base is not None and is_picture != (base.orientation == "image"):
+    picture = volumes.read(found[0].image).picture
+    asked = {name: getattr(arguments, name) for name in ("orientation", "window", "channels", "padding")}
+    asked["window"] = asked["window"] and parsed(asked["window"])
+    if base is None:
+        usual = _PICTURE if picture else _VOLUME
+        return Task(values, **usual | {name: value for name, value in asked.items() if value is not None})
+    if picture != (base.orientation == "image"):
         kinds = ("pictures", "a volume") if base.orientation == "image" else (f"{base.orientation} slices", "a picture")
         raise InputError(f"--base is a pack for {kinds[0]}; {found[0].image.name} is {kinds[1]}")
-    return Task(values, **usual | given)
+    return Task(values, **framing(base, asked))
 
 
 def _values(targets: list[str]) -> dict[str, int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ProMISeCore.errors import InputError
+from ProMISeCore.base import framing
 from ProMISeCore.manifest import Manifest
 
 
@@ -35,11 +35,8 @@ class Wish:
     def as_seen_by(self, base: Manifest) -> Wish:
         """With slices as the pack to go on from sees them, whose weights rely on it; its frame side unless one was
         asked for. Raises InputError where another way was asked for."""
-        theirs: dict[str, Any] = {"window": dict(base.window), "channels": base.channels}
+        names = ["window", "channels"]
         if base.orientation != "image":  # what pictures are, whatever is asked for
-            theirs["orientation"] = base.orientation
-        for name, value in theirs.items():
-            asked = getattr(self, name)
-            if asked is not None and asked != value:
-                raise InputError(f"--{name} is {asked}; the pack of --base was taught with {value}: leave it out")
-        return replace(self, side=self.side or base.backbone.side, **theirs)
+            names.append("orientation")
+        theirs = framing(base, {name: getattr(self, name) for name in names})
+        return replace(self, side=self.side or base.backbone.side, **{name: theirs[name] for name in names})

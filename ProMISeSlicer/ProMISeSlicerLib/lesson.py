@@ -79,6 +79,17 @@ class Lesson:
             part.write_text(text, encoding="utf-8")
 
 
+def asTarget(name: str) -> str:
+    """A segment's name as `--targets` takes it: T=1 would be the value 1 of a label map, T=1= is called so."""
+    return f"{name}=" if segmentOf(name) != name else name
+
+
+def segmentOf(target: str) -> str:
+    """The name in what `--targets` takes: NAME, NAME=VALUE or NAME=."""
+    name, equals, value = target.rpartition("=")
+    return name if equals and (value.isdecimal() or not value) else target
+
+
 def _asArgument(target: str) -> str:
     """A name that begins like an option, as one of `promise teach`, which takes spaces around names away."""
     return f" {target}" if target.startswith("-") else target

@@ -13,7 +13,7 @@ from . import environment, findings, folders, installing, lesson, lessonNode, pr
 from .cases import shownNames
 from .courseView import CourseView
 from .gathering import CaseTable
-from .lesson import Lesson
+from .lesson import Lesson, asTarget, segmentOf
 from .tuition import Tuition
 
 _NEW, _PROPOSED = 0, 0  # first entries of the combo boxes
@@ -141,7 +141,8 @@ class TeachSection:
         found: dict[str, int] = {}
         for case in self.table.used:
             for name in case.segments():
-                found[name] = found.get(name, 0) + 1
+                target = asTarget(name)
+                found[target] = found.get(target, 0) + 1
         targets = found | {name: cases for name, cases in self._targets.items() if name not in found}
         names = self.ui.teachTargetList
         names.blockSignals(True)
@@ -267,7 +268,7 @@ class TeachSection:
             self.view.forget()
             tuition = Tuition(self.wanted(), self.onNews, self.onEnd, check, self.command)
             self.tuition = tuition
-            tuition.begin(self.table.used, [target.partition("=")[0] for target in tuition.lesson.targets])
+            tuition.begin(self.table.used, [segmentOf(target) for target in tuition.lesson.targets])
             self.host.say(_("Checking the cases…") if check else _("Teaching {name}…").format(name=self.name))
             self.onNews()
 
@@ -351,7 +352,7 @@ class TeachSection:
 def _target(found) -> str:
     """As `--targets` takes it: with its value where it has no name in the files."""
     value, name = found.get("value"), str(found.get("name"))
-    return name if value is None or "=" in name else f"{name}={value}"
+    return asTarget(name) if value is None else f"{name}={value}"
 
 
 def _fill(combo, texts: list[str]) -> None:

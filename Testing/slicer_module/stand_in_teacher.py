@@ -42,10 +42,11 @@ def parsed() -> argparse.Namespace:
 def found(arguments: argparse.Namespace) -> dict:
     """The report: what the segmentations beside the images hold."""
     cases, targets = [], {}
+    wanted = [target.removesuffix("=") for target in arguments.targets]
     for place in arguments.images:
         for path in sorted(place.glob("*.seg.nrrd")) if place.is_dir() else [place]:
             if path.name.endswith(".seg.nrrd"):
-                names = [name for name in truth.contents(path) if not arguments.targets or name in arguments.targets]
+                names = [name for name in truth.contents(path) if not wanted or name in wanted]
                 case = path.name.removesuffix(".seg.nrrd")
                 use = "held-out" if case == arguments.held_out else "learn"
                 held = {name: {"state": "labelled", "voxels": 9, "slices": 3, "unknown_slices": 0} for name in names}

@@ -71,6 +71,20 @@ def test_only_ticked_cases_and_segments_are_learned(school) -> None:
     assert not panel.ui.teachButton.enabled and "Add cases first" in panel.ui.teachButton.toolTip
 
 
+def test_a_segment_called_like_a_value_of_a_label_map_can_be_learned(school) -> None:
+    import slicer
+
+    panel = school()
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        node.GetSegmentation().GetNthSegment(0).SetName("T=1")
+    panel.widget.teach.table.show()
+    assert panel.widget.teach.chosenTargets() == ["T=1=", "ring"]
+    panel.click("teachCheckButton")
+    settle(panel)
+    assert "T=1: in 2 cases, on 6 slices" in panel.ui.teachFoundLabel.text
+    assert panel.widget.teach.chosenTargets() == ["T=1=", "ring"]
+
+
 def test_held_out_case_is_the_chosen_one(school) -> None:
     panel = school()
     panel.ui.teachHeldOutComboBox.setCurrentIndex(2)
