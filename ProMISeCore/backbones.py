@@ -23,6 +23,9 @@ _CHUNK = 1 << 20
 #: How files of weights start: a zip archive (PyTorch ≥ 1.6), a pickle (older), or safetensors' JSON after its length.
 _STARTS = {0: (b"PK\x03\x04", b"\x80\x02"), 8: (b"{",)}
 
+#: Of the embedded weights: the strictest terms of the data that they learned from; two of the sets state none at all.
+NON_COMMERCIAL = "non-commercial research"
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -41,7 +44,7 @@ class Backbone:
 
 _ALL = (
     Backbone(
-        "tiny", "tiny", "tiny.safetensors", None, None, None, "CC-BY-NC-SA-4.0", 512,
+        "tiny", "tiny", "tiny.safetensors", None, None, None, NON_COMMERCIAL, 512,
         "the embedded default: a compact SAM trained on medical images",
     ),
     Backbone(

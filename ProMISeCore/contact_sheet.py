@@ -17,6 +17,7 @@ from ProMISeCore.whole_file import replacing
 
 MAX_TILES = 24
 _TILES = ((1, 640), (4, 460), (12, 320), (MAX_TILES, 260))  # up to so many tiles: long side of a tile, px
+_LARGE = 400  # px, long side
 _GAP, _MARGIN, _SCALE = 6, 14, 2
 _BACKGROUND, _TEXT, _DIM = (18, 18, 20), (235, 235, 235), (150, 150, 150)
 _EDGES = {"axial": ("A", "R"), "coronal": ("S", "R"), "sagittal": ("S", "A")}  # what is at the top and at the left
@@ -140,7 +141,7 @@ def _tile(stack: Stack, window: Window, layers: list[_Layer], n: int, view: _Vie
         if layer.mask is not None:
             part = layer.mask[n, view.top : view.bottom, view.left : view.right]
             mask = _resized(np.pad(part, 1).astype(np.float32), view, pad=1) > 0.5
-            tile[mask & ~ndimage.binary_erosion(mask, border_value=0)] = layer.color
+            _draw_outline(tile, mask, layer.color)
     for layer in layers:
         _draw_points(tile, layer, n, view)
     _write(tile, 4, 4, str(n + 1), _TEXT)
@@ -149,6 +150,14 @@ def _tile(stack: Stack, window: Window, layers: list[_Layer], n: int, view: _Vie
         _write(tile, 4, view.width // 2 - 5, above, _DIM)
         _write(tile, view.height // 2 - 7, 4, left, _DIM)
     return tile
+
+
+def _draw_outline(tile: np.ndarray, mask: np.ndarray, color: tuple[int, ...]) -> None:
+    """The inner border of a mask; on large tiles twice as wide and with a dark rim, so that it shows on any ground."""
+    wide = max(tile.shape[:2]) >= _LARGE
+    if wide:
+        tile[ndimage.binary_dilation(mask) & ~mask] = 0
+    tile[mask & ~ndimage.binary_erosion(mask, iterations=1 + wide, border_value=0)] = color
 
 
 def _resized(picture: np.ndarray, view: _View, pad: int = 0) -> np.ndarray:

@@ -34,6 +34,9 @@ _VOLUME = {
     "padding": "corner",
 }
 
+#: Options of which a pack tells where they are not this.
+_USUAL = {"slices": 16, "rate": Settings.rate, "refine": 0.0, "refiner": None, "upright": False}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `promise train`."""
@@ -75,7 +78,7 @@ def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--static", action="store_true", help="IPS without PaE: learned constant shifts")
     parser.add_argument("--views", type=int, default=4, help="cached views of every slice, the first as it is")
     parser.add_argument("--upright", action="store_true", help="no mirrored views: left and right are told apart")
-    parser.add_argument("--slices", type=int, default=16, help="slices of every volume at most")
+    parser.add_argument("--slices", type=int, default=_USUAL["slices"], help="slices of every volume at most")
     parser.add_argument("--held-out", type=float, default=0.1, help="share of the cases kept for early stopping")
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--batch", type=int, default=Settings.batch)
@@ -146,7 +149,8 @@ def run(arguments: argparse.Namespace) -> None:
     material = Material(learn, {t.name: t.point_labels for t in manifest.targets})
     reached = Training(model, material, held, settings, workspace / "training.pt").run(_tell)
     manifest = model.without_idle_refiners().manifest
-    manifest = replace(manifest, training=dict(manifest.training) | {"seconds": round(reached.seconds, 1)})
+    seconds = round(manifest.training["seconds"] + reached.seconds, 1)
+    manifest = replace(manifest, training=dict(manifest.training) | {"seconds": seconds})
     packs.save(arguments.out, manifest, model.tensors(), half=True)
     dice = ", ".join(f"{name} {value:.3f}" for name, value in reached.best.items())
     print(f"{arguments.out}: held-out Dice {dice}; {reached.step} steps in {duration(reached.seconds)}")
@@ -285,8 +289,8 @@ def _manifest(
             "data": card.get("data", "the user's own"),
             "cases": cases,
             "licence": card.get("licence", "unstated"),
-            "command": _command(arguments, backbone.side),
-            "seconds": 0,
+            "command": _command(arguments, backbone.side, base),
+            "seconds": 0 if base is None else base.training["seconds"],
         },
         "scores": [],
     }
@@ -303,10 +307,16 @@ def _refiners(arguments: argparse.Namespace, names: list[str], base: Manifest | 
     return [dict(info) for info in theirs]
 
 
-def _command(arguments: argparse.Namespace, side: int) -> str:
-    """What a reader has to know of the command; no names of files, which may tell of patients."""
-    told = f"promise train --seed {arguments.seed} --steps {arguments.steps} --views {arguments.views}"
-    return f"{told} --side {side} --base …" if arguments.base else told
+def _command(arguments: argparse.Namespace, side: int, base: Manifest | None) -> str:
+    """What a reader has to know of the commands, the base's first; no names of files, which may tell of patients."""
+    told = f"--seed {arguments.seed} --steps {arguments.steps} --views {arguments.views}"
+    for name, usual in _USUAL.items():
+        value = getattr(arguments, name)
+        if value != usual:
+            told += f" --{name}" if value is True else f" --{name} {value:g}"
+    if base is None:
+        return f"promise train {told}"
+    return f"{base.training['command']}, then promise train {told} --side {side} --base …"
 
 
 def _views(

@@ -233,9 +233,9 @@ class Window:
     def of(cls, spec: Mapping, voxels: np.ndarray) -> Window:
         """From a manifest's entry: {"mode": "percentile" | "fixed", "low": …, "high": …} or {"mode": "bytes"}.
 
-        "bytes" keeps 0–255 as it is; deeper integers use the smallest full bit range that holds them, floats up to 1
-        are taken as 0–1, anything else runs from its minimum to its maximum. A window without width becomes the whole
-        range, and a constant image is black.
+        "bytes" keeps 0–255 as it is; deeper integers run from their minimum to the end of the smallest full bit range
+        that holds them, floats up to 1 are taken as 0–1, anything else runs from its minimum to its maximum. A window
+        without width becomes the whole range, and a constant image is black.
         """
         mode = spec.get("mode")
         if mode == "fixed":
@@ -262,8 +262,10 @@ def _byte_range(voxels: np.ndarray) -> tuple[float, float]:
     lowest, highest = float(voxels.min()), float(voxels.max())
     if voxels.dtype.kind == "f" and lowest >= 0 and highest <= 1:
         return 0.0, 1.0
-    if lowest >= 0 and (highest <= 255 or voxels.dtype.kind in "iu"):
-        return 0.0, float(2 ** max(8, int(highest).bit_length()) - 1)
+    if lowest >= 0 and highest <= 255:
+        return 0.0, 255.0
+    if lowest >= 0 and voxels.dtype.kind in "iu":  # deep pictures may have an offset, which would leave no contrast
+        return lowest, float(2 ** int(highest).bit_length() - 1)
     return lowest, highest
 
 

@@ -34,7 +34,8 @@ class ProMISeSlicer(ScriptedLoadableModule):
         self.parent.contributors = ["ProMISeSlicer maintainers"]
         self.parent.helpText = _(
             "Segments a volume with one click and shows the control points it used. Move them, and the segment follows."
-            ' See the <a href="{url}#readme">documentation</a>. Research use only, not for clinical use.'
+            ' See the <a href="{url}#readme">documentation</a>. Research use only, not for clinical use;'
+            " the embedded weights are for non-commercial research only."
         ).format(url=HOMEPAGE)
         self.parent.acknowledgementText = _(
             "Implements ProMISe (J. Wang et al., arXiv:2403.04164) on Segment Anything (A. Kirillov et al., 2023)."

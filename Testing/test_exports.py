@@ -242,6 +242,17 @@ def test_outlines_and_points_have_the_targets_colour(tall) -> None:
         assert (sheet == color).all(axis=-1).sum() > outline.sum() + 10
 
 
+def test_outlines_of_large_tiles_are_two_pixels_wide_with_a_dark_rim() -> None:
+    mask = np.zeros((400, 300), bool)
+    mask[100:110, 50:60] = True
+    tile = np.full((400, 300, 3), 100, np.uint8)
+    sheets._draw_outline(tile, mask, (255, 64, 0))
+    assert tile[105, 48:54, 0].tolist() == [100, 0, 255, 255, 100, 100] and (tile[99, 50:60] == 0).all()
+    small = np.full((200, 300, 3), 100, np.uint8)
+    sheets._draw_outline(small, mask[:200], (255, 64, 0))
+    assert small[105, 48:54, 0].tolist() == [100, 100, 255, 100, 100, 100]
+
+
 def test_points_of_other_slices_and_outside_are_left_out(tall) -> None:
     stack = Stack(tall, "axial")
     masks = block(tall, slice(4, 5))

@@ -257,9 +257,14 @@ def test_colour_pictures_and_packs_for_pictures(tiny_model) -> None:
 @pytest.mark.parametrize(("picture", "orientation"), [(True, "axial"), (False, "image")])
 def test_pack_for_another_kind_of_image_warns(tiny_model, picture: bool, orientation: str) -> None:
     notices: list[str] = []
-    scan = volume((1, 20, 24), picture=picture)
+    scan = volume((1 if picture else 2, 20, 24), picture=picture)
     run(Segmenter(tiny_model(orientation=orientation), scan, "cpu", notice=notices.append))
     assert len(notices) == 1 and "expect poor results" in notices[0]
+
+
+def test_a_volume_of_one_slice_is_a_picture_to_a_pack_for_pictures(tiny_model) -> None:
+    segmenter = run(Segmenter(tiny_model(orientation="image"), volume((1, 20, 24)), "cpu"))
+    assert segmenter.notices == [] and segmenter.masks()["a"].shape == (1, 20, 24)
 
 
 def test_another_orientation_warns(tiny_model) -> None:

@@ -207,6 +207,10 @@ def test_a_base_goes_on_from_a_pack_at_another_frame_side(train, tmp_path):
     found = packs.tensors(tmp_path / "disc.safetensors")
     learned = [key for key in base if not key.startswith("refiners.")]
     assert learned and all(torch.allclose(found[key], base[key], atol=1e-5) for key in learned)
+    before, after = (packs.read_manifest(tmp_path / f"{name}.safetensors").training for name in ("base", "disc"))
+    assert after["seconds"] >= before["seconds"] >= 0
+    own = "promise train --seed 0 --steps 1 --views 1 --rate 1e-09 --side 128 --base …"
+    assert after["command"] == f"{before['command']}, then {own}"
     code, said = train("--base", str(tmp_path / "base.safetensors"), "--targets", "circle=1")
     assert code == 2 and "a pack of disc" in said and "circle" in said
     code, said = train("--base", "heart")

@@ -139,7 +139,9 @@ def test_a_window_without_width_shows_the_rare_bright_voxels() -> None:
 @pytest.mark.parametrize(
     ("values", "dtype", "expected"),
     [([0, 200], np.uint8, (0, 255)), ([0, 200], np.uint16, (0, 255)), ([0, 3000], np.uint16, (0, 4095)),
-     ([0, 65535], np.uint16, (0, 65535)), ([0.0, 0.5], np.float32, (0, 1)), ([0.0, 250.0], np.float32, (0, 255)),
+     ([0, 65535], np.uint16, (0, 65535)),
+     ([61455, 65535], np.uint16, (61455, 65535)), ([1000, 2020], np.int16, (1000, 2047)),
+     ([0.0, 0.5], np.float32, (0, 1)), ([0.0, 250.0], np.float32, (0, 255)),
      ([-5, 90], np.int16, (-5, 90))],
 )  # fmt: skip
 def test_bytes_window(values, dtype, expected) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from . import mrml
+from . import environment, mrml
 
 _AIR = -500  # Hounsfield; other modalities do not go as low
 _RGB_COMPONENTS = (3, 4)
@@ -62,7 +62,8 @@ def card(manifest) -> str:
         rows.append((_("Trained on"), cases))
     rows.append((_("Held-out Dice"), _scores(manifest)))
     rows.append((_("Backbone"), manifest.backbone.name))
-    rows.append((_("Licence"), manifest.licence or _("not stated")))
+    terms = environment.core("cards").terms(manifest.licence)
+    rows.append((_("Licence"), f"{manifest.licence or _('not stated')}. {terms}"))
     rows.append((_("Version"), f"{manifest.name} {manifest.version}"))
     return "<br>".join(f"<b>{escape(title)}:</b> {escape(text)}" for title, text in rows)
 

@@ -87,7 +87,8 @@ def _title() -> None:
             _button("?", "helpShown = true", "Keys and mouse", "?", variant="text")
             _button("{{ theme === 'dark' ? 'Light' : 'Dark' }}", "theme = theme === 'dark' ? 'light' : 'dark'",
                     "Light or dark page", variant="text", id="theme")  # fmt: skip
-    html.Div("Research use only. Not for clinical use.", style="font-size:.75rem;padding:0 14px 8px")
+    html.Div("Research use only, the embedded packs for non-commercial research only. Not for clinical use.",
+             style="font-size:.75rem;padding:0 14px 8px")  # fmt: skip
 
 
 def _study() -> None:

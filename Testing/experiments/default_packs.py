@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ProMISeCore import terminology
 from ProMISeCore.__main__ import main as promise
+from ProMISeCore.backbones import NON_COMMERCIAL
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "ProMISeCore" / "weights"
 INTENDED = "Research use only, not for clinical use. A first automatic result to be corrected by a person."
@@ -35,7 +36,7 @@ RECIPES = {
             "title": "Heart, cine MRI short axis",
             "version": "5",
             "description": "Both ventricles and the left myocardium on short-axis cine MRI.",
-            "licence": "CC-BY-NC-SA-4.0",
+            "licence": NON_COMMERCIAL,
             "data": "ACDC, 52 patients",
             "largest_component": True,
             "colors": {
@@ -55,7 +56,7 @@ RECIPES = {
             "title": "Hippocampus, T1 MRI",
             "version": "5",
             "description": "Anterior and posterior hippocampus on T1 MRI cropped around one hippocampus.",
-            "licence": "CC-BY-NC-SA-4.0",
+            "licence": NON_COMMERCIAL,
             "data": "Medical Segmentation Decathlon task 4, 193 volumes",
             "largest_component": True,
             "smoothing_mm": 1.0,
@@ -70,7 +71,7 @@ RECIPES = {
         "card": {
             "title": "Polyp, colonoscopy",
             "description": "Polyps on colonoscopy frames; about 8 % of PolypGen's frames have none.",
-            "licence": "CC-BY-NC-SA-4.0",
+            "licence": NON_COMMERCIAL,
             "data": "Kvasir-SEG 800, CVC-ClinicDB 550, PolypGen 1422 frames",
             "colors": {"polyp": [0.2, 0.85, 0.35]},
         },
@@ -85,7 +86,7 @@ RECIPES = {
             "title": "Left atrium, late-enhancement MRI",
             "version": "5",
             "description": "Cavity of the left atrium on late gadolinium enhancement MRI cropped around the heart.",
-            "licence": "CC-BY-NC-SA-4.0",
+            "licence": NON_COMMERCIAL,
             "data": "2018 Left Atrium Segmentation Challenge, 12 volumes",
             "largest_component": True,
             "smoothing_mm": 1.0,
@@ -100,7 +101,7 @@ RECIPES = {
         "card": {
             "title": "Skin lesion, dermoscopy",
             "description": "The pigmented lesion on a dermoscopic picture.",
-            "licence": "CC-BY-NC-SA-4.0",
+            "licence": NON_COMMERCIAL,
             "data": "ISIC, 827 pictures",
             "colors": {"skin lesion": [0.95, 0.6, 0.25]},
         },
@@ -113,7 +114,7 @@ RECIPES = {
         "card": {
             "title": "Fetal head, ultrasound",
             "description": "The fetal head, filled, on standard-plane ultrasound.",
-            "licence": "CC-BY-NC-SA-4.0",
+            "licence": NON_COMMERCIAL,
             "data": "HC18, 831 pictures",
             "largest_component": True,
             "colors": {"fetal head": [0.95, 0.8, 0.35]},
@@ -129,7 +130,7 @@ RECIPES = {
             "title": "Lungs and heart, chest X-ray",
             "version": "4",
             "description": "Both lungs, heart and mediastinum on frontal chest X-rays.",
-            "licence": "CC-BY-NC-SA-4.0",
+            "licence": NON_COMMERCIAL,
             "data": "75 public chest X-rays",
             "colors": {
                 "left lung": [0.45, 0.7, 0.95],
@@ -148,7 +149,7 @@ RECIPES = {
             "title": "Brain tumour, MRI slices",
             "version": "4",
             "description": "Lower-grade glioma on MRI slices stored as colours (pre-contrast, FLAIR, post-contrast).",
-            "licence": "CC-BY-NC-SA-4.0",
+            "licence": NON_COMMERCIAL,
             "data": "LGG, 1392 slices",
             "colors": {"brain tumour": [0.75, 0.3, 0.8]},
         },
@@ -161,7 +162,7 @@ RECIPES = {
         "card": {
             "title": "Foot ulcer, photograph",
             "description": "Wounds on photographs of feet; often small.",
-            "licence": "CC-BY-NC-SA-4.0",
+            "licence": NON_COMMERCIAL,
             "data": "FUSeg, 745 pictures",
             "colors": {"wound": [0.85, 0.15, 0.35]},
         },

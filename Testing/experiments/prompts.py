@@ -1,6 +1,7 @@
 """How well a backbone follows prompts: mean IoU with a box, one click, and one plus two corrective clicks, per set.
 
     python Testing/experiments/prompts.py --workspace DIR [--backbone tiny | --edges] [--most 60] [--json FILE]
+        [--worst PICTURE]
     python Testing/experiments/prompts_page.py FILE FILE … --report docs/results.md
 
 DIR holds the corpus that `promise pretrain` packed; the `val` split is packed there when it is absent and --data given.
@@ -20,10 +21,12 @@ import numpy as np
 import torch
 from edges import Edges
 from torch.nn import functional as F
+from worst_prompts import Answer, worst, write
 
 import ProMISeCore
 from ProMISeCore import backbones, corpus, simulate
 from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD
+from ProMISeCore.whole_file import replacing
 
 #: Prompts to logits (P, s, s) and predicted IoU (P,).
 Solve = Callable[[simulate.Prompts], tuple[torch.Tensor, torch.Tensor]]
@@ -92,12 +95,13 @@ def overlap(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def score(solve: Solve, masks: torch.Tensor, clicks: int) -> dict[str, list[float]]:
-    """IoU of every object (P, s, s) with each kind of prompt, clicks to 0.85 (cap `clicks`), IoU-prediction error."""
+def score(solve: Solve, masks: torch.Tensor, clicks: int) -> tuple[dict[str, list[float]], torch.Tensor]:
+    """IoU of every object (P, s, s) with each kind of prompt, clicks to 0.85 (cap `clicks`), IoU-prediction error of
+    its box; and the answers to the boxes (P, s, s) bool."""
     count, generator = len(masks), torch.Generator().manual_seed(0)
     nothing = torch.zeros(count, 0, 2), torch.zeros(count, 0, dtype=torch.long)
     logits, quality = solve(simulate.Prompts(*nothing, box=simulate.boxes(masks, 0.0, generator)))
-    found = {"box": overlap(logits, masks), "error": (quality - overlap(logits, masks)).abs()}
+    found, boxed = {"box": overlap(logits, masks), "error": (quality - overlap(logits, masks)).abs()}, logits > 0
     prompts = simulate.Prompts(simulate.deepest_point(masks), torch.ones(count, 1, dtype=torch.long))
     needed = torch.full((count,), clicks)
     for click in range(1, clicks + 1):
@@ -107,7 +111,30 @@ def score(solve: Solve, masks: torch.Tensor, clicks: int) -> dict[str, list[floa
         if click in (1, 3):
             found["click" if click == 1 else "clicks3"] = reached
         prompts = prompts.add(*simulate.correction(masks, logits > 0), logits[:, None].clamp(-32, 32))
-    return {key: value.tolist() for key, value in (found | {"noc85": needed.float()}).items()}
+    return {key: value.tolist() for key, value in (found | {"noc85": needed.float()}).items()}, boxed
+
+
+def measured(sam, arguments: argparse.Namespace) -> tuple[dict[str, dict[str, list[float]]], list[Answer]]:
+    """Scores by set and kind, one for each object, and the answers to boxes."""
+    collected: dict[str, dict[str, list[float]]] = {}
+    answers, rng = [], np.random.default_rng(0)
+    for name, picture, valid, label in pictures_of(arguments.workspace, arguments.most, rng):
+        step = corpus.PICTURE_SIDE // (sam.side // 4)
+        low = label[step // 2 :: step, step // 2 :: step] if step else np.kron(label, np.ones((2, 2)))
+        pieces = corpus.components(low, 20 // max(step, 1) ** 2)
+        if not pieces:
+            continue
+        masks = torch.from_numpy(np.stack([pieces[n] for n in rng.permutation(len(pieces))[:4]]))
+        with torch.inference_mode():
+            solve = Edges(picture, valid) if arguments.edges else best(sam, embed(sam, picture, valid))
+        found, boxed = score(solve, masks, arguments.clicks)
+        for key, values in found.items():
+            collected.setdefault(name, {}).setdefault(key, []).extend(values)
+        answers += [
+            Answer(name, iou, picture, mask.numpy(), one.numpy())
+            for iou, mask, one in zip(found["box"], masks, boxed, strict=True)
+        ]
+    return collected, answers
 
 
 def settings(arguments: argparse.Namespace, fingerprint: str) -> dict[str, Any]:
@@ -133,24 +160,14 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=60, help="pictures per set")
     parser.add_argument("--clicks", type=int, default=20)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--worst", type=Path, help="picture to draw of the worst answers to boxes (.jpg)")
     parser.add_argument("--name", help="in the table")
     parser.add_argument("--about", help="one line beside it")
     arguments = parser.parse_args()
     if arguments.data:
         corpus.pack(arguments.data, arguments.workspace, "val")
-    sam, rng = ProMISeCore.load_backbone(arguments.backbone), np.random.default_rng(0)
-    collected: dict[str, dict[str, list[float]]] = {}
-    for name, picture, valid, label in pictures_of(arguments.workspace, arguments.most, rng):
-        step = corpus.PICTURE_SIDE // (sam.side // 4)
-        low = label[step // 2 :: step, step // 2 :: step] if step else np.kron(label, np.ones((2, 2)))
-        pieces = corpus.components(low, 20 // max(step, 1) ** 2)
-        if not pieces:
-            continue
-        chosen = [pieces[n] for n in rng.permutation(len(pieces))[:4]]
-        with torch.inference_mode():
-            solve = Edges(picture, valid) if arguments.edges else best(sam, embed(sam, picture, valid))
-        for key, values in score(solve, torch.from_numpy(np.stack(chosen)), arguments.clicks).items():
-            collected.setdefault(name, {}).setdefault(key, []).extend(values)
+    sam = ProMISeCore.load_backbone(arguments.backbone)
+    collected, answers = measured(sam, arguments)
     means = {
         name: {key: float(np.mean(values)) for key, values in scores.items()} | {"objects": len(scores["box"])}
         for name, scores in collected.items()
@@ -161,9 +178,14 @@ def main() -> None:
     for name, m in means.items():
         scored = "".join(f"{m[key]:8.3f}" for key in ("box", "click", "clicks3"))
         print(f"{name:14}{m.get('objects', ''):>8}{scored}{m['noc85']:8.1f}{m['error']:8.3f}")
+    shown = worst(answers)
+    if arguments.worst:
+        write(arguments.worst, shown)
     if arguments.json:
-        found = {"settings": settings(arguments, sam.fingerprint()), "sets": means}
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        told = [{"set": answer.name, "iou": round(answer.iou, 4)} for answer in shown]
+        found = {"settings": settings(arguments, sam.fingerprint()), "sets": means, "worst": told}
+        with replacing(arguments.json) as part:
+            part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The table of `prompts.py`: backbones and baselines side by side.
 
-    python Testing/experiments/prompts_page.py Testing/experiments/measured/prompts/*.json [--report docs/results.md]
+    python Testing/experiments/prompts_page.py FILE FILE … [--report docs/results.md]
 
 Embedded backbones come first; the error of the predicted IoU is the first one's.
 """

@@ -46,7 +46,14 @@ def test_packs_are_listed_with_targets_dice_image_and_licence(panel) -> None:
 
 def test_the_model_card_tells_use_training_scores_and_terms(panel) -> None:
     panel.choose("heart")
-    for words in ("Research use only", "ACDC, 52 patients", "left ventricle", "14 cases", "CC-BY-NC-SA-4.0", "tiny"):
+    for words in (
+        "Research use only",
+        "ACDC, 52 patients",
+        "left ventricle",
+        "14 cases",
+        "Non-commercial use only",
+        "tiny",
+    ):
         assert words in panel.ui.packCardLabel.text
         assert words in panel.ui.packTree.currentItem().toolTip(0)
 
