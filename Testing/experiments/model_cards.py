@@ -36,9 +36,9 @@ SHOWN = {
     "heart": "ACDC, CC BY-NC-SA",
     "brain-tumour": "LGG, CC BY-NC-SA",
 }
-_QUALITY = 85  # of JPEG, 0 to 100
+_QUALITY = 80  # of JPEG, 0 to 100
 _GAP = 6  # pixels between pictures
-_PICTURES, _SHEETS = (5, 320), (2, 640)  # columns and pixels of width: of single pictures, of sheets of slices
+_PICTURES, _SHEETS = (5, 320), (3, 400)  # columns and pixels of width: of single pictures, of sheets of slices
 #: What `tiny` learned from: set, training cases, what it shows, terms; in the order of the data's README.
 _LEARNED = (
     ("ACDC", 104, "cine MRI of the heart", "CC BY-NC-SA"),
