@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from ProMISeCore.augment import Augment
 
 _MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
 _DEVIATION = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+
+_APART = 1_000_003  # seeds of children that draw side by side, further apart than a training has steps
 
 #: How often each set is drawn, and how many named classes it has (0: regions or instances, for prompts only).
 SETS: dict[str, tuple[float, int]] = {
@@ -159,14 +162,22 @@ def _fill(ready: mp.Queue, workspace: Path, stage: Stage, seed: int) -> None:
         ready.put(draw.batch())
 
 
-def ahead(workspace: Path, stage: Stage, seed: int, depth: int = 4) -> Iterator[Batch]:
-    """Batches drawn by a child process while the previous ones train; it ends with the iterator."""
+def ahead(workspace: Path, stage: Stage, seed: int, workers: int = 1, depth: int = 4) -> Iterator[Batch]:
+    """Batches drawn by child processes while the previous ones train, from each in turn; they end with the iterator.
+
+    depth: batches that each child keeps ready. The batches follow from seed and number of workers alone.
+    """
     context = mp.get_context("spawn")
-    ready = context.Queue(depth)
-    child = context.Process(target=_fill, args=(ready, workspace, stage, seed), daemon=True)
-    child.start()
+    queues = [context.Queue(depth) for _ in range(workers)]
+    children = [
+        context.Process(target=_fill, args=(queue, workspace, stage, seed + _APART * number), daemon=True)
+        for number, queue in enumerate(queues)
+    ]
+    for child in children:
+        child.start()
     try:
-        while True:
-            yield ready.get(timeout=300)
+        for queue in itertools.cycle(queues):
+            yield queue.get(timeout=300)
     finally:
-        child.terminate()
+        for child in children:
+            child.terminate()

@@ -21,8 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ProMISeCore import allocator, corpus, simulate
+from ProMISeCore import allocator, corpus, devices, simulate
 from ProMISeCore.draw import ALIASES, SETS, Batch, Stage, ahead
+from ProMISeCore.errors import InputError
 from ProMISeCore.sam import Sam, build
 from ProMISeCore.whole_file import replacing
 
@@ -62,20 +63,25 @@ def iou(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 class Step:
-    """One training step's losses on a batch."""
+    """One training step's losses on a batch.
+
+    Networks run where the backbone is; prompts are drawn, and masks compared, on the CPU, where the generator is.
+    """
 
     def __init__(self, sam: Sam, aids: Aids, generator: torch.Generator) -> None:
         self.sam, self.aids, self.generator = sam, aids, generator
+        self.device = next(sam.parameters()).device
 
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        with torch.autocast("cpu", torch.bfloat16):
-            embedding = self.sam.image_encoder.from_half(batch.pictures.contiguous(memory_format=torch.channels_last))
+        pictures = batch.pictures.contiguous(memory_format=torch.channels_last).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            embedding = self.sam.image_encoder.from_half(pictures)
         embedding = embedding.float()
         dense, dense_dice = self._dense(embedding, batch)
         shift, shifted = self._shifted(embedding, batch)
         prompt, seen = self._prompted(embedding, batch)
         seen |= shifted | {"dense": dense_dice}
-        return 0.7 * dense + shift + prompt, seen
+        return 0.7 * dense.cpu() + shift + prompt, seen
 
     def _dense(self, embedding: Tensor, batch: Batch) -> tuple[Tensor, float]:
         losses, dices = [], []
@@ -84,7 +90,7 @@ class Step:
             if key not in self.aids.heads:
                 continue
             target = F.adaptive_avg_pool2d(batch.classes[number].float(), embedding.shape[-1])
-            target = torch.cat([(1 - target.sum(0, keepdim=True)).clamp(0, 1), target])
+            target = torch.cat([(1 - target.sum(0, keepdim=True)).clamp(0, 1), target]).to(self.device)
             logits = self.aids.heads[key](embedding[number : number + 1])[0]
             guess = logits.softmax(0)
             entropy = -(target * logits.log_softmax(0)).sum(0).mean()
@@ -115,7 +121,7 @@ class Step:
             shifts.append(self.aids.shifts[ALIASES.get(name, name)][chosen])
             masks.append(classes[chosen])
         if not rows:
-            return embedding.sum() * 0, {}
+            return embedding.sum().cpu() * 0, {}
         masks = torch.stack(masks)
         points = labels = None
         if torch.rand((), generator=self.generator) < 0.7:
@@ -139,9 +145,17 @@ class Step:
 
     def _decoded(self, embedding: Tensor, points: Tensor | None, labels: Tensor | None, shift: Tensor) -> Tensor:
         """Token 1's logits (B, 1, s, s)."""
-        with torch.autocast("cpu", torch.bfloat16):
-            logits, _ = self.sam.decode_tokens(embedding, points, labels, shift=shift)
-        return logits[:, 1:2].float()
+        logits, _ = self._answered(embedding, points, labels, shift=shift)
+        return logits[:, 1:2]
+
+    def _answered(
+        self, embedding: Tensor, *prompts: Tensor | None, shift: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """All tokens' logits (B, 4, s, s) and predicted IoU (B, 4) on the CPU, for points, labels, boxes and masks."""
+        there = [None if prompt is None else prompt.to(self.device) for prompt in prompts]
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits, quality = self.sam.decode_tokens(embedding, *there, shift=shift)
+        return logits.float().cpu(), quality.float().cpu()
 
     def _reached(self, logits: Tensor, masks: Tensor, filled: Tensor) -> float:
         return iou(logits, masks[:, None])[filled].mean().item()
@@ -150,17 +164,13 @@ class Step:
         """A first prompt and a corrective click for every non-empty object; the best of three masks after one click."""
         rows, numbers = batch.objects.flatten(2).any(2).nonzero(as_tuple=True)
         if not len(rows):
-            return embedding.sum() * 0, {}
+            return embedding.sum().cpu() * 0, {}
         masks = batch.objects[rows, numbers]
         prompts = simulate.first_prompts(masks, self.generator)
         ambiguous = prompts.box is None and prompts.points.shape[1] == 1 and prompts.mask is None
         total, seen = 0.0, {}
         for turn in ("first", "second"):
-            with torch.autocast("cpu", torch.bfloat16):
-                logits, quality = self.sam.decode_tokens(
-                    embedding[rows], prompts.points, prompts.labels, prompts.box, prompts.mask
-                )
-            logits, quality = logits.float(), quality.float()
+            logits, quality = self._answered(embedding[rows], prompts.points, prompts.labels, prompts.box, prompts.mask)
             losses, reached = mask_loss(logits, masks[:, None]), iou(logits, masks[:, None])
             best = losses[:, 1:].amin(1) + 0.2 * losses.mean(1) if ambiguous and turn == "first" else losses.mean(1)
             total = total + best.mean() + F.mse_loss(quality, reached.detach())
@@ -199,7 +209,7 @@ class Average:
 def save(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write fp16 weights, whole or not at all."""
     with replacing(path) as part:
-        save_file({key: value.half().contiguous() for key, value in state.items()}, str(part), metadata)
+        save_file({key: value.half().cpu().contiguous() for key, value in state.items()}, str(part), metadata)
 
 
 def set_side(sam: Sam, side: int) -> None:
@@ -216,7 +226,8 @@ class Pretraining:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
         torch.manual_seed(arguments.seed)
-        self.sam, self.aids = build("tiny"), Aids()
+        self.device = devices.choose(arguments.device)
+        self.sam, self.aids = build("tiny").to(self.device), Aids().to(self.device)
         self.sam.requires_grad_(True).train()
         if arguments.init:
             with np.load(arguments.init) as arrays:
@@ -240,7 +251,7 @@ class Pretraining:
             self._resume()
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True)
+        state = torch.load(self.checkpoint, self.device, weights_only=True)
         self.sam.load_state_dict(state["sam"])
         self.aids.load_state_dict(state["aids"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -273,7 +284,8 @@ class Pretraining:
         for stage, end in stages:
             if self.seconds < end:
                 set_side(self.sam, stage.side)
-                self._train(ahead(self.arguments.workspace, stage, self.arguments.seed + self.steps), end)
+                seed, workers = self.arguments.seed + self.steps, self.arguments.workers
+                self._train(ahead(self.arguments.workspace, stage, seed, workers), end)
         set_side(self.sam, 512)
         self._store()
         shifts = {name: shift.detach() for name, shift in self.aids.shifts.items()}
@@ -337,10 +349,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rate", type=float, default=6e-4, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw batches; more for an accelerator")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Pack the corpus where needed, then train until the time is up."""
+    if arguments.workers < 1:
+        raise InputError(f"--workers is {arguments.workers}; expected 1 or more")
     allocator.keep_freed_memory()
     corpus.pack(arguments.data, arguments.workspace, "train")
     Pretraining(arguments).run()

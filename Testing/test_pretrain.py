@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ProMISeCore.draw import Draw, Stage, crop
+from ProMISeCore.draw import Draw, Stage, ahead, crop
 from ProMISeCore.pretrain import Pretraining, Step, add_arguments, iou, mask_loss, set_side
 
 
@@ -70,6 +70,18 @@ def test_a_stage_draws_from_its_sets_only(tmp_path):
     drawn = [name for _ in range(6) for name in draw.batch(groups=4, group_size=1).names]
     assert set(drawn) == {"saliency", "isic"}
     assert drawn.count("isic") > drawn.count("saliency")  # drawn twice as often
+
+
+def test_children_draw_in_turn_each_with_a_seed_of_its_own(tmp_path):
+    _packed(tmp_path, "isic")
+    stage = Stage(256, ("isic",))
+    batches = ahead(tmp_path, stage, seed=7, workers=2, depth=1)
+    found = [next(batches).pictures for _ in range(3)]
+    batches.close()
+    one, other = Draw(tmp_path, stage, 7), Draw(tmp_path, stage, 7 + 1_000_003)
+    for picture, draw in zip(found, (one, other, one), strict=True):
+        assert torch.equal(picture, draw.batch().pictures)
+    assert not torch.equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("decoder_only", [False, True])

@@ -2,8 +2,8 @@
 
     python Testing/experiments/default_packs.py --data ../shared/data --workspace DIR [--only heart polyp]
 
-The backbone comes first: `promise pretrain` with the same --workspace, --out ProMISeCore/weights/tiny.safetensors.
-It leaves DIR/shifts.safetensors behind, where each IPS starts.
+The backbone comes first: `default_backbone.py`, whose last stage leaves shifts.safetensors behind in its workspace, the
+DIR of this command: where each IPS starts.
 """
 
 from __future__ import annotations
