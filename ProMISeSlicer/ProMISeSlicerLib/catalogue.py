@@ -51,6 +51,13 @@ def image(manifest) -> str:
     return _("{modality}, {orientation}").format(modality=manifest.modality, orientation=manifest.orientation)
 
 
+def licence(manifest) -> str:
+    """A licence in a list, where there is no room for all of it."""
+    if environment.core("cards").is_non_commercial(manifest.licence):
+        return _("non-commercial")
+    return manifest.licence or _("not stated")
+
+
 def card(manifest) -> str:
     """The model card in rich text: what it is for, what it was made from, how good it is, and its terms."""
     training, rows = manifest.training, []
