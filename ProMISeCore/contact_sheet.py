@@ -137,11 +137,7 @@ def _tile(stack: Stack, window: Window, layers: list[_Layer], n: int, view: _Vie
     tile = _resized(window.apply(shown), view)
     tile = np.repeat(tile[..., None], 3, axis=-1) if tile.ndim == 2 else tile
     tile = np.round(tile).astype(np.uint8)
-    for layer in layers:
-        if layer.mask is not None:
-            part = layer.mask[n, view.top : view.bottom, view.left : view.right]
-            mask = _resized(np.pad(part, 1).astype(np.float32), view, pad=1) > 0.5
-            _draw_outline(tile, mask, layer.color)
+    _draw_outlines(tile, [(_shown(layer.mask[n], view), layer.color) for layer in layers if layer.mask is not None])
     for layer in layers:
         _draw_points(tile, layer, n, view)
     _write(tile, 4, 4, str(n + 1), _TEXT)
@@ -152,12 +148,20 @@ def _tile(stack: Stack, window: Window, layers: list[_Layer], n: int, view: _Vie
     return tile
 
 
-def _draw_outline(tile: np.ndarray, mask: np.ndarray, color: tuple[int, ...]) -> None:
-    """The inner border of a mask; on large tiles twice as wide and with a dark rim, so that it shows on any ground."""
+def _shown(mask: np.ndarray, view: _View) -> np.ndarray:
+    """The shown part of a slice's mask (H, W) at the tile's size."""
+    part = mask[view.top : view.bottom, view.left : view.right]
+    return _resized(np.pad(part, 1).astype(np.float32), view, pad=1) > 0.5
+
+
+def _draw_outlines(tile: np.ndarray, masks: Sequence[tuple[np.ndarray, tuple[int, ...]]]) -> None:
+    """Inner borders in colours; on large tiles twice as wide, with dark rims below all of them, so that they show on
+    any ground."""
     wide = max(tile.shape[:2]) >= _LARGE
-    if wide:
+    for mask, _ in masks if wide else ():
         tile[ndimage.binary_dilation(mask) & ~mask] = 0
-    tile[mask & ~ndimage.binary_erosion(mask, iterations=1 + wide, border_value=0)] = color
+    for mask, color in masks:
+        tile[mask & ~ndimage.binary_erosion(mask, iterations=1 + wide, border_value=0)] = color
 
 
 def _resized(picture: np.ndarray, view: _View, pad: int = 0) -> np.ndarray:

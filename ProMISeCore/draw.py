@@ -173,11 +173,12 @@ def ahead(workspace: Path, stage: Stage, seed: int, workers: int = 1, depth: int
         context.Process(target=_fill, args=(queue, workspace, stage, seed + _APART * number), daemon=True)
         for number, queue in enumerate(queues)
     ]
-    for child in children:
-        child.start()
     try:
+        for child in children:
+            child.start()
         for queue in itertools.cycle(queues):
             yield queue.get(timeout=300)
     finally:
         for child in children:
-            child.terminate()
+            if child.pid is not None:
+                child.terminate()

@@ -251,11 +251,12 @@ class Pretraining:
             self._resume()
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, self.device, weights_only=True)
+        state = torch.load(self.checkpoint, "cpu", weights_only=True)
         self.sam.load_state_dict(state["sam"])
         self.aids.load_state_dict(state["aids"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average.state, self.average.steps = state["average"], state["steps"]
+        self.average.state = {key: value.to(self.device) for key, value in state["average"].items()}
+        self.average.steps = state["steps"]
         self.seconds, self.steps = state["seconds"], state["steps"]
 
     def _store(self) -> None:
@@ -357,6 +358,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Pack the corpus where needed, then train until the time is up."""
     if arguments.workers < 1:
         raise InputError(f"--workers is {arguments.workers}; expected 1 or more")
+    devices.choose(arguments.device)  # refused before an hour of packing
     allocator.keep_freed_memory()
     corpus.pack(arguments.data, arguments.workspace, "train")
     Pretraining(arguments).run()

@@ -395,4 +395,4 @@ def _repeat(x: Tensor, batch: int) -> Tensor:
 
 def _full_precision(device: torch.device) -> AbstractContextManager:
     """No autocast: sines of pixel positions are wrong by whole pixels in half precision."""
-    return torch.autocast(device.type, enabled=False) if device.type in ("cuda", "cpu") else nullcontext()
+    return torch.autocast(device.type, enabled=False) if device.type in ("cuda", "cpu", "mps") else nullcontext()

@@ -406,7 +406,8 @@ class Segmenter:
     def _choose_axis(self, axis: str | None, trained: str) -> str:
         kind = "a picture" if self.volume.picture else "a volume"
         single = self.volume.picture or len(self.volume.voxels) == 1  # a DICOM file's X-ray is one
-        if not single if trained == "image" else self.volume.picture:
+        fits = single if trained == "image" else not self.volume.picture
+        if not fits:
             pack = "pictures" if trained == "image" else f"{trained} slices of volumes"
             self._say(f"{self.volume.name!r} is {kind}, the pack was trained on {pack}: expect poor results")
         if self.volume.picture:

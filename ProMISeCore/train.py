@@ -35,7 +35,15 @@ _VOLUME = {
 }
 
 #: Options of which a pack tells where they are not this.
-_USUAL = {"slices": 16, "rate": Settings.rate, "refine": 0.0, "refiner": None, "upright": False}
+_USUAL = {
+    "slices": 16,
+    "rate": Settings.rate,
+    "guide": Settings.guide,
+    "corrections": Settings.corrections,
+    "refine": 0.0,
+    "refiner": None,
+    "upright": False,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -316,7 +324,8 @@ def _command(arguments: argparse.Namespace, side: int, base: Manifest | None) ->
             told += f" --{name}" if value is True else f" --{name} {value:g}"
     if base is None:
         return f"promise train {told}"
-    return f"{base.training['command']}, then promise train {told} --side {side} --base …"
+    before = base.training["command"] or "(not recorded)"
+    return f"{before}, then promise train {told} --side {side} --base …"
 
 
 def _views(

@@ -54,9 +54,16 @@ def _result(dice, best=0.5):
 
 def test_figures_are_means_over_cases_and_spread_over_seeds():
     seeds = [_result([[0.8, 0.6], [1.0, 0.6]]), _result([[0.6, 0.5], [0.8, 0.5]])]
-    assert baselines._figures(seeds) == ["2", "a 80.0 ± 14.1, b 55.0 ± 7.1", "67.5 ± 10.6", "2.00 M", "10", "0.5 min"]
+    assert baselines._figures(seeds, 1) == [
+        "2",
+        "a 80.0 ± 14.1, b 55.0 ± 7.1",
+        "67.5 ± 10.6",
+        "2.00 M",
+        "10",
+        "0.9 min",
+    ]
     found = {"heart": {"all": {"unet": seeds}, "2": {"unet": seeds[:1]}}}
-    rows = baselines._rows(found)
+    rows = baselines._rows(found, 1)
     labelled, dice = [row[1] for row in rows[1:]], [row[4] for row in rows[1:]]
     assert labelled == ["2"] * 3 + ["all (9 cases)"] * 3
     assert dice == ["not measured yet"] * 2 + ["a 90.0, b 60.0"] + ["not measured yet"] * 2 + [

@@ -246,11 +246,14 @@ def test_outlines_of_large_tiles_are_two_pixels_wide_with_a_dark_rim() -> None:
     mask = np.zeros((400, 300), bool)
     mask[100:110, 50:60] = True
     tile = np.full((400, 300, 3), 100, np.uint8)
-    sheets._draw_outline(tile, mask, (255, 64, 0))
+    sheets._draw_outlines(tile, [(mask, (255, 64, 0))])
     assert tile[105, 48:54, 0].tolist() == [100, 0, 255, 255, 100, 100] and (tile[99, 50:60] == 0).all()
     small = np.full((200, 300, 3), 100, np.uint8)
-    sheets._draw_outline(small, mask[:200], (255, 64, 0))
+    sheets._draw_outlines(small, [(mask[:200], (255, 64, 0))])
     assert small[105, 48:54, 0].tolist() == [100, 100, 255, 100, 100, 100]
+    beside, tile = np.roll(mask, 10, axis=1), np.full((400, 300, 3), 100, np.uint8)
+    sheets._draw_outlines(tile, [(mask, (255, 64, 0)), (beside, (200, 64, 0))])
+    assert tile[105, 57:63, 0].tolist() == [100, 255, 255, 200, 200, 100], "no rim over another outline"
 
 
 def test_points_of_other_slices_and_outside_are_left_out(tall) -> None:

@@ -58,7 +58,6 @@ class PackSection:
         item.setText(_NAME, catalogue.name(manifest))
         item.setText(_DICE, catalogue.figure(catalogue.meanDice(manifest)))
         item.setText(_LICENCE, catalogue.licence(manifest))
-        item.setToolTip(_LICENCE, manifest.licence)
         for target in manifest.targets:
             child = qt.QTreeWidgetItem()
             child.setText(_NAME, target.name)

@@ -142,7 +142,7 @@ def report(shared: Mapping[str, Any], found: Found, plot: str | None) -> str:
         "every batch. Dice × 100 on all slices of `val`, mean over cases ± standard deviation over seeds (alone: one "
         "seed). Steps and the minutes until the best state are means over seeds."
     )
-    parts = [text, sections.table(_rows(found))]
+    parts = [text, sections.table(_rows(found, shared["minutes"]))]
     return "\n\n".join([*parts, *([f"![Dice and number of patients]({plot})"] if plot else [])])
 
 
@@ -150,7 +150,7 @@ def _limit(most: int | None) -> str:
     return "" if most is None else f", at most {most} cases of a subject"
 
 
-def _rows(found: Found) -> list[list[str]]:
+def _rows(found: Found, minutes: float) -> list[list[str]]:
     rows = [
         [
             "subject",
@@ -169,7 +169,7 @@ def _rows(found: Found) -> list[list[str]]:
             labelled = _labelled(count, next(iter(counts[count].values()))[0])
             for way, title in WAYS.items():
                 seeds = counts[count].get(way)
-                rows.append([about, labelled, title, *(_figures(seeds) if seeds else _NOT_MEASURED)])
+                rows.append([about, labelled, title, *(_figures(seeds, minutes) if seeds else _NOT_MEASURED)])
     return rows
 
 
@@ -181,20 +181,21 @@ def _labelled(count: str, result: Mapping[str, Any]) -> str:
     return count if count != "all" else f"all ({result['cases']['learn'] + result['cases']['held']} cases)"
 
 
-def _figures(seeds: Sequence[Mapping[str, Any]]) -> list[str]:
+def _figures(seeds: Sequence[Mapping[str, Any]], minutes: float) -> list[str]:
     dice = 100 * np.array([np.mean(result["dice"], axis=0) for result in seeds])  # (seeds, T)
     each = ", ".join(f"{name} {_spread(values)}" for name, values in zip(seeds[0]["targets"], dice.T, strict=True))
     fitted = [Fitted(**result["fitted"]) for result in seeds]
-    best = np.mean([_minutes_to_best(one) for one in fitted])
+    best = np.mean([_minutes_to_best(one, minutes) for one in fitted])
     steps = f"{np.mean([one.steps for one in fitted]):.0f}"
     trained = f"{seeds[0]['parameters'] / 1e6:.2f} M"
     return [str(len(seeds)), each, _spread(dice.mean(1)), trained, steps, f"{best:.1f} min"]
 
 
-def _minutes_to_best(fitted: Fitted) -> float:
-    """Processor time until the state that was kept, taken as spread evenly over the steps."""
-    at = next((step for step, value in fitted.looks if value == fitted.best), fitted.steps)
-    return fitted.cpu_seconds / 60 * at / max(fitted.steps, 1)
+def _minutes_to_best(fitted: Fitted, minutes: float) -> float:
+    """Of the budget until the state that was kept: looks are spread evenly over it, the last one at its end. What was
+    spent before the first step (encoding, a pack's lead) has had none."""
+    best = next((n for n, (_, value) in enumerate(fitted.looks, 1) if value == fitted.best), len(fitted.looks))
+    return minutes * (Recipe.looks - len(fitted.looks) + best) / Recipe.looks
 
 
 def _spread(values: Sequence[float]) -> str:
