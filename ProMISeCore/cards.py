@@ -9,6 +9,7 @@ from typing import Any
 
 from ProMISeCore import failures
 from ProMISeCore.errors import InputError
+from ProMISeCore.licences import terms
 from ProMISeCore.manifest import Manifest, TargetInfo
 from ProMISeCore.packs import Pack
 from ProMISeCore.terminal import amount, duration
@@ -36,20 +37,6 @@ def card(pack: Pack, report: Mapping[str, Any] | None = None) -> str:
         _failures(pack, report),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def terms(licence: str) -> str:
-    """What a licence means for use, in plain words; of weights, the strictest of their data and backbone."""
-    if is_non_commercial(licence):
-        return "Non-commercial use only: some of the data behind these weights may not be used commercially."
-    if not licence or licence == "unstated":
-        return "Whoever trained it has not said what may be done with it; ask before passing it on."
-    return "The strictest licence among the data and the backbone."
-
-
-def is_non_commercial(licence: str) -> bool:
-    """Whether a licence forbids commercial use, by SPDX name or in words."""
-    return "NC" in licence.upper().replace("-", " ").split() or "non-commercial" in licence.lower()
 
 
 def _facts(pack: Pack) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from ProMISeCore import cards, failures, packs
+from ProMISeCore import cards, failures, licences, packs
 from ProMISeCore.__main__ import main
 from ProMISeCore.errors import InputError
 
@@ -92,7 +92,7 @@ def test_a_report_of_another_pack_or_version_is_refused(pack, report):
     ],
 )
 def test_a_licence_is_told_in_plain_words(licence, says):
-    assert says in cards.terms(licence)
+    assert says in licences.terms(licence)
 
 
 def test_evaluate_counts_voxels_and_draws_the_worst_with_the_truth_in_white(tiny_sam, pack, tmp_path, capsys):

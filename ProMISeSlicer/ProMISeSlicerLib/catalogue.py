@@ -53,7 +53,7 @@ def image(manifest) -> str:
 
 def licence(manifest) -> str:
     """A licence in a list, where there is no room for all of it."""
-    if environment.core("cards").is_non_commercial(manifest.licence):
+    if environment.core("licences").is_non_commercial(manifest.licence):
         return _("non-commercial")
     return manifest.licence or _("not stated")
 
@@ -69,7 +69,7 @@ def card(manifest) -> str:
         rows.append((_("Trained on"), cases))
     rows.append((_("Held-out Dice"), _scores(manifest)))
     rows.append((_("Backbone"), manifest.backbone.name))
-    terms = environment.core("cards").terms(manifest.licence)
+    terms = environment.core("licences").terms(manifest.licence)
     rows.append((_("Licence"), f"{manifest.licence or _('not stated')}. {terms}"))
     rows.append((_("Version"), f"{manifest.name} {manifest.version}"))
     return "<br>".join(f"<b>{escape(title)}:</b> {escape(text)}" for title, text in rows)

@@ -21,7 +21,7 @@ import SimpleITK as sitk
 import worst_prompts
 from default_packs import RECIPES, places
 
-from ProMISeCore import backbones, cards, packs
+from ProMISeCore import backbones, cards, licences, packs
 from ProMISeCore.__main__ import main as promise
 from ProMISeCore.errors import InputError
 from ProMISeCore.whole_file import replacing
@@ -128,7 +128,7 @@ def write_backbone_card(folder: Path, name: str = "tiny") -> Path:
 The frozen backbone that every embedded pack stands on: image encoder, prompt encoder and mask decoder, as in SAM.
 Research use only, not for clinical use.
 
-**Licence: {about.licence}.** {cards.terms(about.licence)}
+**Licence: {about.licence}.** {licences.terms(about.licence)}
 
 | | |
 |---|---|
