@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import queue
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from ProMISeCore import corpus, simulate
 from ProMISeCore.augment import Augment
+from ProMISeCore.errors import InputError
 
 _MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
 _DEVIATION = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
@@ -162,22 +164,36 @@ def _fill(ready: mp.Queue, workspace: Path, stage: Stage, seed: int) -> None:
         ready.put(draw.batch())
 
 
+def _next(ready: mp.Queue, child: mp.Process) -> Batch:
+    """The next batch of a child, however long it draws; InputError where it has ended."""
+    while True:
+        try:
+            return ready.get(timeout=2)
+        except queue.Empty:
+            if not child.is_alive():
+                raise InputError(
+                    f"a process that draws pictures has ended (exit code {child.exitcode}); the reason is above, or "
+                    "memory ran out: use fewer --workers, or close other programs"
+                ) from None
+
+
 def ahead(workspace: Path, stage: Stage, seed: int, workers: int = 1, depth: int = 4) -> Iterator[Batch]:
     """Batches drawn by child processes while the previous ones train, from each in turn; they end with the iterator.
 
-    depth: batches that each child keeps ready. The batches follow from seed and number of workers alone.
+    depth: batches that each child keeps ready. The batches follow from seed and number of workers alone. Raises
+    InputError where a child has ended, which it does only if it failed.
     """
     context = mp.get_context("spawn")
     queues = [context.Queue(depth) for _ in range(workers)]
     children = [
-        context.Process(target=_fill, args=(queue, workspace, stage, seed + _APART * number), daemon=True)
-        for number, queue in enumerate(queues)
+        context.Process(target=_fill, args=(ready, workspace, stage, seed + _APART * number), daemon=True)
+        for number, ready in enumerate(queues)
     ]
     try:
         for child in children:
             child.start()
-        for queue in itertools.cycle(queues):
-            yield queue.get(timeout=300)
+        for ready, child in itertools.cycle(zip(queues, children, strict=True)):
+            yield _next(ready, child)
     finally:
         for child in children:
             if child.pid is not None:

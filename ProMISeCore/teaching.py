@@ -171,9 +171,23 @@ class Teaching:
             step = training.progress.step
             self._tell("notice", message=f"going on from step {step} of a training that was interrupted")
         else:
+            self._say_interrupted()
             self._begin(training)
         training.look_before()
         return training
+
+    def _say_interrupted(self) -> None:
+        """Tell where what was last done in this workspace, since the pack was made, is not gone on with."""
+        made, pack = [path.stat().st_mtime for path in self._checkpoints()], versions.present(self.name)
+        if made and (not pack.exists() or max(made) > pack.stat().st_mtime):
+            message = (
+                "the training that was interrupted here was of other cases, labels, options or another base: this one "
+                "begins at its first step, and that one's checkpoint is kept"
+            )
+            self._tell("notice", message=message)
+
+    def _checkpoints(self) -> list[Path]:
+        return list(self.order.workspace.glob(f"training-{'[0-9a-f]' * 12}.pt"))
 
     def _checkpoint(
         self, model: Promise, settings: Settings, learn: Views, held: Views | None, origin: tuple[str, str]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ProMISeCore.draw import Draw, Stage, ahead, crop
+from ProMISeCore.errors import InputError
 from ProMISeCore.pretrain import Pretraining, Step, add_arguments, iou, mask_loss, set_side
 
 
@@ -82,6 +83,12 @@ def test_children_draw_in_turn_each_with_a_seed_of_its_own(tmp_path):
     for picture, draw in zip(found, (one, other, one), strict=True):
         assert torch.equal(picture, draw.batch().pictures)
     assert not torch.equal(found[0], found[1])
+
+
+def test_a_child_that_ends_is_told(tmp_path):
+    _packed(tmp_path, "isic")
+    with pytest.raises(InputError, match=r"a process that draws pictures has ended \(exit code 1\).*--workers"):
+        next(ahead(tmp_path, Stage(256, ("kvasir",)), seed=0))  # a set that is not there
 
 
 @pytest.mark.parametrize("decoder_only", [False, True])

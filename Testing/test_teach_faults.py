@@ -103,6 +103,23 @@ def test_a_kill_loses_nothing(cases, command, home) -> None:
     assert all(torch.equal(value, whole[key]) for key, value in tensors().items())
 
 
+def test_labels_edited_between_a_kill_and_the_rerun_are_told(cases, command, home, capsys) -> None:
+    assert main(command(cases, steps=15)) == 0
+    child = spoken(command(cases, steps=15), home)
+    wait_for(child, "look")
+    child.kill()
+    child.communicate()
+    (left,) = workspace().glob("training-*.pt")
+    voxels, mask = volume(0)
+    write(cases, "Fall 0", voxels, {"Scheibe": ~mask})
+    capsys.readouterr()
+    assert main(command(cases, steps=15)) == 0
+    told = "the training that was interrupted here was of other cases, labels, options or another base"
+    assert told in capsys.readouterr().err and left.exists()
+    assert main(command(cases, steps=12)) == 0
+    assert told not in capsys.readouterr().err, "a pack was made since"
+
+
 def test_two_at_once_are_refused(cases, command, capsys) -> None:
     with alone(workspace(), ""):
         assert main(command(cases)) == 2
