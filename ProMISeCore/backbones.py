@@ -15,11 +15,13 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from ProMISeCore import downloading
-from ProMISeCore.errors import WeightsError
+from ProMISeCore.errors import InputError, WeightsError
 
 EMBEDDED = Path(__file__).resolve().parent / "weights"
 _SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
 _CHUNK = 1 << 20
+STRIDE = 16  # frame pixels per grid cell, of every encoder
+_SMALLEST_SIDE = 64
 #: How files of weights start: a zip archive (PyTorch ≥ 1.6), a pickle (older), or safetensors' JSON after its length.
 _STARTS = {0: (b"PK\x03\x04", b"\x80\x02"), 8: (b"{",)}
 
@@ -108,6 +110,13 @@ def find(name_or_path: str | Path) -> Path:
     if backbone.name == "tiny":
         raise WeightsError(f"the embedded backbone is missing at {path}; install promise-slicer again")
     raise WeightsError(f"the backbone {backbone.name} is not installed; {_obtaining(backbone)}")
+
+
+def checked_side(side: int) -> int:
+    """A frame side that every encoder takes. InputError for others."""
+    if isinstance(side, bool) or not isinstance(side, int) or side < _SMALLEST_SIDE or side % STRIDE:
+        raise InputError(f"the frame side is {side}; expected a multiple of {STRIDE}, at least {_SMALLEST_SIDE}")
+    return side
 
 
 def name_of(path: str | Path) -> str | None:

@@ -11,12 +11,14 @@ from scipy import ndimage
 from ProMISeCore import truth, volumes
 from ProMISeCore.pairs import Pair
 
+_LARGE = 0.5  # of a target's largest area, from which it does not end but is cut off
 _SINGLE = 0.9  # share of a target's voxels in its largest piece, from which it counts as one piece
 
 
 @dataclass
 class State:
-    """A target in a case: labelled, empty (known to be absent) or unknown. low, high: its 5th and 95th percentile."""
+    """A target in a case: labelled, empty (known to be absent) or unknown. low, high: its 5th and 95th percentile;
+    abrupt: whether it is large on the first and the last slice that have it, and the next ones are known not to."""
 
     state: str
     voxels: int = 0
@@ -25,6 +27,7 @@ class State:
     low: float = 0.0
     high: float = 0.0
     single: bool = True
+    abrupt: bool = False
 
     @classmethod
     def of(cls, stack: volumes.Stack, volume: volumes.Volume, one: np.ndarray) -> State:
@@ -45,6 +48,7 @@ class State:
             float(low),
             float(high),
             bool(sizes.max() >= _SINGLE * sizes.sum()),
+            not volume.picture and _is_abrupt(slices),
         )
 
     def entry(self) -> dict[str, Any]:
@@ -57,6 +61,15 @@ class State:
             return self.state
         left_out = f", {self.unknown_slices} unknown" if self.unknown_slices else ""
         return f"{self.slices} slices{left_out}"
+
+
+def _is_abrupt(slices: np.ndarray) -> bool:
+    """As `State.abrupt`, of a target's labels (n, H, W) of which some are."""
+    areas, known = (slices == 1).sum((1, 2)), (slices != truth.UNKNOWN).any((1, 2))
+    first, last = np.flatnonzero(areas)[[0, -1]]
+    if first == 0 or last == len(areas) - 1 or not (known[first - 1] and known[last + 1]):
+        return False
+    return bool(min(areas[first], areas[last]) >= _LARGE * areas.max())
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from ProMISeCore.manifest import BackboneInfo, Manifest, TargetInfo
 from ProMISeCore.sam import Sam
 from ProMISeCore.survey import Survey
 
-_COLOURS = ((0.85, 0.2, 0.2), (0.2, 0.7, 0.3), (0.25, 0.45, 0.9), (0.9, 0.75, 0.15), (0.7, 0.3, 0.8), (0.2, 0.75, 0.75))
 _INTENDED = "Research use only, not for clinical use. A first automatic result to be corrected by a person."
 _WIDTH = 16  # of a refiner
 
@@ -21,9 +20,7 @@ _WIDTH = 16  # of a refiner
 def drafted(survey: Survey, backbone: Sam, base: Manifest | None) -> Manifest:
     """The manifest, without scores. Raises InputError where the base is one for other slices than the survey's."""
     known = {} if base is None else {info.name: info for info in base.targets}
-    targets = [
-        known.get(name) or _target(name, _COLOURS[number % len(_COLOURS)]) for number, name in enumerate(survey.targets)
-    ]
+    targets = [known.get(name) or _target(name, colour) for name, colour in survey.colours.items()]
     made = Manifest(
         name=packs.name_of(Path(f"{survey.wish.name}{packs.SUFFIX}")),
         title=survey.wish.name,
@@ -73,10 +70,10 @@ def _licence(backbone: Sam, base: Manifest | None) -> str:
     return "; ".join(dict.fromkeys([*parts, *([base.licence] if base is not None and base.licence else [])]))
 
 
-def _target(name: str, colour: tuple[float, float, float]) -> TargetInfo:
+def _target(name: str, colour: Sequence[float]) -> TargetInfo:
     return TargetInfo(
         name,
-        colour,
+        tuple(colour),
         apm={"kind": "lite", "count": 8, "width": 64},
         ips={"kind": "pae", "hidden": 256},
         presence={"width": 64},

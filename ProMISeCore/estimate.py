@@ -18,6 +18,7 @@ from ProMISeCore.wish import Wish
 _ENCODE_SECONDS = {"tiny": 0.06, "mobile_sam": 0.9, "vit_b": 6.6, "vit_l": 18.0, "vit_h": 35.0}
 _ENCODED, _ENCODED_SMALL = 0.25, 0.12  # of the time; on small slices most is learned from pictures
 _LEAST_ENCODING = 0.3  # of the time at the backbone's own frame side: smaller frames gain less than their area
+_TARGET_BYTES = 20_000_000  # on disk: two checkpoints and one that is being written, of a target, and the pack
 _PROCESS_BYTES = 600_000_000
 _BYTES, _BYTES_SMALL = 3, 5  # in memory, of each pixel of each view's masks; refiners keep what decoders say of it
 
@@ -75,7 +76,7 @@ class Estimate:
             "views": rows,
             "encode_seconds": round(encode, 1),
             "train_seconds": None if minutes is None else round(max(0, 60 * minutes - encode), 1),
-            "disk_bytes": rows * per_view,
+            "disk_bytes": rows * per_view + targets * _TARGET_BYTES,
             "free_bytes": shutil.disk_usage(there).free,
             "memory_bytes": _PROCESS_BYTES + 12 * voxels + (_BYTES_SMALL if self._small else _BYTES) * kept,
         }

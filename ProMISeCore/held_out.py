@@ -13,8 +13,10 @@ _SHARE = 0.1  # of the cases; at least one
 
 
 def drawn(cases: Sequence[Case], targets: int, known: Set[str], share: float | None, seed: int) -> list[Case]:
-    """A share of some cases, complete ones first. known: names of those that the pack to go on from has learned from,
-    which come last."""
+    """A share of some cases, complete ones first; none where each is the only one with some target.
+
+    known: names of those that the pack to go on from has learned from, which come last.
+    """
     count = min(len(cases) - 1, max(1, round((_SHARE if share is None else share) * len(cases))))
     order = [cases[n] for n in np.random.default_rng(seed).permutation(len(cases))]
     order.sort(key=lambda case: (len(case.labelled) < targets, case.pair.name in known, -len(case.labelled)))
@@ -22,8 +24,11 @@ def drawn(cases: Sequence[Case], targets: int, known: Set[str], share: float | N
 
 
 def named(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
-    """Those asked for. Raises InputError for names that no case has."""
-    by_name = {case.pair.name: case for case in cases}
+    """Those asked for. Raises InputError for names that no case has, or one that is left out."""
+    for case in cases:
+        if case.use == "left out" and case.pair.name in names:
+            raise InputError(f"--held-out names {case.pair.name}, which is left out: {case.why}")
+    by_name = {case.pair.name: case for case in cases if case.use != "left out"}
     unknown = [name for name in names if name not in by_name]
     if unknown:
         raise InputError(
@@ -34,7 +39,7 @@ def named(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
 
 
 def _spared(cases: Sequence[Case], count: int) -> list[Case]:
-    """The first cases of an order without which every target still has a labelled one; at least the very first."""
+    """The first cases of an order without which every target still has a labelled one."""
     chosen: list[Case] = []
     for case in cases:
         rest = [other for other in cases if other is not case and other not in chosen]
@@ -42,4 +47,4 @@ def _spared(cases: Sequence[Case], count: int) -> list[Case]:
             chosen.append(case)
         if len(chosen) == count:
             break
-    return chosen or list(cases[:1])
+    return chosen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,12 @@ _LABEL_ENDINGS = tuple(
 )
 _IMAGE_ENDINGS = ("_image",)
 _SEGMENTATION = ".seg.nrrd"  # of 3D Slicer
+#: How to name files so that they are found.
+NAMING = (
+    "name them X.jpg and X.png, X.nrrd and X.seg.nrrd, or X_image.nii.gz and X_label.nii.gz, or put every pair into a "
+    "folder of its own"
+)
+_DICOM, _DICOM_AT = b"DICM", 128  # how such a file begins, and where
 _LABEL_SUFFIX = ".png"  # of two files called the same, the PNG is the label map: it has no loss
 
 
@@ -43,7 +50,7 @@ def content(path: Path) -> str:
 
 def find(images: Sequence[str], labels: Sequence[str] | None = None) -> list[Pair]:
     """Pair files of folders, globs or plain names: `X.jpg` + `X.png`, `X_image.nii.gz` + `X_label.nii.gz`, `X.nrrd` +
-    `X.seg.nrrd`.
+    `X.seg.nrrd`, and an image and a label map that are alone in their folder, or given alone, whatever their names.
 
     labels: None where they lie among the images: beside them, or in another of the places if they belong to no image
     there. Raises InputError naming images that have no label map, several, or one beside them that another has.
@@ -53,7 +60,7 @@ def find(images: Sequence[str], labels: Sequence[str] | None = None) -> list[Pai
         names = ", ".join(path.name for path in missing[:3])
         raise InputError(
             f"{len(missing)} of {len(found) + len(missing)} images have no label map of the same name ({names}"
-            f"{', …' * (len(missing) > 3)}); name them X.jpg and X.png, or X_image.nii.gz and X_label.nii.gz"
+            f"{', …' * (len(missing) > 3)}); {NAMING}"
         )
     return found
 
@@ -70,7 +77,7 @@ def sort_out(images: Sequence[str], labels: Sequence[str] | None = None) -> tupl
     taken = set(label_files)
     files = [path for path in files if path not in taken]
     if not files:
-        raise InputError(f"no images in {' '.join(map(str, images))}; NIfTI, NRRD, MHA, PNG and JPEG are looked for")
+        raise InputError(f"no images in {' '.join(map(str, images))}; {_instead(images)}")
     places = _by_place(label_files)
     everywhere, beside = defaultdict(list), {(path.parent, _case(path)) for path in files}
     for (folder, case), path in places.items():
@@ -79,6 +86,9 @@ def sort_out(images: Sequence[str], labels: Sequence[str] | None = None) -> tupl
     found = {path: places.get((path.parent, _case(path))) or _only(everywhere[_case(path)], path) for path in files}
     if labels is None:
         _divide(found)
+        _join_alone(found, label_files)
+    elif len(files) == len(label_files) == 1:
+        found[files[0]] = label_files[0]
     named = zip(_names(files), found.items(), strict=True)
     paired = [Pair(name, path, label) for name, (path, label) in named if label is not None]
     return paired, [path for path, label in found.items() if label is None]
@@ -101,14 +111,30 @@ def _files(places: Sequence[str]) -> list[Path]:
     return sorted(readable)
 
 
+def _instead(places: Sequence[str]) -> str:
+    """What to give where there is no image."""
+    folders = [path for path in map(Path, places) if path.is_dir()]
+    inner = sorted(one for folder in folders for one in folder.iterdir() if not one.name.startswith("."))
+    if any(one.is_file() and _is_dicom(one) for one in inner):
+        return "DICOM is taught with in 3D Slicer (section Teach), or as NRRD saved from there"
+    if any(one.is_dir() for one in inner):
+        return f"the folders in it are not looked into: give '{folders[0]}/*/*', in quotes, for the files in them"
+    return "NIfTI, NRRD, MHA, PNG and JPEG are looked for"
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(_DICOM_AT + len(_DICOM))[_DICOM_AT:] == _DICOM
+
+
 def _stem(path: Path) -> str:
     suffix = next(suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix))
     return path.name[: -len(suffix)]
 
 
 def _case(path: Path) -> str:
-    """The name without suffix and without `_image`, `_label` and the like."""
-    stem = _stem(path)
+    """The name without suffix and without `_image`, `_label` and the like; systems write umlauts in two ways."""
+    stem = unicodedata.normalize("NFC", _stem(path))
     ending = next((ending for ending in (*_LABEL_ENDINGS, *_IMAGE_ENDINGS) if stem.endswith(ending)), "")
     return stem[: len(stem) - len(ending)]
 
@@ -162,6 +188,18 @@ def _divide(found: dict[Path, Path | None]) -> None:
             raise InputError(f"{several[0]} and {several[1]} are both images of {label}; keep one")
         for image in several if len(several) > 1 else ():
             found[image] = label if image in scans else None
+
+
+def _join_alone(found: dict[Path, Path | None], labels: Sequence[Path]) -> None:
+    """Give an image the label map beside it where both are alone in their folder, as Segmentation.seg.nrrd is."""
+    images, maps = defaultdict(list), defaultdict(list)
+    for path in found:
+        images[path.parent].append(path)
+    for path in labels:
+        maps[path.parent].append(path)
+    for folder, several in images.items():
+        if len(several) == len(maps[folder]) == 1 and maps[folder][0] not in found.values():
+            found[several[0]] = found[several[0]] or maps[folder][0]
 
 
 def _names(files: Sequence[Path]) -> list[str]:

@@ -24,9 +24,7 @@ from ProMISeCore.segment_anything_parts import ImageEncoderViT, MaskDecoder, Pro
 from ProMISeCore.tiny import TinyEncoder
 from ProMISeCore.tiny_vit import TinyViT
 
-_STRIDE = 16  # frame pixels per grid cell, of every encoder
 _WIDTH = 256  # of embeddings and tokens
-_SMALLEST_SIDE = 64
 _LISTED = 6  # keys shown per kind of disagreement
 _POSITION = "image_encoder.pos_embed"
 _PROBLEMS = ("missing", "unexpected", "of another shape", "of another type of number")
@@ -49,7 +47,7 @@ def _vit(width: int, depth: int, heads: int, global_blocks: tuple[int, ...]) -> 
 
     def encoder(side: int) -> nn.Module:
         return ImageEncoderViT(
-            img_size=side, patch_size=_STRIDE, embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=4,
+            img_size=side, patch_size=backbones.STRIDE, embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=4,
             out_chans=_WIDTH, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6), use_rel_pos=True,
             window_size=14, global_attn_indexes=global_blocks,
         )  # fmt: skip
@@ -81,8 +79,8 @@ class Sam(nn.Module):
             raise WeightsError(f"unknown architecture {architecture!r}; known are {', '.join(ARCHITECTURES)}")
         parts = ARCHITECTURES[architecture]
         self.name = self.architecture = architecture
-        self.side = _checked_side(parts.side if side is None else side)
-        self.grid = self.side // _STRIDE
+        self.side = backbones.checked_side(parts.side if side is None else side)
+        self.grid = self.side // backbones.STRIDE
         self.depth, self.embed_width = parts.depth, parts.width
         self.image_encoder = parts.encoder(self.side)
         self.prompt_encoder = PromptEncoder(_WIDTH, (self.grid, self.grid), (self.side, self.side), mask_in_chans=16)
@@ -321,7 +319,7 @@ def _stored(tensor: Tensor, device: str | torch.device) -> Tensor:
 def _side_of(tensors: Mapping[str, Tensor]) -> int | None:
     """The frame side of a ViT's absolute positions (1, G, G, E); the other encoders' weights fit any side."""
     position = tensors.get(_POSITION)
-    return position.shape[1] * _STRIDE if position is not None and position.ndim == 4 else None
+    return position.shape[1] * backbones.STRIDE if position is not None and position.ndim == 4 else None
 
 
 def _fit(tensors: Mapping[str, Tensor], sam: Sam) -> dict[str, Tensor]:
@@ -332,7 +330,7 @@ def _fit(tensors: Mapping[str, Tensor], sam: Sam) -> dict[str, Tensor]:
     side = _side_of(tensors)
     if side is None or side == sam.side or not sam.depth:
         return dict(tensors)
-    fitted, old, new = dict(tensors), 2 * side // _STRIDE - 1, 2 * sam.grid - 1
+    fitted, old, new = dict(tensors), 2 * side // backbones.STRIDE - 1, 2 * sam.grid - 1
     for key, value in tensors.items():
         if key == _POSITION:
             channels_first = value.float().permute(0, 3, 1, 2)
@@ -371,12 +369,6 @@ def _check(tensors: Mapping[str, Tensor], sam: Sam, path: Path) -> None:
 def _some(items: Sequence[str]) -> str:
     rest = len(items) - _LISTED
     return ", ".join(items[:_LISTED]) + (f", … and {rest} more" if rest > 0 else "")
-
-
-def _checked_side(side: int) -> int:
-    if isinstance(side, bool) or not isinstance(side, int) or side < _SMALLEST_SIDE or side % _STRIDE:
-        raise InputError(f"the frame side is {side}; expected a multiple of {_STRIDE}, at least {_SMALLEST_SIDE}")
-    return side
 
 
 def _common_batch(**tensors: Tensor) -> int:

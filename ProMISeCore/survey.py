@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ProMISeCore import backbones, held_out, pairs, truth, volumes
+from ProMISeCore import backbones, caveats, colours, held_out, pairs, truth, volumes
 from ProMISeCore.case import Case, State
 from ProMISeCore.errors import InputError
 from ProMISeCore.estimate import Estimate
@@ -37,9 +37,12 @@ class Survey:
         for case in self.usable:
             self._inspect(case)
         self._complain_about_targets()
+        for case, what in caveats.found(self.usable, self.targets, wish.known):
+            self._warn(case, what)
         self.window = dict(wish.window) if wish.window else self._window()
         self.within = False
         self._hold_out()
+        self.colours = colours.chosen(self.targets, wish.known, self.usable)
         self._estimate = Estimate(wish, self.small, self.side, self.learn, self.learn_at_last, self.held)
         self.slices, self.views = self._estimate.slices, self._estimate.views
 
@@ -68,7 +71,22 @@ class Survey:
     @property
     def ready(self) -> bool:
         """Whether anything can be taught."""
-        return not any(problem["severity"] == "error" and problem["case"] is None for problem in self.problems)
+        return not self._errors
+
+    @property
+    def _errors(self) -> list[dict[str, str | None]]:
+        """Problems of all cases together that keep anything from being taught."""
+        return [problem for problem in self.problems if problem["severity"] == "error" and problem["case"] is None]
+
+    @property
+    def why_not(self) -> str:
+        """Why nothing can be taught, "" where it can."""
+        return "; ".join(str(problem["what"]) for problem in self._errors)
+
+    @property
+    def kept(self) -> list[str]:
+        """Targets that the pack to go on from has, too."""
+        return [name for name in self.targets if name in self.wish.known]
 
     @property
     def modality(self) -> str:
@@ -141,9 +159,10 @@ class Survey:
             self._leave_out(case, self._why_unlabelled(case))
 
     def _why_unlabelled(self, case: Case) -> str:
-        if not self.targets:
-            return "nothing is segmented in it yet; segment a slice, or leave it out"
-        empty = [name for name in _contents(case) if name in self.targets]
+        found = _contents(case)
+        if not found:
+            return "its segmentation is empty; segment a slice, or leave it out"
+        empty = [name for name in found if name in self.targets]
         if empty:
             return f"nothing is segmented in it yet ({', '.join(empty)}: empty); segment a slice, or leave it out"
         asked, there = (
@@ -164,14 +183,20 @@ class Survey:
                 self._leave_out(case, f"it is {kinds[0]} among {kinds[1]}; teach them separately")
 
     def _complain_about_targets(self) -> None:
+        if not self.cases:
+            self._error(f"none of {len(self.unlabelled)} images has a segmentation of its name; {pairs.NAMING}")
+            return
         if not self.usable:
             first = f", {self.cases[0].pair.name}: {self.cases[0].why}" if self.cases else ""
             self._error(f"none of {len(self.cases)} labelled cases can be used{first}")
             return
-        for name in self.targets:
+        for name in list(self.targets):
             labelled = [case for case in self.usable if case.states[name].state == "labelled"]
             missing = [case.pair.name for case in self.usable if case.states[name].state == "unknown"]
-            if not labelled:
+            if not labelled and self.wish.targets is None and any(case.labelled for case in self.usable):
+                self._warn(None, f"{name!r} is not labelled in any case, so that it is left out")
+                self._leave_out_target(name)
+            elif not labelled:
                 self._error(
                     f"the target {name!r} is not labelled in any case; check its name and value, or leave it out"
                 )
@@ -179,6 +204,11 @@ class Survey:
                 self._warn(None, f"{name!r} is not known in {len(missing)} cases: {', '.join(missing[:5])}")
         if not self.targets:
             self._error("the label maps and segmentations are empty; segment something first")
+
+    def _leave_out_target(self, name: str) -> None:
+        del self.targets[name]
+        for case in self.usable:
+            del case.states[name]
 
     def _error(self, what: str) -> None:
         self.problems.append({"case": None, "what": what, "severity": "error"})
@@ -217,13 +247,16 @@ class Survey:
         if not self.ready or (isinstance(wish, Sequence) and not wish):
             return
         if isinstance(wish, Sequence):
-            chosen = held_out.named(cases, wish)
+            chosen = held_out.named(self.cases, wish)
         elif len(cases) == 1:
             self._hold_out_within(cases[0])
             return
         else:
             known = {case.pair.name for case in cases if self._is_seen(case)}
             chosen = held_out.drawn(cases, len(self.targets), known, wish, self.wish.seed)
+            if not chosen:
+                self._warn(None, "no case is held out, so that nothing is scored: each of them is the only one with "
+                           "some target; add cases")  # fmt: skip
         if len(chosen) >= len(cases):
             raise InputError(f"all {len(cases)} cases are held out; leave one to learn from")
         for case in chosen:
@@ -292,6 +325,7 @@ class Survey:
         return {
             "name": name,
             "value": self.targets[name],
+            "color": list(self.colours[name]),
             "cases": len(labelled),
             "slices": sum(state.slices for state in labelled),
             "voxels": sum(state.voxels for state in labelled),

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ProMISeCore import learned, packs, versions
+from ProMISeCore import backbones, learned, packs, versions
 from ProMISeCore.commands import Commands
 from ProMISeCore.errors import InputError, PromiseError
 from ProMISeCore.survey import Survey
@@ -78,7 +78,7 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
         teller.tell("checked", report=survey.report(folder), text=survey.text(folder))
     if arguments.check:
         if not survey.ready:
-            raise InputError("; ".join(str(p["what"]) for p in survey.problems if p["case"] is None))
+            raise InputError(survey.why_not)
         return
     from ProMISeCore.settings import Settings
     from ProMISeCore.teaching import Order, Teaching
@@ -101,7 +101,7 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
 
 
 def _wish(arguments: argparse.Namespace) -> Wish:
-    """Refuse numbers that cannot be meant before anything is read."""
+    """Refuse what cannot be meant before anything is read."""
     for name in ("slices", "views", "steps", "batch", "every"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -112,6 +112,9 @@ def _wish(arguments: argparse.Namespace) -> Wish:
         raise InputError(
             f"--minutes is {arguments.minutes:g}, --rate {arguments.rate:g}; expected more than 0 minutes, 0 < rate < 1"
         )
+    backbones.find(arguments.backbone)
+    if arguments.side is not None:
+        backbones.checked_side(arguments.side)
     return Wish(
         versions.checked_name(arguments.name),
         None if arguments.targets is None else _targets(arguments.targets),

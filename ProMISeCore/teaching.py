@@ -82,7 +82,7 @@ class Teaching:
         KeyboardInterrupt, with a checkpoint, where the asking program has gone.
         """
         if not self.survey.ready:
-            raise InputError("; ".join(p["what"] for p in self.survey.problems if p["case"] is None))
+            raise InputError(self.survey.why_not)
         with alone(self.order.workspace, "give another --workspace"):
             check_folder(packs.folder(), "another PROMISE_HOME")
             self._say_left_out()
@@ -311,7 +311,7 @@ class Teaching:
         seconds = sum(stage.progress.seconds for stage in stages)
         count = len(self.survey.usable)
         data = f"{count} {'case' if count == 1 else 'cases'} of the user's own"
-        if self.order.base is not None:
+        if self.survey.kept:
             data += f", continued from {self._origin[1]}"
         manifest = replace(
             model.manifest,

@@ -29,6 +29,7 @@ from ProMISeCore.whole_file import replacing
 
 _LOOKS = 40  # in a time budget, at most one every 5 seconds
 _DOUBT = (0.3, 0.5, 0.7)  # shares of the budget, or of what is not the refiners', at which labels are doubted
+_SLEPT_STEP, _SLEPT_LOOK = (10.0, 10), (60.0, 50)  # longer than so many seconds and usual steps: the computer slept
 _MOST_FAILURES = 20  # steps in a row without finite gradients
 _REFINED_AT_ONCE = 2  # batches of a refiner in a step, which then takes about as long as a step of the decoder's
 _FASTER = 3.0  # the refiners' learning rate, in rates
@@ -138,7 +139,7 @@ class Training:
                 self._store()
                 started = self._clock()
                 report(self._seen(means, scores, doubted))
-                self.progress.seconds += self._clock() - started
+                self.progress.seconds += self._lasted(self._clock() - started, is_step=False)
         self._store()
         if (
             self.share < 1 and self.held is not None
@@ -163,8 +164,9 @@ class Training:
         return self.progress.seconds - last_look >= max(5.0, 60 * self.settings.minutes / _LOOKS)
 
     def _lasted(self, seconds: float, is_step: bool = True) -> float:
-        """Of a step or a look, for the budget: a step's usual time where the computer has slept meanwhile."""
-        if seconds > max(60.0, 50 * self._usual) and self._usual:
+        """Of a step, or of what is between steps, for the budget: a step's usual time where the computer has slept."""
+        least, steps = _SLEPT_STEP if is_step else _SLEPT_LOOK
+        if seconds > max(least, steps * self._usual) and self._usual:
             return self._usual
         if is_step:
             self._usual = seconds if not self._usual else 0.9 * self._usual + 0.1 * seconds
@@ -211,7 +213,7 @@ class Training:
                 self.progress.best_step[name] = self.progress.step
             self.progress.refining_from = self.share
         ready = self._refining.prepare(stopped)
-        self.progress.seconds += self._clock() - started - waited
+        self.progress.seconds += self._lasted(self._clock() - started - waited, is_step=False)
         return ready
 
     def _is_refining(self, name: str) -> bool:
@@ -317,7 +319,7 @@ class Training:
             return []
         for number, name in enumerate(self.names):
             distrusted = self.material.distrusted.setdefault(number, set())
-            dice = self.case_dice(views, np.flatnonzero(views.plain), name)
+            dice = _only(_holding(views, number), self.case_dice(views, np.flatnonzero(views.plain), name))
             for case, value, typical in outliers(dice):
                 if case not in distrusted and len(distrusted) < len(dice) // 4:
                     distrusted.add(case)
@@ -330,7 +332,7 @@ class Training:
         typical = fitted(learned)
         if typical is None or self.held is None:
             return []
-        held = self.held_dice(name)
+        held = _only(_holding(self.held, self.names.index(name)), self.held_dice(name))
         known = {suspect["case"] for suspect in self.progress.suspects if suspect["held"] and suspect["target"] == name}
         most = max(1, len(held) // 4) - len(known)
         if is_foreign(held, typical):
@@ -385,6 +387,15 @@ class Training:
         ]  # an older checkpoint does not say
         for suspect in (suspect for suspect in self.progress.suspects if not suspect["held"]):
             self.material.distrusted.setdefault(self.names.index(suspect["target"]), set()).add(suspect["case"])
+
+
+def _holding(views: Views, target: int) -> set[int]:
+    """Cases that hold a target; of others a single wrong pixel makes the Dice 0."""
+    return {int(case) for case in views.case[views.masks[:, target].any((1, 2))]}
+
+
+def _only(cases: set[int], dice: Mapping[int, float]) -> dict[int, float]:
+    return {case: value for case, value in dice.items() if case in cases}
 
 
 def _suspect(target: str, case: int, held: bool, dice: float, typical: float) -> dict[str, Any]:

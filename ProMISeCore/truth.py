@@ -47,6 +47,18 @@ def contents(path: Path) -> dict[str, int | None]:
     return {f"label {value}": value for value in values if value != UNKNOWN or values == [UNKNOWN]}
 
 
+def colours(path: Path) -> dict[str, tuple[float, ...]]:
+    """Segment's name → red, green, blue 0…1, as far as a file says. InputError for one that cannot be read."""
+    if not is_segmentation(path):
+        return {}
+    header, found = read_layers(path)[2], {}
+    for key, value in header.items():
+        place = re.fullmatch(r"Segment(\d+)_Color", key)
+        if place is not None and re.fullmatch(r"[01](\.\d+)?( [01](\.\d+)?){2}", value.strip()):
+            found[header.get(f"Segment{place[1]}_Name", "").strip()] = tuple(map(float, value.split()))
+    return found
+
+
 def read(
     volume: Volume, path: Path, targets: Mapping[str, int | None], rule: str = "background", axis: int = 0
 ) -> np.ndarray:

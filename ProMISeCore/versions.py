@@ -74,7 +74,7 @@ def add(name: str, manifest: Manifest, tensors: Mapping[str, Any], half: bool = 
     Raises WeightsError or InputError where it cannot be written; the present version is then what it was.
     """
     now = present(name)
-    with alone(_folder(now), "choose another --name"):
+    with alone(_folder(now), "choose another --name or PROMISE_HOME"):
         _keep(now)
         number = _next(now)
         path = _folder(now) / f"{number}{packs.SUFFIX}"

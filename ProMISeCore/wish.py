@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ProMISeCore.base import framing
@@ -14,7 +14,7 @@ from ProMISeCore.manifest import Manifest
 class Wish:
     """What was asked for; None where the survey shall propose. held_out: names, a share, or () for none; judge_only:
     such cases are not learned from in the end either; seen: `pairs.content` of images that the pack to go on from has
-    learned from."""
+    learned from; known: its targets, with their colours 0…1."""
 
     name: str
     targets: Mapping[str, int | None] | None = None
@@ -31,6 +31,7 @@ class Wish:
     seed: int = 0
     judge_only: bool = False
     seen: Set[str] = frozenset()
+    known: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def as_seen_by(self, base: Manifest) -> Wish:
         """With slices as the pack to go on from sees them, whose weights rely on it; its frame side unless one was
@@ -39,4 +40,6 @@ class Wish:
         if base.orientation != "image":  # what pictures are, whatever is asked for
             names.append("orientation")
         theirs = framing(base, {name: getattr(self, name) for name in names})
-        return replace(self, side=self.side or base.backbone.side, **{name: theirs[name] for name in names})
+        known = {info.name: info.color for info in base.targets}
+        chosen = {name: theirs[name] for name in names}
+        return replace(self, side=self.side or base.backbone.side, known=known, **chosen)

@@ -112,3 +112,37 @@ def test_two_contrasts_may_share_labels_that_are_given(tmp_path: Path) -> None:
     places = [str(touch(tmp_path / name, "a.nii.gz")) for name in ("T1", "T2", "labels")]
     found = pairs.find(places[:2], places[2:])
     assert [(pair.name, pair.label.parent.name) for pair in found] == [("T1/a", "labels"), ("T2/a", "labels")]
+
+
+def test_what_is_alone_in_its_folder_belongs_together_whatever_it_is_called(tmp_path: Path) -> None:
+    for patient in ("p1", "p2"):
+        touch(tmp_path / patient, "MRHead.nrrd", "Segmentation.seg.nrrd")
+    found, rest = pairs.sort_out([str(tmp_path / "*" / "*")])
+    assert [(pair.name, pair.label) for pair in found] == [
+        (f"{patient}/MRHead", tmp_path / patient / "Segmentation.seg.nrrd") for patient in ("p1", "p2")
+    ]
+    assert not rest
+    touch(tmp_path / "p1", "T2.nrrd")
+    found, rest = pairs.sort_out([str(tmp_path / "p1")])
+    assert not found and [path.name for path in rest] == ["MRHead.nrrd", "T2.nrrd"], "whose it is, is not known"
+
+
+def test_one_image_and_one_label_map_that_are_given_belong_together(tmp_path: Path) -> None:
+    touch(tmp_path, "MRHead.nrrd", "T2.nrrd", "Segmentation.seg.nrrd")
+    found = pairs.find([str(tmp_path / "MRHead.nrrd")], [str(tmp_path / "Segmentation.seg.nrrd")])
+    assert names(found) == [("MRHead", "MRHead.nrrd", "Segmentation.seg.nrrd")]
+
+
+def test_umlauts_may_be_written_in_two_ways(tmp_path: Path) -> None:
+    touch(tmp_path, "Mu\u0308ller.nrrd", "M\u00fcller.seg.nrrd", "Weiß.nrrd", "Weiß.seg.nrrd")
+    assert [pair.name for pair in pairs.find([str(tmp_path)])] == ["M\u00fcller", "Weiß"]
+
+
+def test_where_there_is_no_image_it_is_said_what_to_give(tmp_path: Path) -> None:
+    touch(tmp_path / "p1", "a.nrrd")
+    with pytest.raises(InputError, match=r"folders in it are not looked into: give '.*/\*/\*', in quotes"):
+        pairs.find([str(tmp_path)])
+    scan = touch(tmp_path / "scan", "IM0001")
+    (scan / "IM0001").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(InputError, match="DICOM is taught with in 3D Slicer"):
+        pairs.find([str(scan)])

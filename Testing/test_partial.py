@@ -146,6 +146,20 @@ def test_a_doubted_case_is_not_learned_from_any_more_and_a_resumed_training_know
     assert not set(drawn.tolist()) & {10, 11} and len(set(drawn.tolist())) == 14
 
 
+def test_a_case_without_the_target_is_not_doubted(tiny_model, tmp_path, monkeypatch) -> None:
+    """One wrong pixel makes its Dice 0, and it is what there is most to learn from."""
+    material, held = views(16, 8), views(4, 2, seed=1)
+    for empty in (material, held):
+        empty.masks[empty.case == 1] = False
+    learner = training(tiny_model(("a",)), material, held, tmp_path)
+    monkeypatch.setattr(
+        Training, "case_dice", lambda _, what, *__: dict.fromkeys(range(8 if what is material else 2), 0.9) | {1: 0.0}
+    )
+    looks = []
+    learner.run(looks.append)
+    assert not any(look.suspects for look in looks) and not learner.material.distrusted[0]
+
+
 def test_held_out_cases_are_foreign_where_next_to_nothing_is_found() -> None:
     assert fitted({0: 0.9, 1: 0.8, 2: 0.7}) == 0.8
     assert fitted({0: 0.9, 1: 0.8}) is None and fitted({0: 0.3, 1: 0.2, 2: 0.4}) is None
@@ -183,6 +197,29 @@ def test_a_computer_that_slept_has_not_used_its_minutes(tiny_model, tmp_path) ->
     learner._clock = lambda: next(times)
     progress = learner.run()
     assert progress.step == 9 and 11 < progress.seconds < 14  # and two looks, of which the last is at the end
+
+
+def test_a_computer_that_slept_during_a_look_has_not_used_its_minutes_either(tiny_model, tmp_path) -> None:
+    now, asleep = [0.0], [36_000.0]
+
+    def clock() -> float:
+        now[0] += 1.0
+        return now[0]
+
+    def report(look) -> None:
+        now[0] += asleep.pop() if asleep else 0.0
+
+    learner = training(tiny_model(("a",)), views(), None, tmp_path, minutes=0.5)
+    learner._clock = clock
+    progress = learner.run(report)
+    assert not asleep and 30 <= progress.seconds < 34
+
+
+def test_a_short_sleep_within_a_step_is_no_use_of_minutes(tiny_model, tmp_path) -> None:
+    learner = training(tiny_model(("a",)), views(), None, tmp_path, minutes=0.5)
+    assert [learner._lasted(seconds) for seconds in (1.0, 1.0, 9.0)] == [1.0, 1.0, 9.0]
+    usual = learner._usual
+    assert learner._lasted(70.0) == usual and learner._lasted(50.0, is_step=False) == 50.0
 
 
 def test_a_training_without_finite_gradients_ends_with_a_reason(tiny_model, tmp_path, monkeypatch) -> None:

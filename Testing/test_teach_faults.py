@@ -55,6 +55,8 @@ def test_what_is_wrong_is_told_and_left_out(cases, command, capsys) -> None:
     (["--targets", "a=0"], "LV=3"),
     (["--name", "a/b"], "cannot be called"),
     (["--base", "nothing"], "there is no pack"),
+    (["--backbone", "nothing", "--check"], "there is no backbone or file 'nothing'"),
+    (["--side", "100", "--check"], "the frame side is 100; expected a multiple of 16"),
 ])  # fmt: skip
 def test_mistakes_are_told_in_one_line(cases, command, capsys, options, message) -> None:
     assert main(command(cases, *options)) == 2
@@ -384,3 +386,81 @@ def test_a_base_of_volumes_is_not_gone_on_with_from_pictures(cases, command, cap
     assert main(command(tmp_path, "--base", NAME, "--targets", "Scheibe=1")) == 2
     assert "is a pack for axial slices, these are not; teach anew" in capsys.readouterr().err
     assert len(versions.listing(NAME)) == 1
+
+
+def test_an_empty_segment_that_nobody_asked_for_is_left_out(cases, command, capsys) -> None:
+    voxels, mask = volume(9)
+    write(cases, "rest", voxels, {"Scheibe": mask, "Rest": mask & False})
+    assert main(command(cases, "--check")) == 0
+    assert "'Rest' is not labelled in any case, so that it is left out" in capsys.readouterr().out
+    assert main(command(cases, "--check", "--targets", "Scheibe", "Rest")) == 2
+    told = capsys.readouterr().err
+    assert "the target 'Rest' is not labelled in any case" in told and "not known in" not in told, "errors alone"
+
+
+def test_cases_with_a_target_each_are_learned_from_without_a_score(tmp_path, command, capsys) -> None:
+    for number, name in enumerate(("Scheibe", "Rand")):
+        voxels, mask = volume(number)
+        write(tmp_path / "one each", name, voxels, {name: mask})
+    assert main(command(tmp_path / "one each")) == 0
+    assert "no case is held out, so that nothing is scored" in capsys.readouterr().err
+    assert packs.read_manifest(packs.find(NAME)).scores == ()
+
+
+def test_a_label_map_that_is_empty_and_a_case_that_is_left_out_are_called_so(cases, command, capsys) -> None:
+    voxels, mask = volume(9)
+    write(cases, "blank", voxels, {"Scheibe": mask})
+    (cases / "blank.seg.nrrd").unlink()
+    empty = sitk.GetImageFromArray(np.zeros(mask.shape, np.uint8))
+    empty.CopyInformation(sitk.ReadImage(str(cases / "blank.nrrd")))
+    sitk.WriteImage(empty, str(cases / "blank-label.nrrd"))
+    why = "its segmentation is empty; segment a slice, or leave it out"
+    assert main(command(cases, "--check")) == 0
+    assert f"blank is left out: {why}" in capsys.readouterr().out
+    assert main(command(cases, "--held-out", "blank")) == 2
+    assert f"--held-out names blank, which is left out: {why}" in capsys.readouterr().err
+
+
+def test_files_that_do_not_pair_are_told_how_to_be_named(tmp_path, command, capsys) -> None:
+    voxels, mask = volume(0)
+    for name in "ab":
+        write(tmp_path / "odd", name, voxels, {"Scheibe": mask})
+        (tmp_path / "odd" / f"{name}.seg.nrrd").rename(tmp_path / "odd" / f"Segmentation {name}.seg.nrrd")
+    assert main(command(tmp_path / "odd")) == 2
+    assert "none of 2 images has a segmentation of its name; name them X.jpg" in capsys.readouterr().err
+
+
+def test_targets_of_the_base_that_are_not_taught_are_told(tmp_path, command, capsys) -> None:
+    for number in range(2):
+        voxels, mask = volume(number)
+        write(tmp_path / "two", f"c{number}", voxels, {"Scheibe": mask, "Rand": ~mask})
+        write(tmp_path / "other", f"c{number}", voxels, {"Scheibe 2": mask})
+    assert main(command(tmp_path / "two")) == 0
+    assert main(command(tmp_path / "two", "--base", NAME, "--targets", "Rand", "--check")) == 0
+    assert "also knows Scheibe, and the new version will not" in capsys.readouterr().out
+    assert main(command(tmp_path / "other", "--base", NAME)) == 0
+    told = capsys.readouterr().err
+    assert "none of the targets of the pack to go on from (Scheibe, Rand) is taught" in told
+    assert "--targets 'Scheibe=1'" in told
+    assert "continued from" not in packs.read_manifest(packs.find(NAME)).description
+
+
+def test_a_block_of_slices_amid_a_volume_and_an_image_that_is_there_twice_are_told(tmp_path, command, capsys) -> None:
+    voxels, mask = volume(0, 10)
+    block = np.isin(np.arange(10), [4, 5, 6])[:, None, None]
+    write(tmp_path / "block", "cut off", voxels, {"Scheibe": mask & block})
+    write(tmp_path / "block", "twice", voxels, {"Scheibe": mask})
+    options = ["--held-out", "none", "--check"]
+    assert main(command(tmp_path / "block", *options)) == 0
+    told = capsys.readouterr().out
+    assert "'Scheibe' begins and ends abruptly in 1 of 2 cases (cut off): the slices beyond" in told
+    assert "twice: it is the same image as cut off" in told
+    assert main(command(tmp_path / "block", *options, "--unlabelled-slices", "unknown")) == 0
+    assert "abruptly" not in capsys.readouterr().out
+
+
+def test_removing_a_pack_tells_where_its_cases_still_are(cases, command, capsys) -> None:
+    assert main(command(cases)) == 0
+    capsys.readouterr()
+    assert main(["packs", "--remove", NAME]) == 0
+    assert f"what it was taught from is still in {workspace()}" in capsys.readouterr().out

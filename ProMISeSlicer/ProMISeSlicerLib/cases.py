@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,11 @@ class Case:
                 found.setdefault(segmentation.GetSegment(segmentId).GetName(), []).append(segmentId)
         return found
 
+    def colours(self) -> dict[str, tuple[float, ...]]:
+        """Name → red, green, blue 0…1, of the first segment called so."""
+        segmentation = self.segmentationNode.GetSegmentation()
+        return {name: tuple(segmentation.GetSegment(ids[0]).GetColor()) for name, ids in self.segments().items()}
+
     def session(self) -> SceneState | None:
         """The memory of the newest ProMISe session on these two nodes."""
         for node in reversed(sessionNodes()):
@@ -55,16 +61,49 @@ class Case:
 
 
 def ofScene() -> list[Case]:
-    """A case per volume of the scene that a segmentation belongs to, by its geometry or a session."""
-    segmentations = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    """A case per segmentation of the scene whose volume is known."""
+    paired = [(volumeOf(node), node) for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")]
+    return [proposed(volume, segmentation) for volume, segmentation in paired if volume is not None]
+
+
+def alone() -> list:
+    """The scene's segmentations with segments whose volume is not known."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return [node for node in nodes if node.GetSegmentation().GetNumberOfSegments() and volumeOf(node) is None]
+
+
+def volumeOf(segmentationNode):
+    """The volume that a segmentation is of, or None: its source volume, or that of a session.
+
+    One that was loaded from a file names none: it is the only volume whose voxels its own are, of several the only one
+    of its name.
+    """
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    made = []
-    for segmentation in segmentations:
-        volume = segmentation.GetNodeReference(role)
-        isLabels = volume is not None and volume.IsA("vtkMRMLLabelMapVolumeNode")
-        if volume is not None and volume.IsA("vtkMRMLScalarVolumeNode") and not isLabels:
-            made.append(proposed(volume, segmentation))
-    return made
+    sessions = [
+        node.GetNodeReference("volume")
+        for node in reversed(sessionNodes())
+        if node.GetNodeReference("segmentation") is segmentationNode
+    ]
+    for volume in (segmentationNode.GetNodeReference(role), *sessions):
+        if _isImage(volume):
+            return volume
+    alike = [volume for volume in _images() if mrml.isOnVoxels(segmentationNode, volume)]
+    if len(alike) > 1:
+        alike = [volume for volume in alike if _isCalled(segmentationNode.GetName(), volume.GetName())]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _isCalled(segmentation: str, volume: str) -> bool:
+    """As files are: X and X.seg, X-label, X_segmentation or X Segmentation."""
+    return bool(re.fullmatch(rf"{re.escape(volume)}([ ._-]?(seg|label|segmentation|mask)s?)*", segmentation, re.I))
+
+
+def _isImage(node) -> bool:
+    return node is not None and node.IsA("vtkMRMLScalarVolumeNode") and not node.IsA("vtkMRMLLabelMapVolumeNode")
+
+
+def _images() -> list:
+    return [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if _isImage(node)]
 
 
 def proposed(volumeNode, segmentationNode) -> Case:
@@ -93,8 +132,7 @@ def unlabelled(cases: list[Case]) -> list:
     taken = [case.volumeNode for case in cases] + [
         case.volumeNode for case in ofScene() if case.segments() and case.session() is None
     ]
-    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    return [node for node in nodes if node not in taken and not node.IsA("vtkMRMLLabelMapVolumeNode")]
+    return [node for node in _images() if node not in taken]
 
 
 def fileName(volume) -> str:

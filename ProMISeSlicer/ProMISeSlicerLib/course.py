@@ -37,6 +37,12 @@ class Course:
         self.isPaused, self.encoded, self.share = False, (0, 0), 0.0
         self.secondsLeft: float | None = None
 
+    @property
+    def colours(self) -> dict[str, list[float]]:
+        """Target → red, green, blue 0…1, as in the pictures."""
+        found = (self.report or {}).get("targets", ())
+        return {target["name"]: target["color"] for target in found if target.get("color")}
+
     def take(self, line: str) -> str:
         """The kind of event that this line was, "" for none."""
         event = _event(line)

@@ -25,13 +25,13 @@ class CourseView:
         if course.report is not None or tuition.leftOut:
             self._text(ui.teachFoundLabel, findings.report(tuition.lesson, course.report or {}, tuition.leftOut))
         if not tuition.check:
-            self.curve.show(course.looks)
+            self.curve.show(course.looks, course.colours)
             self._picture(course.picture)
             self._text(ui.teachResultLabel, findings.result(tuition.lesson, course))
 
     def forget(self) -> None:
         """Nothing is left of the last one."""
-        self.curve.show([])
+        self.curve.show([], {})
         self._picture("")
         for label in (self.ui.teachFoundLabel, self.ui.teachResultLabel):
             self._text(label, "")

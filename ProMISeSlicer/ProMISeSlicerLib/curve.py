@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import qt
 from slicer.i18n import tr as _
@@ -11,14 +11,7 @@ from .course import Look
 from .progress import duration
 
 _MARGIN, _RIGHT, _TOP, _BOTTOM = 34, 8, 22, 20  # pixels around the curve
-#: Told apart without colour vision, too (Okabe and Ito), on light and dark ground.
-_COLOURS = ((0, 158, 115), (86, 180, 233), (230, 159, 0), (204, 121, 167), (213, 94, 0), (0, 114, 178))
 _DOT = 3
-
-
-def colourOf(number: int) -> tuple[int, int, int]:
-    """Red, green, blue 0…255 of a target's line."""
-    return _COLOURS[number % len(_COLOURS)]
 
 
 class Curve:
@@ -27,13 +20,14 @@ class Curve:
     def __init__(self, label) -> None:
         self.label = label
 
-    def show(self, looks: Sequence[Look]) -> None:
-        """Hidden until there is something to show."""
+    def show(self, looks: Sequence[Look], colours: Mapping[str, Sequence[float]]) -> None:
+        """Hidden until there is something to show. colours: target → red, green, blue 0…1."""
         self.label.visible = bool(looks)
         if looks:
-            self.label.setPixmap(self._painted(looks))
+            shades = {name: qt.QColor(*(round(255 * part) for part in colour)) for name, colour in colours.items()}
+            self.label.setPixmap(self._painted(looks, shades))
 
-    def _painted(self, looks: Sequence[Look]):
+    def _painted(self, looks: Sequence[Look], shades: Mapping):
         ratio = self.label.devicePixelRatioF()
         width, height = max(self.label.width, 200), self.label.height
         pixmap = qt.QPixmap(round(width * ratio), round(height * ratio))
@@ -42,7 +36,7 @@ class Curve:
         painter = qt.QPainter()
         painter.begin(pixmap)
         painter.setRenderHint(qt.QPainter.Antialiasing, True)
-        _Drawing(painter, width, height, self.label.palette.color(qt.QPalette.WindowText), looks).draw()
+        _Drawing(painter, width, height, self.label.palette.color(qt.QPalette.WindowText), looks, shades).draw()
         painter.end()
         return pixmap
 
@@ -50,8 +44,9 @@ class Curve:
 class _Drawing:
     """One picture: a frame, the loss in grey, a line per target, and what the lines are."""
 
-    def __init__(self, painter, width: int, height: int, ink, looks: Sequence[Look]) -> None:
+    def __init__(self, painter, width: int, height: int, ink, looks: Sequence[Look], shades: Mapping) -> None:
         self.painter, self.width, self.height, self.ink, self.looks = painter, width, height, ink, looks
+        self.shades = shades
         self.end = max(look.elapsed for look in looks) or 1.0
         self.top = max((look.loss for look in looks if look.loss is not None), default=1.0) or 1.0
 
@@ -59,10 +54,14 @@ class _Drawing:
         self._frame()
         self._line([(look.elapsed, look.loss and look.loss / self.top) for look in self.looks], self._faint(110), 1)
         names = list(dict.fromkeys(name for look in self.looks for name in look.dice))
-        for number, name in enumerate(names):
+        for name in names:
             values = [(look.elapsed, look.dice.get(name)) for look in self.looks]
-            self._line(values, qt.QColor(*colourOf(number)), 2)
+            self._line(values, self._shade(name), 2)
         self._legend(names)
+
+    def _shade(self, name: str):
+        """Of a target's line: as it has in pictures, or ink where that is not known."""
+        return self.shades.get(name, self.ink)
 
     def _faint(self, opacity: int):
         ink = qt.QColor(self.ink)
@@ -102,8 +101,7 @@ class _Drawing:
 
     def _legend(self, names: Sequence[str]) -> None:
         x = _MARGIN
-        lines = [(name, qt.QColor(*colourOf(number))) for number, name in enumerate(names)]
-        for text, colour in [*lines, (_("loss"), self._faint(110))]:
+        for text, colour in [*((name, self._shade(name)) for name in names), (_("loss"), self._faint(110))]:
             self.painter.setPen(qt.QPen(colour, 3))
             self.painter.drawLine(x, 10, x + 14, 10)
             self.painter.setPen(qt.QPen(self.ink, 1))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import cases, environment, mrml
-from .cases import UNKNOWN, Case
+from .cases import Case
 
 _GREY = (0.5, 0.5, 0.5)  # of segments that say what is unknown
 _MARK = ".written"  # beside a file: what it was made from
@@ -87,7 +87,8 @@ class Exporter:
         if not masks:
             raise mrml.GeometryError(f"the segmentation of {case.name!r} has none of the segments {', '.join(targets)}")
         path = self.folder / f"{name}.seg.nrrd"
-        described = [{"name": each, "color": _GREY if each.startswith(UNKNOWN) else None} for each in masks]
+        colours = case.colours()
+        described = [{"name": each, "color": colours.get(each, _GREY)} for each in masks]
         made = _digest(masks)
         mark = path.with_name(path.name + _MARK)
         if not (path.is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == made):

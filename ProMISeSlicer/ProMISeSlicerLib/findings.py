@@ -32,6 +32,22 @@ def ofCases(lesson: Lesson, course: Course, leftOut: Sequence[Exported]) -> dict
     return found
 
 
+def details(lesson: Lesson, course: Course) -> dict[str, str]:
+    """Shown name → size, spacing, how it is stored and its intensities, for the tool tip of its row."""
+    found = {}
+    for case in (course.report or {}).get("cases", ()):
+        if case.get("shape"):
+            text = _("{size} voxels of {spacing} mm, stored as {orientation} slices, intensities {low:g} to {high:g}")
+            found[lesson.caseName(case["case"])] = text.format(
+                size=" × ".join(map(str, case["shape"][::-1])),
+                spacing=" × ".join(f"{one:g}" for one in case["spacing_mm"]),
+                orientation=case["orientation"],
+                low=case["intensities"][0],
+                high=case["intensities"][1],
+            )
+    return found
+
+
 def report(lesson: Lesson, found: Mapping[str, Any], leftOut: Sequence[Exported]) -> str:
     """Rich text: what there is, what is wrong with it, what is proposed, and what it would take."""
     lines = [f"<b>{escape(_summary(found))}</b>"]

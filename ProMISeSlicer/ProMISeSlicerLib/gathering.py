@@ -23,6 +23,7 @@ class CaseTable:
         self.cases: list[Case] = []
         self.folders: list[str] = []
         self._found: Mapping[str, str] = {}
+        self._details: Mapping[str, str] = {}
         table.setColumnCount(4)
         table.textElideMode = qt.Qt.ElideMiddle
         table.setHorizontalHeaderLabels([_("Volume"), _("Segmentation"), _("Slices"), _("Found")])
@@ -74,9 +75,9 @@ class CaseTable:
             case for case in self.cases if None not in (case.volumeNode.GetScene(), case.segmentationNode.GetScene())
         ]
 
-    def tell(self, found: Mapping[str, str]) -> None:
-        """found: volume's shown name → what was found in it."""
-        self._found = found
+    def tell(self, found: Mapping[str, str], details: Mapping[str, str]) -> None:
+        """found: volume's shown name → what was found in it; details: → more of it."""
+        self._found, self._details = found, details
         self.show(changed=False)
 
     def show(self, changed: bool = True) -> None:
@@ -101,7 +102,7 @@ class CaseTable:
         name = case.segmentationNode.GetName()
         self._put(row, _SEGMENTATION, name, ", ".join(case.segments()) or _("no segment"))
         found = self._found.get(shown, "")
-        self._put(row, _FOUND, found, found)
+        self._put(row, _FOUND, found, "\n".join(filter(None, (found, self._details.get(shown)))))
         if case.session() is None:
             self._put(row, _SLICES, _("all"), _("The slices are taken as they are segmented."))
         else:

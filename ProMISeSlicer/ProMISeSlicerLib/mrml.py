@@ -201,6 +201,29 @@ def voxelOrder(image, volumeNode) -> tuple[np.ndarray, np.ndarray] | None:
     return turn, offset
 
 
+def isOnVoxels(segmentationNode, volumeNode) -> bool:
+    """Whether a segmentation's voxels are the volume's: on its grid, and none beyond it. False for one without any."""
+    if volumeNode.GetImageData() is None or segmentationNode.GetTransformNodeID() != volumeNode.GetTransformNodeID():
+        return False
+    segmentation, last = segmentationNode.GetSegmentation(), np.array(volumeNode.GetImageData().GetDimensions()) - 1
+    images = [
+        segmentation.GetSegment(segmentId).GetRepresentation("Binary labelmap")
+        for segmentId in segmentation.GetSegmentIDs()
+    ]
+    images = [image for image in images if image is not None and image.GetNumberOfPoints()]
+    return bool(images) and all(_isWithin(image, volumeNode, last) for image in images)
+
+
+def _isWithin(image, volumeNode, last: np.ndarray) -> bool:
+    """last: the volume's last (I, J, K)."""
+    order = voxelOrder(image, volumeNode)
+    if order is None:
+        return False
+    turn, offset = order
+    corners = np.reshape(image.GetExtent(), (3, 2)).T @ turn.T + offset
+    return bool((corners.min(0) >= 0).all() and (corners.max(0) <= last).all())
+
+
 class Segments:
     """The segments of one segmentation node, slice by slice on a volume's grid; other segments are never touched.
 

@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from . import environment, findings, folders, installing, lesson, lessonNode, preferences
-from .cases import shownNames
+from .cases import alone, shownNames
 from .courseView import CourseView
 from .gathering import CaseTable
 from .lesson import Lesson, asTarget, segmentOf
@@ -182,7 +182,12 @@ class TeachSection:
 
     def onScene(self) -> None:
         with self.host.reporting(_("The scene could not be listed")):
-            if not self.table.addScene() and not self.table.cases:
+            added, left = self.table.addScene(), [node.GetName() for node in alone()]
+            if left:
+                text = _("Whose segmentation {names} is, is not known: choose its source volume in the Segment Editor, "
+                         "then add the scene again.")  # fmt: skip
+                self.host.say(text.format(names=", ".join(left)))
+            elif not added and not self.table.cases:
                 self.host.say(_("No volume of this scene has a segmentation yet: segment one, then add it here."))
 
     def onFolder(self) -> None:
@@ -325,7 +330,8 @@ class TeachSection:
     def _tell(self, tuition: Tuition) -> None:
         course, lesson_ = tuition.course, tuition.lesson
         if course.report is not None:
-            self.table.tell(findings.ofCases(lesson_, course, tuition.leftOut))
+            found = findings.ofCases(lesson_, course, tuition.leftOut)
+            self.table.tell(found, findings.details(lesson_, course))
             self._targets = {_target(each): each.get("cases", 0) for each in course.report.get("targets", ())}
             self.fillTargets()
         if tuition.problem:

@@ -16,6 +16,40 @@ def test_opening_lists_the_scenes_cases_and_the_union_of_segments(school) -> Non
     assert panel.ui.teachButton.enabled and panel.ui.teachButton.text == "Teach"
 
 
+def test_a_segmentation_that_was_loaded_from_a_file_finds_its_volume(module, school, tmp_path) -> None:
+    """Such a node names no source volume: the only volume on whose voxels it lies, or the one of its name."""
+    import slicer
+    from ProMISeSlicerLib import cases
+    from scene_cases import add_segmentation, add_volume
+
+    def loaded(volume, name: str):
+        written, read = add_segmentation(volume, "written", disc=100), slicer.vtkMRMLSegmentationNode()
+        for node, name_ in ((written, "WriteData"), (read, "ReadData")):
+            storage = slicer.vtkMRMLSegmentationStorageNode()
+            slicer.mrmlScene.AddNode(storage)
+            storage.SetFileName(str(tmp_path / "x.seg.nrrd"))
+            slicer.mrmlScene.AddNode(node)
+            assert getattr(storage, name_)(node)
+        slicer.mrmlScene.RemoveNode(written)
+        read.SetName(name)
+        return read
+
+    scan = add_volume("scan", 0)
+    smaller = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(scan)[:3], name="smaller")
+    node = loaded(scan, "anything")
+    assert cases.volumeOf(node) is scan and smaller is not scan, "it lies beyond the smaller one"
+    assert [(case.volumeNode, case.segmentationNode) for case in cases.ofScene()] == [(scan, node)]
+    contrast = add_volume("contrast.1", 0)
+    assert cases.volumeOf(node) is None and cases.alone() == [node]
+    for name in ("contrast.1", "contrast.1.seg", "Contrast.1 Segmentation"):
+        node.SetName(name)
+        assert cases.volumeOf(node) is contrast
+    node.SetName("contrast?1")
+    panel = school(cases=1)
+    assert names(panel.ui.teachCaseTable) == ["Müller, Jörg 0"]
+    assert "Whose segmentation contrast?1 is, is not known: choose its source volume" in panel.status
+
+
 def test_check_says_what_was_found_and_makes_no_pack(school, home) -> None:
     panel = school()
     panel.click("teachCheckButton")

@@ -1,0 +1,56 @@
+"""What a person should know about the cases before anything is taught from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+
+from ProMISeCore import pairs
+from ProMISeCore.case import Case
+
+_NAMED = 5  # cases at most
+
+
+def found(cases: Sequence[Case], targets: Collection[str], known: Collection[str]) -> Iterator[tuple[str | None, str]]:
+    """The case, None for all together, and one sentence. known: targets of the pack to go on from."""
+    yield from _copies(cases)
+    for name in targets if cases else ():
+        yield from _abrupt_ends(cases, name)
+    yield from _lost_targets(targets, known)
+
+
+def _copies(cases: Sequence[Case]) -> Iterator[tuple[str | None, str]]:
+    seen: dict[str, str] = {}
+    alike = Counter((case.shape, case.intensities) for case in cases)
+    for case in [case for case in cases if alike[case.shape, case.intensities] > 1]:
+        other = seen.setdefault(pairs.content(case.pair.image), case.pair.name)
+        if other != case.pair.name:
+            yield case.pair.name, f"it is the same image as {other}: where one of them is held out, scores flatter"
+
+
+def _abrupt_ends(cases: Sequence[Case], target: str) -> Iterator[tuple[str | None, str]]:
+    """A block of slices amid a volume may be all that somebody has looked at."""
+    abrupt = [case.pair.name for case in cases if case.states[target].abrupt]
+    if abrupt:
+        names = ", ".join(abrupt[:_NAMED]) + ", …" * (len(abrupt) > _NAMED)
+        yield (
+            None,
+            f"{target!r} begins and ends abruptly in {len(abrupt)} of {len(cases)} cases ({names}): the slices beyond "
+            "count as being without it; if nobody has looked at them, let slices without a segment be unknown "
+            "(--unlabelled-slices unknown)",
+        )
+
+
+def _lost_targets(targets: Collection[str], known: Collection[str]) -> Iterator[tuple[str | None, str]]:
+    lost = [name for name in known if name not in targets]
+    if not lost or not targets:
+        return
+    if len(lost) < len(known):
+        what = "and the new version will not: teach all of its targets to keep them"
+        yield None, f"the pack to go on from also knows {', '.join(lost)}, {what}"
+    else:
+        yield (
+            None,
+            f"none of the targets of the pack to go on from ({', '.join(lost)}) is taught, so that nothing is taken "
+            f"from it but how slices are seen: call yours the same, such as --targets '{lost[0]}=1'",
+        )
