@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -325,6 +326,15 @@ def test_a_disk_that_others_fill_is_told_before_anything_is_encoded(cases, comma
     monkeypatch.setattr(dataset.os, "posix_fallocate", full, raising=False)
     assert main(command(cases)) == 2
     assert "the views of the cases take" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_too_small_is_told_at_once_and_what_is_encoded_counts(cases, command, capsys, monkeypatch):
+    free = 20_000_000  # as much as checkpoints and the pack take: nothing is left for views
+    monkeypatch.setattr("ProMISeCore.estimate.shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+    assert main(command(cases)) == 2
+    assert "of disk, 20.0 MB are free in" in capsys.readouterr().err and not list(workspace().glob("views-*"))
+    (workspace() / "views-0").write_bytes(bytes(10**7))
+    assert main(command(cases)) == 0
 
 
 def test_a_name_that_looks_like_a_value_or_an_option_and_spaces_around_it(tmp_path, command) -> None:

@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures")
     parser.add_argument("--minutes", type=int, default=3)
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
     with tempfile.TemporaryDirectory() as home:
         os.environ["PROMISE_HOME"] = home
