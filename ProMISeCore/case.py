@@ -11,6 +11,7 @@ from scipy import ndimage
 from ProMISeCore import truth, volumes
 from ProMISeCore.pairs import Pair
 
+_FEW = 3  # slices, from which it can be told whether a target ends
 _LARGE = 0.5  # of a target's largest area, from which it does not end but is cut off
 _SINGLE = 0.9  # share of a target's voxels in its largest piece, from which it counts as one piece
 
@@ -67,7 +68,9 @@ def _is_abrupt(slices: np.ndarray) -> bool:
     """As `State.abrupt`, of a target's labels (n, H, W) of which some are."""
     areas, known = (slices == 1).sum((1, 2)), (slices != truth.UNKNOWN).any((1, 2))
     first, last = np.flatnonzero(areas)[[0, -1]]
-    if first == 0 or last == len(areas) - 1 or not (known[first - 1] and known[last + 1]):
+    if np.count_nonzero(areas) < _FEW or first == 0 or last == len(areas) - 1:
+        return False
+    if not (known[first - 1] and known[last + 1]):
         return False
     return bool(min(areas[first], areas[last]) >= _LARGE * areas.max())
 

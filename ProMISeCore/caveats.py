@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
-from ProMISeCore import pairs
+from ProMISeCore import pairs, truth
 from ProMISeCore.case import Case
 
 _NAMED = 5  # cases at most
 
 
-def found(cases: Sequence[Case], targets: Collection[str], known: Collection[str]) -> Iterator[tuple[str | None, str]]:
-    """The case, None for all together, and one sentence. known: targets of the pack to go on from."""
+def found(
+    cases: Sequence[Case], targets: Collection[str], rule: str, known: Collection[str]
+) -> Iterator[tuple[str | None, str]]:
+    """The case, None for all together, and one sentence. rule: as of `truth.read`; known: targets of the pack to go on
+    from."""
     yield from _copies(cases)
-    for name in targets if cases else ():
+    for name in targets if cases and rule == "auto" else ():
         yield from _abrupt_ends(cases, name)
     yield from _lost_targets(targets, known)
 
@@ -30,7 +33,7 @@ def _copies(cases: Sequence[Case]) -> Iterator[tuple[str | None, str]]:
 
 def _abrupt_ends(cases: Sequence[Case], target: str) -> Iterator[tuple[str | None, str]]:
     """A block of slices amid a volume may be all that somebody has looked at."""
-    abrupt = [case.pair.name for case in cases if case.states[target].abrupt]
+    abrupt = [case.pair.name for case in cases if case.states[target].abrupt and not truth.is_told(case.pair.label)]
     if abrupt:
         names = ", ".join(abrupt[:_NAMED]) + ", …" * (len(abrupt) > _NAMED)
         yield (
@@ -49,8 +52,10 @@ def _lost_targets(targets: Collection[str], known: Collection[str]) -> Iterator[
         what = "and the new version will not: teach all of its targets to keep them"
         yield None, f"the pack to go on from also knows {', '.join(lost)}, {what}"
     else:
+        what = f"none of the targets of the pack to go on from ({', '.join(lost)}) is taught"
+        then = "rename the segment, or name a label map's value with"
         yield (
             None,
-            f"none of the targets of the pack to go on from ({', '.join(lost)}) is taught, so that nothing is taken "
-            f"from it but how slices are seen: call yours the same, such as --targets '{lost[0]}=1'",
+            f"{what}, so that nothing is taken from it but how slices are seen; call yours the same: {then} "
+            f"--targets '{lost[0]}=1'",
         )

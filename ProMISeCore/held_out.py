@@ -39,11 +39,11 @@ def named(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
 
 
 def _spared(cases: Sequence[Case], count: int) -> list[Case]:
-    """The first cases of an order without which every target still has a labelled one."""
+    """The first labelled cases of an order without which every target still has a labelled one."""
     chosen: list[Case] = []
     for case in cases:
         rest = [other for other in cases if other is not case and other not in chosen]
-        if all(any(name in other.labelled for other in rest) for name in case.labelled):
+        if case.labelled and all(any(name in other.labelled for other in rest) for name in case.labelled):
             chosen.append(case)
         if len(chosen) == count:
             break

@@ -8,6 +8,7 @@ import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,8 @@ from ProMISeCore.errors import InputError
 from ProMISeCore.reading import PICTURE_SUFFIXES
 
 _SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd", *PICTURE_SUFFIXES)
-_LABEL_ENDINGS = tuple(
-    between + word for between in "_- " for word in ("label", "labels", "mask", "seg", "segmentation", "Segmentation")
-)
+_LABEL_WORDS = ("label", "labels", "mask", "seg", "segmentation", "Segmentation")
+_LABEL_ENDINGS = tuple(between + word for between in "_- " for word in _LABEL_WORDS)
 _IMAGE_ENDINGS = ("_image",)
 _SEGMENTATION = ".seg.nrrd"  # of 3D Slicer
 #: How to name files so that they are found.
@@ -25,6 +25,7 @@ NAMING = (
     "name them X.jpg and X.png, X.nrrd and X.seg.nrrd, or X_image.nii.gz and X_label.nii.gz, or put every pair into a "
     "folder of its own"
 )
+_LOOKED_AT = 200  # files of a folder without images
 _DICOM, _DICOM_AT = b"DICM", 128  # how such a file begins, and where
 _LABEL_SUFFIX = ".png"  # of two files called the same, the PNG is the label map: it has no loss
 
@@ -78,16 +79,19 @@ def sort_out(images: Sequence[str], labels: Sequence[str] | None = None) -> tupl
     files = [path for path in files if path not in taken]
     if not files:
         raise InputError(f"no images in {' '.join(map(str, images))}; {_instead(images)}")
-    places = _by_place(label_files)
+    alone = _alone(files, label_files) if labels is None else {}
+    places = _by_place([path for path in label_files if path not in alone.values()])
     everywhere, beside = defaultdict(list), {(path.parent, _case(path)) for path in files}
     for (folder, case), path in places.items():
         if (folder, case) not in beside:  # else it is that image's
             everywhere[case].append(path)
-    found = {path: places.get((path.parent, _case(path))) or _only(everywhere[_case(path)], path) for path in files}
+    found = {
+        path: alone.get(path) or places.get((path.parent, _case(path))) or _only(everywhere[_case(path)], path)
+        for path in files
+    }
     if labels is None:
         _divide(found)
-        _join_alone(found, label_files)
-    elif len(files) == len(label_files) == 1:
+    elif len(files) == len(label_files) == 1 and all(Path(place).is_file() for place in (*images, *labels)):
         found[files[0]] = label_files[0]
     named = zip(_names(files), found.items(), strict=True)
     paired = [Pair(name, path, label) for name, (path, label) in named if label is not None]
@@ -113,12 +117,14 @@ def _files(places: Sequence[str]) -> list[Path]:
 
 def _instead(places: Sequence[str]) -> str:
     """What to give where there is no image."""
-    folders = [path for path in map(Path, places) if path.is_dir()]
-    inner = sorted(one for folder in folders for one in folder.iterdir() if not one.name.startswith("."))
-    if any(one.is_file() and _is_dicom(one) for one in inner):
-        return "DICOM is taught with in 3D Slicer (section Teach), or as NRRD saved from there"
-    if any(one.is_dir() for one in inner):
-        return f"the folders in it are not looked into: give '{folders[0]}/*/*', in quotes, for the files in them"
+    for place in map(str, places):
+        for folder in [Path(match) for match in glob.glob(place) if Path(match).is_dir()]:
+            inner = [path for path in islice(folder.rglob("*"), _LOOKED_AT) if path.is_file()]
+            if any(map(_is_dicom, inner)):
+                return "DICOM is taught with in 3D Slicer (section Teach), or as NRRD saved from there"
+            for path in (path for path in inner if path.name.lower().endswith(_SUFFIXES)):
+                deeper = Path(place, *["*"] * len(path.relative_to(folder).parts))
+                return f"the folders in it are not looked into: give '{deeper}', in quotes, for the files in them"
     return "NIfTI, NRRD, MHA, PNG and JPEG are looked for"
 
 
@@ -128,13 +134,14 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _stem(path: Path) -> str:
+    """The name without suffix; systems write umlauts in two ways."""
     suffix = next(suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix))
-    return path.name[: -len(suffix)]
+    return unicodedata.normalize("NFC", path.name[: -len(suffix)])
 
 
 def _case(path: Path) -> str:
-    """The name without suffix and without `_image`, `_label` and the like; systems write umlauts in two ways."""
-    stem = unicodedata.normalize("NFC", _stem(path))
+    """The name without suffix and without `_image`, `_label` and the like."""
+    stem = _stem(path)
     ending = next((ending for ending in (*_LABEL_ENDINGS, *_IMAGE_ENDINGS) if stem.endswith(ending)), "")
     return stem[: len(stem) - len(ending)]
 
@@ -146,7 +153,8 @@ def _is_label(path: Path, stems: Counter[tuple[Path, str]]) -> bool:
 
 def _names_label(path: Path) -> bool:
     """Whether the file's own name says that it is a label map."""
-    return _stem(path).endswith(_LABEL_ENDINGS) or path.name.lower().endswith(_SEGMENTATION)
+    stem = _stem(path)
+    return stem.endswith(_LABEL_ENDINGS) or stem.lower() in _LABEL_WORDS or path.name.lower().endswith(_SEGMENTATION)
 
 
 def _without_images(files: Sequence[Path]) -> list[Path]:
@@ -158,6 +166,17 @@ def _without_images(files: Sequence[Path]) -> list[Path]:
         if not _stem(path).endswith(_IMAGE_ENDINGS)
         and (stems[path.parent, _stem(path)] == 1 or path.suffix.lower() == _LABEL_SUFFIX or _names_label(path))
     ]
+
+
+def _alone(files: Sequence[Path], labels: Sequence[Path]) -> dict[Path, Path]:
+    """Image → label map where nothing else lies in their folder: whose it is, is clear, whatever they are called."""
+    images, maps = Counter(path.parent for path in files), Counter(path.parent for path in labels)
+    beside = {path.parent: path for path in labels}
+    return {
+        path: beside[path.parent]
+        for path in files
+        if images[path.parent] == maps[path.parent] == 1 and len(_files([str(path.parent)])) == 2
+    }
 
 
 def _by_place(labels: Sequence[Path]) -> dict[tuple[Path, str], Path]:
@@ -188,18 +207,6 @@ def _divide(found: dict[Path, Path | None]) -> None:
             raise InputError(f"{several[0]} and {several[1]} are both images of {label}; keep one")
         for image in several if len(several) > 1 else ():
             found[image] = label if image in scans else None
-
-
-def _join_alone(found: dict[Path, Path | None], labels: Sequence[Path]) -> None:
-    """Give an image the label map beside it where both are alone in their folder, as Segmentation.seg.nrrd is."""
-    images, maps = defaultdict(list), defaultdict(list)
-    for path in found:
-        images[path.parent].append(path)
-    for path in labels:
-        maps[path.parent].append(path)
-    for folder, several in images.items():
-        if len(several) == len(maps[folder]) == 1 and maps[folder][0] not in found.values():
-            found[several[0]] = found[several[0]] or maps[folder][0]
 
 
 def _names(files: Sequence[Path]) -> list[str]:

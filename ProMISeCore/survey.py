@@ -37,7 +37,9 @@ class Survey:
         for case in self.usable:
             self._inspect(case)
         self._complain_about_targets()
-        for case, what in caveats.found(self.usable, self.targets, wish.known):
+        if wish.backbone in backbones.TABLE and not backbones.location(backbones.TABLE[wish.backbone]).is_file():
+            self._warn(None, f"the backbone {wish.backbone} is not installed: see promise backbones")
+        for case, what in caveats.found(self.usable, self.targets, wish.unlabelled, wish.known):
             self._warn(case, what)
         self.window = dict(wish.window) if wish.window else self._window()
         self.within = False
@@ -160,14 +162,14 @@ class Survey:
 
     def _why_unlabelled(self, case: Case) -> str:
         found = _contents(case)
-        if not found:
+        if found == {}:
             return "its segmentation is empty; segment a slice, or leave it out"
-        empty = [name for name in found if name in self.targets]
+        empty = [name for name in found or () if name in self.targets]
         if empty:
             return f"nothing is segmented in it yet ({', '.join(empty)}: empty); segment a slice, or leave it out"
         asked, there = (
             ", ".join(self.targets),
-            ", ".join({name: None for each in self.cases for name in _contents(each)}) or "nothing",
+            ", ".join({name: None for each in self.cases for name in _contents(each) or ()}) or "nothing",
         )
         return f"it holds none of the targets ({asked}); the cases hold: {there}"
 
@@ -187,8 +189,8 @@ class Survey:
             self._error(f"none of {len(self.unlabelled)} images has a segmentation of its name; {pairs.NAMING}")
             return
         if not self.usable:
-            first = f", {self.cases[0].pair.name}: {self.cases[0].why}" if self.cases else ""
-            self._error(f"none of {len(self.cases)} labelled cases can be used{first}")
+            first = self.cases[0]
+            self._error(f"none of {len(self.cases)} labelled cases can be used, {first.pair.name}: {first.why}")
             return
         for name in list(self.targets):
             labelled = [case for case in self.usable if case.states[name].state == "labelled"]
@@ -359,12 +361,12 @@ class Survey:
         return "\n".join([table(rows), *told])
 
 
-def _contents(case: Case) -> dict[str, int | None]:
-    """As `truth.contents`; nothing of a file that cannot tell."""
+def _contents(case: Case) -> dict[str, int | None] | None:
+    """As `truth.contents`; None of a file that cannot tell."""
     try:
         return truth.contents(case.pair.label)
     except InputError:
-        return {}
+        return None
 
 
 def _is_whole(voxels: np.ndarray) -> bool:

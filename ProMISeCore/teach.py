@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     wish = _wish(arguments)
     if base is not None:
         wish = wish.as_seen_by(packs.read_manifest(base))
-    folder = packs.folder().parent / "teach" / wish.name if arguments.workspace is None else arguments.workspace
+    folder = learned.workspaces() / wish.name if arguments.workspace is None else arguments.workspace
     if base is not None:
         wish = replace(wish, seen=learned.by(base, folder))
     survey = Survey(arguments.images, arguments.labels, wish)
@@ -112,7 +112,8 @@ def _wish(arguments: argparse.Namespace) -> Wish:
         raise InputError(
             f"--minutes is {arguments.minutes:g}, --rate {arguments.rate:g}; expected more than 0 minutes, 0 < rate < 1"
         )
-    backbones.find(arguments.backbone)
+    if not (arguments.check and arguments.backbone in backbones.TABLE):  # which the check warns of
+        backbones.find(arguments.backbone)
     if arguments.side is not None:
         backbones.checked_side(arguments.side)
     return Wish(

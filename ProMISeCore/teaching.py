@@ -109,7 +109,7 @@ class Teaching:
         """Refuse at once what the estimate says would end amid the encoding; what is encoded already counts."""
         folder = self.order.workspace
         found = self.survey.estimate(folder)
-        kept = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        kept = sum(path.stat().st_size for path in folder.glob("views-*/*"))
         if found["disk_bytes"] > found["free_bytes"] + kept:
             raise InputError(
                 f"this takes about {amount(found['disk_bytes'])} of disk, {amount(found['free_bytes'])} are free in "
@@ -122,7 +122,8 @@ class Teaching:
                 self._tell("notice", message=f"{case.pair.name} is left out: {case.why}")
         for problem in self.survey.problems:
             if problem["severity"] == "warning":
-                self._tell("notice", message=problem["what"])
+                case = f"{problem['case']}: " if problem["case"] else ""
+                self._tell("notice", message=case + problem["what"])
 
     def _model(self) -> Promise:
         wish, base = self.survey.wish, self._base()

@@ -30,6 +30,7 @@ from ProMISeCore.whole_file import replacing
 _LOOKS = 40  # in a time budget, at most one every 5 seconds
 _DOUBT = (0.3, 0.5, 0.7)  # shares of the budget, or of what is not the refiners', at which labels are doubted
 _SLEPT_STEP, _SLEPT_LOOK = (10.0, 10), (60.0, 50)  # longer than so many seconds and usual steps: the computer slept
+_MOST_SLEPT = 2  # times in a row: what lasts is no sleep, but a computer that has become slow
 _MOST_FAILURES = 20  # steps in a row without finite gradients
 _REFINED_AT_ONCE = 2  # batches of a refiner in a step, which then takes about as long as a step of the decoder's
 _FASTER = 3.0  # the refiners' learning rate, in rates
@@ -71,6 +72,7 @@ class Training:
         self.progress.begun = self.share if spent else 0.0
         self.restart()
         self._usual = 0.0  # seconds of a step
+        self._slept = {True: 0, False: 0}  # steps, and what is between them, in a row
         self._failed = 0  # steps in a row
         self.stopped = False  # by who was asked, before the end
         self._start = model.fingerprint()
@@ -166,7 +168,9 @@ class Training:
     def _lasted(self, seconds: float, is_step: bool = True) -> float:
         """Of a step, or of what is between steps, for the budget: a step's usual time where the computer has slept."""
         least, steps = _SLEPT_STEP if is_step else _SLEPT_LOOK
-        if seconds > max(least, steps * self._usual) and self._usual:
+        slept = bool(self._usual) and seconds > max(least, steps * self._usual)
+        self._slept[is_step] = self._slept[is_step] + 1 if slept else 0
+        if 0 < self._slept[is_step] <= _MOST_SLEPT:
             return self._usual
         if is_step:
             self._usual = seconds if not self._usual else 0.9 * self._usual + 0.1 * seconds
@@ -197,13 +201,16 @@ class Training:
 
     def _begin_refining(self, stop: Callable[[], bool]) -> bool:
         """From here on only their refiners change, beginning with the best that was reached; False where stopped."""
-        started, waited = self._clock(), 0.0
+        since = self._clock()
+
+        def used() -> float:
+            return self._lasted(self._clock() - since, is_step=False)
 
         def stopped() -> bool:
-            nonlocal waited
-            asked = self._clock()
-            answer = stop()
-            waited += self._clock() - asked
+            nonlocal since
+            self.progress.seconds += used()
+            answer = stop()  # which waits while paused
+            since = self._clock()
             return answer
 
         if self.progress.refining_from is None:
@@ -213,7 +220,7 @@ class Training:
                 self.progress.best_step[name] = self.progress.step
             self.progress.refining_from = self.share
         ready = self._refining.prepare(stopped)
-        self.progress.seconds += self._lasted(self._clock() - started - waited, is_step=False)
+        self.progress.seconds += used()
         return ready
 
     def _is_refining(self, name: str) -> bool:

@@ -21,6 +21,7 @@ UNKNOWN = 255  # in label maps as in the arrays of this file
 NOBODY = "ProMISe unknown"  # name of a segment whose voxels are unknown for all targets; with a target's name, for that
 RULES = ("auto", "background", "unknown")
 _SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
+_PART = r"(0(\.\d+)?|1(\.0+)?)"  # of a colour
 _MOST_VALUES = 64
 _ON_GRID = 0.01  # voxels by which a segmentation's grid may be beside the image's
 
@@ -47,6 +48,11 @@ def contents(path: Path) -> dict[str, int | None]:
     return {f"label {value}": value for value in values if value != UNKNOWN or values == [UNKNOWN]}
 
 
+def is_told(path: Path) -> bool:
+    """Whether a file says itself what nobody has looked at. InputError for one that cannot be read."""
+    return is_segmentation(path) and any(name.startswith(NOBODY) for name in _segments(read_layers(path)[2], path))
+
+
 def colours(path: Path) -> dict[str, tuple[float, ...]]:
     """Segment's name → red, green, blue 0…1, as far as a file says. InputError for one that cannot be read."""
     if not is_segmentation(path):
@@ -54,7 +60,7 @@ def colours(path: Path) -> dict[str, tuple[float, ...]]:
     header, found = read_layers(path)[2], {}
     for key, value in header.items():
         place = re.fullmatch(r"Segment(\d+)_Color", key)
-        if place is not None and re.fullmatch(r"[01](\.\d+)?( [01](\.\d+)?){2}", value.strip()):
+        if place is not None and re.fullmatch(rf"{_PART}( {_PART}){{2}}", value.strip()):
             found[header.get(f"Segment{place[1]}_Name", "").strip()] = tuple(map(float, value.split()))
     return found
 

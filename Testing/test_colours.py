@@ -32,5 +32,8 @@ def test_more_targets_than_colours_have_some_too(tmp_path) -> None:
 def test_a_segmentation_says_its_colours_and_a_label_map_none(tmp_path) -> None:
     label = case(tmp_path / "x", "a", "b").pair.label
     assert truth.colours(label) == {"a": (1.0, 0.6, 0.2), "b": (1.0, 0.6, 0.2)}
+    text = label.read_bytes()
+    label.write_bytes(text.replace(b"Segment0_Color:=1 0.6 0.2", b"Segment0_Color:=1.5 0 0  "))
+    assert truth.colours(label) == {"b": (1.0, 0.6, 0.2)}, "no colour"
     sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkUInt8), str(tmp_path / "y.nrrd"))
     assert truth.colours(tmp_path / "y.nrrd") == {}

@@ -114,35 +114,56 @@ def test_two_contrasts_may_share_labels_that_are_given(tmp_path: Path) -> None:
     assert [(pair.name, pair.label.parent.name) for pair in found] == [("T1/a", "labels"), ("T2/a", "labels")]
 
 
-def test_what_is_alone_in_its_folder_belongs_together_whatever_it_is_called(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("image", "label"), [
+    ("MRHead.nrrd", "Segmentation.seg.nrrd"), ("image.nii.gz", "mask.nii.gz"), ("photo.jpg", "mask.png"),
+])  # fmt: skip
+def test_what_is_alone_in_its_folder_belongs_together_whatever_it_is_called(tmp_path: Path, image, label) -> None:
     for patient in ("p1", "p2"):
-        touch(tmp_path / patient, "MRHead.nrrd", "Segmentation.seg.nrrd")
+        touch(tmp_path / patient, image, label)
     found, rest = pairs.sort_out([str(tmp_path / "*" / "*")])
-    assert [(pair.name, pair.label) for pair in found] == [
-        (f"{patient}/MRHead", tmp_path / patient / "Segmentation.seg.nrrd") for patient in ("p1", "p2")
+    assert [(pair.image, pair.label) for pair in found] == [
+        (tmp_path / patient / image, tmp_path / patient / label) for patient in ("p1", "p2")
     ]
     assert not rest
     touch(tmp_path / "p1", "T2.nrrd")
-    found, rest = pairs.sort_out([str(tmp_path / "p1")])
-    assert not found and [path.name for path in rest] == ["MRHead.nrrd", "T2.nrrd"], "whose it is, is not known"
+    found, rest = pairs.sort_out([str(tmp_path / "p1" / image), str(tmp_path / "p1" / label)])
+    assert not found and [path.name for path in rest] == [image], "whose it is, is not known"
+
+
+def test_what_is_alone_in_its_folder_is_no_other_patients(tmp_path: Path) -> None:
+    touch(tmp_path / "p1", "MRHead.nrrd", "Segmentation.seg.nrrd")
+    for patient in ("p2", "p3"):
+        touch(tmp_path / patient, "T1.nrrd", "MRHead.seg.nrrd")
+    found, rest = pairs.sort_out([str(tmp_path / "*" / "*")])
+    assert [pair.image.parent for pair in found] == [tmp_path / patient for patient in ("p1", "p2", "p3")]
+    assert all(pair.image.parent == pair.label.parent for pair in found) and not rest
 
 
 def test_one_image_and_one_label_map_that_are_given_belong_together(tmp_path: Path) -> None:
     touch(tmp_path, "MRHead.nrrd", "T2.nrrd", "Segmentation.seg.nrrd")
     found = pairs.find([str(tmp_path / "MRHead.nrrd")], [str(tmp_path / "Segmentation.seg.nrrd")])
     assert names(found) == [("MRHead", "MRHead.nrrd", "Segmentation.seg.nrrd")]
+    a, b = touch(tmp_path / "a", "c0.nrrd"), touch(tmp_path / "b", "c1.seg.nrrd")
+    with pytest.raises(InputError, match="no label map of the same name"):  # of folders the names count
+        pairs.find([str(a)], [str(b)])
 
 
 def test_umlauts_may_be_written_in_two_ways(tmp_path: Path) -> None:
-    touch(tmp_path, "Mu\u0308ller.nrrd", "M\u00fcller.seg.nrrd", "Weiß.nrrd", "Weiß.seg.nrrd")
-    assert [pair.name for pair in pairs.find([str(tmp_path)])] == ["M\u00fcller", "Weiß"]
+    touch(tmp_path, "Mu\u0308ller.nrrd", "M\u00fcller.seg.nrrd", "Mo\u0308hn.jpg", "M\u00f6hn.png")
+    assert sorted(pair.name for pair in pairs.find([str(tmp_path)])) == ["M\u00f6hn", "M\u00fcller"]
 
 
 def test_where_there_is_no_image_it_is_said_what_to_give(tmp_path: Path) -> None:
-    touch(tmp_path / "p1", "a.nrrd")
-    with pytest.raises(InputError, match=r"folders in it are not looked into: give '.*/\*/\*', in quotes"):
-        pairs.find([str(tmp_path)])
+    (tmp_path / "study" / "p1").mkdir(parents=True)
+    touch(tmp_path / "study" / "p1" / "mr", "a.nrrd")
+    study = tmp_path / "study"
+    for given, instead in ((study, study / "*" / "*" / "*"), (study / "*", study / "*" / "*" / "*")):
+        with pytest.raises(InputError, match="folders in it are not looked into") as caught:
+            pairs.find([str(given)])
+        assert f"give '{instead}', in quotes" in str(caught.value)
     scan = touch(tmp_path / "scan", "IM0001")
     (scan / "IM0001").write_bytes(bytes(128) + b"DICM")
-    with pytest.raises(InputError, match="DICOM is taught with in 3D Slicer"):
-        pairs.find([str(scan)])
+    (tmp_path / "study" / "p1" / "mr" / "a.nrrd").unlink()
+    for given in (scan, tmp_path):
+        with pytest.raises(InputError, match="DICOM is taught with in 3D Slicer"):
+            pairs.find([str(given)])

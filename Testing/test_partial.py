@@ -220,6 +220,7 @@ def test_a_short_sleep_within_a_step_is_no_use_of_minutes(tiny_model, tmp_path) 
     assert [learner._lasted(seconds) for seconds in (1.0, 1.0, 9.0)] == [1.0, 1.0, 9.0]
     usual = learner._usual
     assert learner._lasted(70.0) == usual and learner._lasted(50.0, is_step=False) == 50.0
+    assert learner._lasted(70.0) == usual and learner._lasted(70.0) == 70.0, "what lasts is no sleep"
 
 
 def test_a_training_without_finite_gradients_ends_with_a_reason(tiny_model, tmp_path, monkeypatch) -> None:

@@ -56,6 +56,7 @@ def test_what_is_wrong_is_told_and_left_out(cases, command, capsys) -> None:
     (["--targets", "a=0"], "LV=3"),
     (["--name", "a/b"], "cannot be called"),
     (["--base", "nothing"], "there is no pack"),
+    (["--backbone", "sam_vit_b"], "the backbone sam_vit_b is not installed"),
     (["--backbone", "nothing", "--check"], "there is no backbone or file 'nothing'"),
     (["--side", "100", "--check"], "the frame side is 100; expected a multiple of 16"),
 ])  # fmt: skip
@@ -333,7 +334,10 @@ def test_a_disk_that_is_too_small_is_told_at_once_and_what_is_encoded_counts(cas
     monkeypatch.setattr("ProMISeCore.estimate.shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
     assert main(command(cases)) == 2
     assert "of disk, 20.0 MB are free in" in capsys.readouterr().err and not list(workspace().glob("views-*"))
-    (workspace() / "views-0").write_bytes(bytes(10**7))
+    (workspace() / "more").write_bytes(bytes(10**7))
+    assert main(command(cases)) == 2, "that is no view"
+    (workspace() / "views-0").mkdir()
+    (workspace() / "more").rename(workspace() / "views-0" / "more")
     assert main(command(cases)) == 0
 
 
@@ -451,7 +455,7 @@ def test_targets_of_the_base_that_are_not_taught_are_told(tmp_path, command, cap
     assert main(command(tmp_path / "other", "--base", NAME)) == 0
     told = capsys.readouterr().err
     assert "none of the targets of the pack to go on from (Scheibe, Rand) is taught" in told
-    assert "--targets 'Scheibe=1'" in told
+    assert "rename the segment, or name a label map's value with --targets 'Scheibe=1'" in told
     assert "continued from" not in packs.read_manifest(packs.find(NAME)).description
 
 
@@ -465,8 +469,17 @@ def test_a_block_of_slices_amid_a_volume_and_an_image_that_is_there_twice_are_to
     told = capsys.readouterr().out
     assert "'Scheibe' begins and ends abruptly in 1 of 2 cases (cut off): the slices beyond" in told
     assert "twice: it is the same image as cut off" in told
-    assert main(command(tmp_path / "block", *options, "--unlabelled-slices", "unknown")) == 0
-    assert "abruptly" not in capsys.readouterr().out
+    for rule in ("unknown", "background"):
+        assert main(command(tmp_path / "block", *options, "--unlabelled-slices", rule)) == 0
+        assert "abruptly" not in capsys.readouterr().out
+    write(tmp_path / "block", "cut off", voxels, {"Scheibe": mask & block, "ProMISe unknown": mask & False})
+    assert main(command(tmp_path / "block", *options)) == 0
+    assert "abruptly" not in capsys.readouterr().out, "the file says itself what is unknown"
+
+
+def test_the_check_warns_of_a_backbone_that_is_not_installed(cases, command, capsys) -> None:
+    assert main(command(cases, "--backbone", "sam_vit_b", "--check")) == 0
+    assert "the backbone sam_vit_b is not installed" in capsys.readouterr().out
 
 
 def test_removing_a_pack_tells_where_its_cases_still_are(cases, command, capsys) -> None:

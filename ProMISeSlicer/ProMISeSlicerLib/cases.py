@@ -75,8 +75,8 @@ def alone() -> list:
 def volumeOf(segmentationNode):
     """The volume that a segmentation is of, or None: its source volume, or that of a session.
 
-    One that was loaded from a file names none: it is the only volume whose voxels its own are, of several the only one
-    of its name.
+    One that was loaded from a file names none: it is the only volume whose voxels its own are, of several, and of
+    pictures, whose files say nothing of their place, the only one of its name.
     """
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     sessions = [
@@ -88,7 +88,7 @@ def volumeOf(segmentationNode):
         if _isImage(volume):
             return volume
     alike = [volume for volume in _images() if mrml.isOnVoxels(segmentationNode, volume)]
-    if len(alike) > 1:
+    if len(alike) > 1 or any(map(mrml.isPicture, alike)):
         alike = [volume for volume in alike if _isCalled(segmentationNode.GetName(), volume.GetName())]
     return alike[0] if len(alike) == 1 else None
 

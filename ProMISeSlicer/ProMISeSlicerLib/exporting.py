@@ -89,7 +89,7 @@ class Exporter:
         path = self.folder / f"{name}.seg.nrrd"
         colours = case.colours()
         described = [{"name": each, "color": colours.get(each, _GREY)} for each in masks]
-        made = _digest(masks)
+        made = _digest(masks, colours)
         mark = path.with_name(path.name + _MARK)
         if not (path.is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == made):
             mark.unlink(missing_ok=True)
@@ -122,9 +122,9 @@ def _picture(volume):
     return sitk.GetImageFromArray(volume.voxels[0].astype(np.uint8), isVector=True)
 
 
-def _digest(masks: dict[str, np.ndarray]) -> str:
+def _digest(masks: dict[str, np.ndarray], colours: dict[str, tuple[float, ...]]) -> str:
     seen = hashlib.sha256()
     for name, mask in masks.items():
-        seen.update(f"{name}\n{mask.shape}\n".encode())
+        seen.update(f"{name}\n{mask.shape}\n{colours.get(name)}\n".encode())
         seen.update(np.packbits(mask).data)
     return seen.hexdigest()

@@ -206,11 +206,11 @@ def isOnVoxels(segmentationNode, volumeNode) -> bool:
     if volumeNode.GetImageData() is None or segmentationNode.GetTransformNodeID() != volumeNode.GetTransformNodeID():
         return False
     segmentation, last = segmentationNode.GetSegmentation(), np.array(volumeNode.GetImageData().GetDimensions()) - 1
-    images = [
-        segmentation.GetSegment(segmentId).GetRepresentation("Binary labelmap")
-        for segmentId in segmentation.GetSegmentIDs()
-    ]
-    images = [image for image in images if image is not None and image.GetNumberOfPoints()]
+    images: list = []  # several segments share one
+    for segmentId in segmentation.GetSegmentIDs():
+        image = segmentation.GetSegment(segmentId).GetRepresentation("Binary labelmap")
+        if image is not None and image.GetNumberOfPoints() and image not in images:
+            images.append(image)
     return bool(images) and all(_isWithin(image, volumeNode, last) for image in images)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 from scene_cases import everything, names, settle
@@ -89,6 +90,22 @@ def test_no_name_of_a_volume_reaches_the_child_or_its_files(school, home) -> Non
     written = [path for path in (home / "teach" / "Große Läsion" / "cases").iterdir()]
     assert len(written) == 6 and not [path for path in written if "ller" in path.name]
     assert not [path for path in written if b"ller" in path.read_bytes()]
+
+
+def test_a_segments_colour_is_written_anew_when_it_is_another(school) -> None:
+    import slicer
+
+    from ProMISeCore import truth
+
+    panel, found = school(cases=1), []
+    segmentation = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[0].GetSegmentation()
+    for colour in ((0.25, 0.5, 1.0), (0.75, 0.5, 0.0)):
+        segmentation.GetSegment(segmentation.GetNthSegmentID(0)).SetColor(*colour)
+        panel.click("teachCheckButton")
+        settle(panel)
+        labels = next(file for file in panel.widget.teach.tuition.lesson.files if file.endswith(".seg.nrrd"))
+        found.append(truth.colours(Path(labels))["disc"])
+    assert found == [(0.25, 0.5, 1.0), (0.75, 0.5, 0.0)]
 
 
 def test_only_ticked_cases_and_segments_are_learned(school) -> None:
