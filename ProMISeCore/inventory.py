@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ProMISeCore import backbones, cards, learned, packs, versions
+from ProMISeCore import backbones, cards, packs, versions
 from ProMISeCore.cache import Cache
 from ProMISeCore.errors import InputError
 from ProMISeCore.manifest import Manifest
@@ -39,7 +39,7 @@ def run_packs(arguments: argparse.Namespace) -> None:
         print(f"exported {versions.export(arguments.export[0], Path(arguments.export[1]))}")
     elif arguments.remove is not None:
         print(f"removed {remove_pack(arguments.remove)}")
-        left = learned.workspaces() / arguments.remove.removesuffix(packs.SUFFIX)
+        left = packs.workspaces() / arguments.remove.removesuffix(packs.SUFFIX)
         if left.is_dir():
             print(f"what it was taught from is still in {left}, encoded and as pictures; delete that, too, if you like")
     elif arguments.roll_back is not None:

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from ProMISeCore import packs
 from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import content
 from ProMISeCore.whole_file import replacing
@@ -22,11 +21,6 @@ _WITHOUT = {
     _IMAGES: "no case counts as learned from, and scores may flatter",
     _ORIGIN: "a teaching that was stopped while it went on from a pack begins again",
 }
-
-
-def workspaces() -> Path:
-    """The folder of all teachings that were not given another; each has one of its pack's name in it."""
-    return packs.folder().parent / "teach"
 
 
 def by(pack: Path, workspace: Path) -> frozenset[str]:

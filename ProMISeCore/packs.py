@@ -125,6 +125,11 @@ def folder() -> Path:
     return Path(os.environ.get("PROMISE_HOME") or Path.home() / ".promise") / "packs"
 
 
+def workspaces() -> Path:
+    """The folder of teachings' workspaces, each called as its pack; it need not exist."""
+    return folder().parent / "teach"
+
+
 def find(name_or_path: str | Path) -> Path:
     """The file of a pack: a path, or the name of an installed or embedded one. WeightsError lists what there is."""
     path = Path(name_or_path)

@@ -86,11 +86,6 @@ class Survey:
         return "; ".join(str(problem["what"]) for problem in self._errors)
 
     @property
-    def kept(self) -> list[str]:
-        """Targets that the pack to go on from has, too."""
-        return [name for name in self.targets if name in self.wish.known]
-
-    @property
     def modality(self) -> str:
         """As far as the files tell."""
         return "RGB" if self.picture else "CT" if self._is_ct() else "MR"

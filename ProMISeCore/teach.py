@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     wish = _wish(arguments)
     if base is not None:
         wish = wish.as_seen_by(packs.read_manifest(base))
-    folder = learned.workspaces() / wish.name if arguments.workspace is None else arguments.workspace
+    folder = packs.workspaces() / wish.name if arguments.workspace is None else arguments.workspace
     if base is not None:
         wish = replace(wish, seen=learned.by(base, folder))
     survey = Survey(arguments.images, arguments.labels, wish)

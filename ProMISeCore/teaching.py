@@ -325,7 +325,8 @@ class Teaching:
         seconds = sum(stage.progress.seconds for stage in stages)
         count = len(self.survey.usable)
         data = f"{count} {'case' if count == 1 else 'cases'} of the user's own"
-        if self.survey.kept:
+        base = self._base()
+        if base is not None and not {info.name for info in base.targets}.isdisjoint(self.survey.targets):
             data += f", continued from {self._origin[1]}"
         manifest = replace(
             model.manifest,

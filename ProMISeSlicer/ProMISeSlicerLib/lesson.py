@@ -97,7 +97,7 @@ def _asArgument(target: str) -> str:
 
 def root() -> Path:
     """The folder of all teachings."""
-    return environment.core("learned").workspaces()
+    return environment.core("packs").workspaces()
 
 
 def workspace(name: str) -> Path:
