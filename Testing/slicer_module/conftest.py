@@ -165,6 +165,7 @@ def school(opened: Callable[..., Panel]) -> Callable[..., Panel]:
     from scene_cases import TEACHER, add_segmentation, add_volume
 
     def make(fault: str = "none", cases: int = 2) -> Panel:
+        before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")
         for number in range(cases):
             volume = add_volume(f"Müller, Jörg {number}", number)
             add_segmentation(volume, f"Läsion {number}", disc=100, ring=200)
@@ -173,7 +174,7 @@ def school(opened: Callable[..., Panel]) -> Callable[..., Panel]:
         teach.command = (sys.executable, str(TEACHER), fault)
         panel.ui.teachCollapsibleButton.collapsed = False
         panel.ui.teachNameEdit.text = "Große Läsion"
-        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") >= cases
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == before + cases
         return panel
 
     return make
