@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from ProMISeCore import backbones
 from ProMISeCore.case import Case
+from ProMISeCore.errors import InputError
+from ProMISeCore.terminal import amount
 from ProMISeCore.wish import Wish
 
 #: Seconds to encode a view at the backbone's own frame side on two CPU cores, measured by `promise bench`, for
@@ -80,3 +82,13 @@ class Estimate:
             "free_bytes": shutil.disk_usage(there).free,
             "memory_bytes": _PROCESS_BYTES + 12 * voxels + (_BYTES_SMALL if self._small else _BYTES) * kept,
         }
+
+
+def check_room(found: Mapping[str, Any], workspace: Path) -> None:
+    """Raise InputError where the disk is too small by an estimate's entries; views that are there already count."""
+    there = sum(path.stat().st_size for path in workspace.glob("views-*/*"))
+    if found["disk_bytes"] > found["free_bytes"] + there:
+        raise InputError(
+            f"this takes about {amount(found['disk_bytes'])} of disk, {amount(found['free_bytes'])} are free in "
+            f"{workspace}; free some, teach with fewer --slices or --views, or give another --workspace"
+        )

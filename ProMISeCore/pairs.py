@@ -122,8 +122,9 @@ def _instead(places: Sequence[str]) -> str:
             inner = [path for path in islice(folder.rglob("*"), _LOOKED_AT) if path.is_file()]
             if any(map(_is_dicom, inner)):
                 return "DICOM is taught with in 3D Slicer (section Teach), or as NRRD saved from there"
-            for path in (path for path in inner if path.name.lower().endswith(_SUFFIXES)):
-                deeper = Path(place, *["*"] * len(path.relative_to(folder).parts))
+            image = next((path for path in inner if path.name.lower().endswith(_SUFFIXES)), None)
+            if image is not None:
+                deeper = Path(place, *["*"] * len(image.relative_to(folder).parts))
                 return f"the folders in it are not looked into: give '{deeper}', in quotes, for the files in them"
     return "NIfTI, NRRD, MHA, PNG and JPEG are looked for"
 

@@ -73,6 +73,18 @@ def read_layers(path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     return layers, _affine(image, path), {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
 
 
+def read_entries(path) -> dict[str, str]:
+    """The header's entries alone, as of `read_layers`. Raises InputError naming the file and what to do."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with _quiet_itk():
+            reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise _explain(Path(path), error) from error
+    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+
+
 def whole_numbers(voxels: np.ndarray, path) -> np.ndarray:
     """A label map's voxels (K, J, I) as integers; grey stored as equal RGB is accepted, anything else is refused."""
     if voxels.ndim == 4:

@@ -37,7 +37,7 @@ class Survey:
         for case in self.usable:
             self._inspect(case)
         self._complain_about_targets()
-        if wish.backbone in backbones.TABLE and not backbones.location(backbones.TABLE[wish.backbone]).is_file():
+        if backbones.TABLE.get(wish.backbone) not in (None, *backbones.installed()):
             self._warn(None, f"the backbone {wish.backbone} is not installed: see promise backbones")
         for case, what in caveats.found(self.usable, self.targets, wish.unlabelled, wish.known):
             self._warn(case, what)

@@ -24,6 +24,7 @@ from ProMISeCore.commands import Commands
 from ProMISeCore.dataset import LabelledStack, Task, Views
 from ProMISeCore.draft import drafted
 from ProMISeCore.errors import InputError, PromiseError, WeightsError
+from ProMISeCore.estimate import check_room
 from ProMISeCore.lock import alone
 from ProMISeCore.manifest import Manifest
 from ProMISeCore.material import Material
@@ -34,7 +35,6 @@ from ProMISeCore.settings import Settings
 from ProMISeCore.smoothing import best_sigma, usual_sigma
 from ProMISeCore.snapshot import Snapshot, best_row
 from ProMISeCore.survey import Survey
-from ProMISeCore.terminal import amount
 from ProMISeCore.training import Training
 from ProMISeCore.whole_file import check_folder
 
@@ -86,7 +86,7 @@ class Teaching:
             raise InputError(self.survey.why_not)
         with alone(self.order.workspace, "give another --workspace"):
             check_folder(packs.folder(), "another PROMISE_HOME")
-            self._check_disk()
+            check_room(self.survey.estimate(self.order.workspace), self.order.workspace)
             self._say_left_out()
             keep_freed_memory()
             model = self._model()
@@ -104,17 +104,6 @@ class Teaching:
             self._finish(result, before)
 
     # Before
-
-    def _check_disk(self) -> None:
-        """Refuse at once what the estimate says would end amid the encoding; what is encoded already counts."""
-        folder = self.order.workspace
-        found = self.survey.estimate(folder)
-        kept = sum(path.stat().st_size for path in folder.glob("views-*/*"))
-        if found["disk_bytes"] > found["free_bytes"] + kept:
-            raise InputError(
-                f"this takes about {amount(found['disk_bytes'])} of disk, {amount(found['free_bytes'])} are free in "
-                f"{folder}; free some, teach with fewer --slices or --views, or give another --workspace"
-            )
 
     def _say_left_out(self) -> None:
         for case in self.survey.cases:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ProMISeCore import volumes
 from ProMISeCore.errors import InputError
-from ProMISeCore.reading import read_layers
+from ProMISeCore.reading import read_entries, read_layers
 from ProMISeCore.volumes import Volume
 
 UNKNOWN = 255  # in label maps as in the arrays of this file
@@ -50,14 +50,14 @@ def contents(path: Path) -> dict[str, int | None]:
 
 def is_told(path: Path) -> bool:
     """Whether a file says itself what nobody has looked at. InputError for one that cannot be read."""
-    return is_segmentation(path) and any(name.startswith(NOBODY) for name in _segments(read_layers(path)[2], path))
+    return is_segmentation(path) and any(name.startswith(NOBODY) for name in _segments(read_entries(path), path))
 
 
 def colours(path: Path) -> dict[str, tuple[float, ...]]:
     """Segment's name → red, green, blue 0…1, as far as a file says. InputError for one that cannot be read."""
     if not is_segmentation(path):
         return {}
-    header, found = read_layers(path)[2], {}
+    header, found = read_entries(path), {}
     for key, value in header.items():
         place = re.fullmatch(r"Segment(\d+)_Color", key)
         if place is not None and re.fullmatch(rf"{_PART}( {_PART}){{2}}", value.strip()):

@@ -66,10 +66,10 @@ def ofScene() -> list[Case]:
     return [proposed(volume, segmentation) for volume, segmentation in paired if volume is not None]
 
 
-def alone() -> list:
-    """The scene's segmentations with segments whose volume is not known."""
-    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-    return [node for node in nodes if node.GetSegmentation().GetNumberOfSegments() and volumeOf(node) is None]
+def alone(paired: list[Case]) -> list:
+    """The scene's segmentations with segments that are not among the cases."""
+    nodes, taken = slicer.util.getNodesByClass("vtkMRMLSegmentationNode"), [case.segmentationNode for case in paired]
+    return [node for node in nodes if node.GetSegmentation().GetNumberOfSegments() and node not in taken]
 
 
 def volumeOf(segmentationNode):

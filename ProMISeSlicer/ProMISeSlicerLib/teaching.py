@@ -182,7 +182,8 @@ class TeachSection:
 
     def onScene(self) -> None:
         with self.host.reporting(_("The scene could not be listed")):
-            added, left = self.table.addScene(), [node.GetName() for node in alone()]
+            added = self.table.addScene()
+            left = [node.GetName() for node in alone(self.table.cases)]
             if left:
                 text = _("Whose segmentation {names} is, is not known: choose its source volume in the Segment Editor, "
                          "then add the scene again.")  # fmt: skip
