@@ -179,16 +179,17 @@ def install_libraries() -> None:
 
 
 def _start_io(logic, scene) -> tuple:
-    """What reading and writing .mrb files needs; to be kept as long as the scene."""
+    """What reading and writing .mrb files needs, their folder with it; to be kept as long as the scene."""
     remote, data = slicer.vtkMRMLRemoteIOLogic(), slicer.vtkDataIOManagerLogic()
     remote.SetMRMLApplicationLogic(logic)
     remote.SetMRMLScene(scene)
-    remote.GetCacheManager().SetRemoteCacheDirectory(tempfile.mkdtemp(prefix="cache"))
+    cache = tempfile.TemporaryDirectory(prefix="promise-scene")
+    remote.GetCacheManager().SetRemoteCacheDirectory(cache.name)
     data.SetMRMLApplicationLogic(logic)
     data.SetAndObserveDataIOManager(remote.GetDataIOManager())
     remote.AddDataIOToScene()
     logic.SetTemporaryPath(tempfile.gettempdir())
-    return remote, data
+    return remote, data, cache
 
 
 def start_scene() -> None:
