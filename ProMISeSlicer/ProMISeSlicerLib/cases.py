@@ -23,7 +23,7 @@ UNKNOWN = "ProMISe unknown"  # begins the names of segments that hold what nobod
 class Case:
     """A volume and its segmentation. slices: AS_SEGMENTED or MINE; used: whether it is taught with.
 
-    Nodes that have left the scene are None.
+    Nodes that have left the scene are None, and so is a volume that is not known.
     """
 
     volumeNode: Any
@@ -61,15 +61,15 @@ class Case:
 
 
 def ofScene() -> list[Case]:
-    """A case per segmentation of the scene whose volume is known."""
+    """A case per segmentation of the scene, without a volume where that is not known and there is a segment."""
     paired = [(volumeOf(node), node) for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")]
-    return [proposed(volume, segmentation) for volume, segmentation in paired if volume is not None]
+    found = [proposed(volume, segmentation) for volume, segmentation in paired]
+    return [case for case in found if case.volumeNode is not None or case.segments()]
 
 
-def alone(paired: list[Case]) -> list:
-    """The scene's segmentations with segments that are not among the cases."""
-    nodes, taken = slicer.util.getNodesByClass("vtkMRMLSegmentationNode"), [case.segmentationNode for case in paired]
-    return [node for node in nodes if node.GetSegmentation().GetNumberOfSegments() and node not in taken]
+def volumesFor(segmentationNode) -> list:
+    """The scene's volumes, those first on whose voxels the segmentation lies."""
+    return sorted(_images(), key=lambda volume: not mrml.isOnVoxels(segmentationNode, volume))
 
 
 def volumeOf(segmentationNode):
@@ -109,20 +109,25 @@ def _images() -> list:
 def proposed(volumeNode, segmentationNode) -> Case:
     """Of a session's segmentation only what is the user's counts, unless the user says otherwise."""
     case = Case(volumeNode, segmentationNode)
-    case.used = bool(case.segments())
+    case.used = volumeNode is not None and bool(case.segments())
     if case.session() is not None:
         case.slices = MINE
     return case
 
 
 def shownNames(cases: list[Case]) -> list[str]:
-    """The volumes' names, each once: a second one of the same name is "name (2)"."""
+    """The volumes' names, each once, see `numbered`."""
+    return numbered([case.name for case in cases])
+
+
+def numbered(names: list[str]) -> list[str]:
+    """Each once: a second one of the same name is "name (2)"."""
     shown: list[str] = []
-    for case in cases:
-        name, number = case.name, 1
+    for given in names:
+        name, number = given, 1
         while name in shown:
             number += 1
-            name = f"{case.name} ({number})"
+            name = f"{given} ({number})"
         shown.append(name)
     return shown
 

@@ -39,10 +39,19 @@ class CaseTable:
     def used(self) -> list[Case]:
         return [case for case in self.cases if case.used]
 
+    @property
+    def pending(self) -> list[Case]:
+        """Those whose volume the user is to choose."""
+        return [case for case in self.cases if case.volumeNode is None]
+
     def addScene(self) -> int:
-        """Every volume that has a segmentation and is not listed yet; how many there were."""
-        known = [(case.volumeNode, case.segmentationNode) for case in self.cases]
-        new = [case for case in cases.ofScene() if (case.volumeNode, case.segmentationNode) not in known]
+        """Every segmentation that is not listed yet, with its volume, which the user is asked for where it is not known.
+
+        Returns how many were added.
+        """
+        self.cases = [case for case in self.cases if case.volumeNode is not None]
+        listed = [case.segmentationNode for case in self.cases]
+        new = [case for case in cases.ofScene() if case.segmentationNode not in listed]
         self.cases += new
         self.show()
         return len(new)
@@ -72,7 +81,10 @@ class CaseTable:
     def forgetAbsent(self) -> None:
         """What has left the scene with it."""
         self.cases = [
-            case for case in self.cases if None not in (case.volumeNode.GetScene(), case.segmentationNode.GetScene())
+            case
+            for case in self.cases
+            if case.volumeNode is not None
+            and None not in (case.volumeNode.GetScene(), case.segmentationNode.GetScene())
         ]
 
     def tell(self, found: Mapping[str, str], details: Mapping[str, str]) -> None:
@@ -97,8 +109,11 @@ class CaseTable:
 
     def _showCase(self, row: int, case: Case, shown: str) -> None:
         item = self._put(row, _VOLUME, shown, shown)
-        item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable)
-        item.setCheckState(qt.Qt.Checked if case.used else qt.Qt.Unchecked)
+        if case.volumeNode is None:
+            self.table.setCellWidget(row, _VOLUME, self._volumes(case))
+        else:
+            item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable)
+            item.setCheckState(qt.Qt.Checked if case.used else qt.Qt.Unchecked)
         name = case.segmentationNode.GetName()
         self._put(row, _SEGMENTATION, name, ", ".join(case.segments()) or _("no segment"))
         found = self._found.get(shown, "")
@@ -107,6 +122,15 @@ class CaseTable:
             self._put(row, _SLICES, _("all"), _("The slices are taken as they are segmented."))
         else:
             self.table.setCellWidget(row, _SLICES, self._slices(row, case))
+
+    def _volumes(self, case: Case):
+        """Asks whose segmentation it is."""
+        combo, volumes = qt.QComboBox(), cases.volumesFor(case.segmentationNode)
+        for text in (_("choose its volume"), *cases.numbered([volume.GetName() for volume in volumes])):
+            combo.addItem(text)
+        combo.toolTip = _("Which volume is this a segmentation of? Those on whose voxels it lies come first.")
+        combo.connect("currentIndexChanged(int)", lambda index: self._onVolume(case, volumes[index - 1]))
+        return combo
 
     def _slices(self, row: int, case: Case):
         """Of a ProMISe result: whose slices count."""
@@ -124,6 +148,12 @@ class CaseTable:
         item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
         self.table.setItem(row, column, item)
         return item
+
+    def _onVolume(self, case: Case, volume) -> None:
+        """It stays a question where the volume has left the scene meanwhile. The segmentation is not changed."""
+        if volume.GetScene() is not None:
+            self.cases[self.cases.index(case)] = cases.proposed(volume, case.segmentationNode)
+        self.show()
 
     def _onSlices(self, row: int, index: int) -> None:
         self.cases[row].slices = (MINE, AS_SEGMENTED)[index]

@@ -30,8 +30,8 @@ def _made():
 
 
 def save(chosen: Sequence[Case], settings: dict[str, Any]) -> None:
-    """settings: plain JSON. A scene in which nothing was taught gets no node."""
-    node = _node()
+    """settings: plain JSON. A scene in which nothing was taught gets no node; a case without a volume is not kept."""
+    chosen, node = [case for case in chosen if case.volumeNode is not None], _node()
     if node is None and not chosen and not settings.get("folders"):
         return
     node = node or _made()

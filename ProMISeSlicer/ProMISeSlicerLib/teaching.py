@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from . import environment, findings, folders, installing, lesson, lessonNode, preferences
-from .cases import alone, shownNames
+from .cases import shownNames
 from .courseView import CourseView
 from .gathering import CaseTable
 from .lesson import Lesson, asTarget, segmentOf
@@ -183,11 +183,10 @@ class TeachSection:
     def onScene(self) -> None:
         with self.host.reporting(_("The scene could not be listed")):
             added = self.table.addScene()
-            left = [node.GetName() for node in alone(self.table.cases)]
-            if left:
-                text = _("Whose segmentation {names} is, is not known: choose its source volume in the Segment Editor, "
-                         "then add the scene again.")  # fmt: skip
-                self.host.say(text.format(names=", ".join(left)))
+            asked = [case.segmentationNode.GetName() for case in self.table.pending]
+            if asked:
+                text = _("Whose segmentation {names} is, is not known: choose the volume in the list.")
+                self.host.say(text.format(names=", ".join(asked)))
             elif not added and not self.table.cases:
                 self.host.say(_("No volume of this scene has a segmentation yet: segment one, then add it here."))
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from scene_cases import everything, names, settle
 
+_SOURCE = "referenceImageGeometryRef"  # role of a segmentation's source volume
+
 
 def test_opening_lists_the_scenes_cases_and_the_union_of_segments(school) -> None:
     panel = school()
@@ -41,14 +43,60 @@ def test_a_segmentation_that_was_loaded_from_a_file_finds_its_volume(module, sch
     assert cases.volumeOf(node) is scan, "it lies beyond the smaller one"
     assert [(case.volumeNode, case.segmentationNode) for case in cases.ofScene()] == [(scan, node)]
     contrast = add_volume("contrast.1", 0)
-    assert cases.volumeOf(node) is None and cases.alone(cases.ofScene()) == [node]
+    assert cases.volumeOf(node) is None
+    assert [(case.volumeNode, case.segmentationNode, case.used) for case in cases.ofScene()] == [(None, node, False)]
     for name in ("contrast.1", "contrast.1.seg", "Contrast.1 Segmentation"):
         node.SetName(name)
         assert cases.volumeOf(node) is contrast
     node.SetName("contrast?1")
     panel = school(cases=1)
-    assert names(panel.ui.teachCaseTable) == ["Müller, Jörg 0"]
-    assert "Whose segmentation contrast?1 is, is not known: choose its source volume" in panel.status
+    assert sorted(names(panel.ui.teachCaseTable)) == ["", "Müller, Jörg 0"]
+    assert "Whose segmentation contrast?1 is, is not known: choose the volume in the list" in panel.status
+
+
+def test_the_volume_of_a_segmentation_can_be_chosen_in_the_list(school) -> None:
+    """Where it is not known. The segmentation itself is not changed, and is listed once however often one looks."""
+    import qt
+    import slicer
+    from scene_cases import add_segmentation, add_volume
+
+    first, second = add_volume("T1", 3), add_volume("T1", 4)
+    node = add_segmentation(first, "drawn elsewhere", disc=100)
+    node.SetNodeReferenceID(_SOURCE, None)
+    slicer.util.addVolumeFromArray(np.zeros((3, 32, 40), np.int16), name="smaller")
+    panel = school(cases=1)
+    table, before = panel.ui.teachCaseTable, everything(panel)
+    row = names(table).index("")
+    combo = table.cellWidget(row, 0)
+    assert [combo.itemText(index) for index in range(combo.count)][:3] == ["choose its volume", "T1", "T1 (2)"]
+    assert combo.itemText(combo.count - 1) == "smaller" and combo.currentIndex == 0
+    assert len(panel.widget.teach.table.used) == 1, "nothing is taught with that nobody has chosen"
+    combo.setCurrentIndex(2)
+    assert table.cellWidget(row, 0) is None and table.item(row, 0).checkState() == qt.Qt.Checked
+    assert panel.widget.teach.table.cases[row].volumeNode is second
+    for _ in range(2):
+        panel.click("teachSceneButton")
+        assert table.rowCount == 2 and panel.widget.teach.table.cases[row].volumeNode is second
+    panel.click("teachCheckButton")
+    settle(panel)
+    assert len(panel.widget.teach.tuition.course.report["cases"]) == 2
+    assert everything(panel) == before and node.GetNodeReference(_SOURCE) is None
+
+
+def test_a_volume_that_has_gone_cannot_be_chosen(school) -> None:
+    import slicer
+    from scene_cases import add_segmentation, add_volume
+
+    gone = add_volume("T1", 0)
+    add_volume("T1", 0)
+    add_segmentation(gone, "drawn elsewhere", disc=100).SetNodeReferenceID(_SOURCE, None)
+    panel = school(cases=1)
+    table = panel.ui.teachCaseTable
+    row = names(table).index("")
+    slicer.mrmlScene.RemoveNode(gone)
+    table.cellWidget(row, 0).setCurrentIndex(1)
+    combo = table.cellWidget(row, 0)
+    assert combo.currentIndex == 0 and combo.count == 3 and panel.widget.teach.table.pending
 
 
 def test_check_says_what_was_found_and_makes_no_pack(school, home) -> None:
