@@ -121,7 +121,7 @@ def _instead(places: Sequence[str]) -> str:
         for folder in [Path(match) for match in glob.glob(place) if Path(match).is_dir()]:
             inner = [path for path in islice(folder.rglob("*"), _LOOKED_AT) if path.is_file()]
             if any(map(_is_dicom, inner)):
-                return "DICOM is taught with in 3D Slicer (section Teach), or as NRRD saved from there"
+                return "for DICOM, save image and segmentation as NRRD in 3D Slicer, or teach there with what is loaded"
             image = next((path for path in inner if path.name.lower().endswith(_SUFFIXES)), None)
             if image is not None:
                 deeper = Path(place, *["*"] * len(image.relative_to(folder).parts))

@@ -180,10 +180,13 @@ class Sam(nn.Module):
         return logits, decoder.iou_prediction_head(hidden[:, 0])
 
     def _fast_decoder(self) -> FastDecoder:
-        """What depends on nothing but weights is kept between calls once these are frozen."""
-        key = (self.grid, self.mask_decoder.iou_token.weight.device)
+        """What depends on nothing but weights is kept between calls once these are frozen, in full precision: whether
+        a training in half precision or a result was first must not show in the other."""
+        device = self.mask_decoder.iou_token.weight.device
+        key, graded = (self.grid, device), not self.frozen and torch.is_grad_enabled()
         if not self.frozen or self._decoder is None or self._decoder[0] != key:
-            with torch.inference_mode(False), torch.set_grad_enabled(not self.frozen and torch.is_grad_enabled()):
+            exactly = torch.autocast(device.type, enabled=False)
+            with torch.inference_mode(False), torch.set_grad_enabled(graded), exactly:
                 self._decoder = (key, FastDecoder(self.mask_decoder, self.prompt_encoder.get_dense_pe()))
         return self._decoder[1]
 

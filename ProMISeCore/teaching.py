@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ProMISeCore import dataset, devices, learned, packs, sam, start, versions
@@ -28,6 +27,7 @@ from ProMISeCore.estimate import check_room
 from ProMISeCore.lock import alone
 from ProMISeCore.manifest import Manifest
 from ProMISeCore.material import Material
+from ProMISeCore.outcome import Outcome
 from ProMISeCore.pairs import content
 from ProMISeCore.progress import Look, Progress
 from ProMISeCore.promise import Promise, check_backbone
@@ -50,24 +50,6 @@ class Order:
     starts: Sequence[packs.Pack] = ()
     command: str = "promise teach"
     clock: Callable[[], float] = time.monotonic
-
-
-@dataclass
-class _Result:
-    """What the held-out cases said (table, manifest's scores, smoothing), and the trainings: the judged one, and that
-    from all cases if it came to its end. stopped: before that; problem: what else kept it from its end."""
-
-    table: list[dict[str, Any]]
-    scores: list[dict[str, Any]]
-    smoothing: float
-    stages: list[Training]
-    stopped: bool = False
-    problem: str | None = None
-
-    @property
-    def whole(self) -> bool:
-        """Whether held-out cases were learned from."""
-        return len(self.stages) > 1
 
 
 class Teaching:
@@ -98,10 +80,11 @@ class Teaching:
             judged, last = divided(self.order.settings) if self._encoded.rest_cases else (self.order.settings, None)
             training = self._training(model, judged)
             self._train(training)
-            result = _Result(*self._scores(training), self._smoothing(training), [training], training.stopped)
-            if last is not None and not result.stopped:
-                self._learn_from_all(result, last)
-            self._finish(result, before)
+            self._say_unjudged(training)
+            outcome = Outcome.of(training, self._smoothing(training), self.survey.within)
+            if last is not None and not outcome.stopped:
+                self._learn_from_all(outcome, last)
+            self._finish(outcome, before)
 
     # Before
 
@@ -201,9 +184,9 @@ class Teaching:
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
         return self.order.workspace / f"training-{key}.pt"
 
-    def _learn_from_all(self, result: _Result, settings: Settings) -> None:
+    def _learn_from_all(self, outcome: Outcome, settings: Settings) -> None:
         """Go on from the judged state with all cases; where that is stopped or fails, the judged state counts."""
-        (judged,) = result.stages
+        (judged,) = outcome.stages
         self._tell("notice", message="the held-out cases are learned from now, too")
         training = None
         try:
@@ -212,15 +195,13 @@ class Teaching:
                 training.run(lambda look: self._report(look, judged.progress), self._commands.stop)
         except (InputError, WeightsError) as error:
             self._tell("notice", message=f"{error}; what the held-out cases have judged is kept")
-            result.problem = str(error)
+            outcome.problem = str(error)
         if self._commands.gone:
             raise KeyboardInterrupt
-        if result.problem is None and not training.stopped:
-            result.stages.append(training)
-            for score in result.scores:
-                score["data"] += ", before they were learned from, too"
+        if outcome.problem is None and not training.stopped:
+            outcome.add(training)
         else:
-            result.stopped = result.problem is None
+            outcome.stopped = outcome.problem is None
             judged.undo()
 
     def _last_training(self, judged: Training, settings: Settings) -> Training:
@@ -307,51 +288,51 @@ class Teaching:
 
     # After
 
-    def _finish(self, result: _Result, before: Mapping[str, str]) -> None:
+    def _finish(self, outcome: Outcome, before: Mapping[str, str]) -> None:
         self._say_changed(before)
-        stages = result.stages
-        model = stages[-1].model.without_idle_refiners()
-        seconds = sum(stage.progress.seconds for stage in stages)
-        count = len(self.survey.usable)
-        data = f"{count} {'case' if count == 1 else 'cases'} of the user's own"
-        base = self._base()
-        if base is not None and not {info.name for info in base.targets}.isdisjoint(self.survey.targets):
-            data += f", continued from {self._origin[1]}"
-        manifest = replace(
-            model.manifest,
-            scores=tuple(result.scores),
-            smoothing_mm=result.smoothing,
-            description=f"Taught from {data}.",
-            training={
-                "data": data,
-                "cases": count,
-                "licence": model.manifest.licence,
-                "command": self.order.command,
-                "seconds": round(seconds, 1),
-            },
-        )
-        version = self._keep(manifest, model)
-        self._remember(version.path, result)
-        if not result.stopped and result.problem is None:
-            for stage in stages:
+        model = outcome.stages[-1].model.without_idle_refiners()
+        version = self._keep(self._taught(model.manifest, outcome), model)
+        self._remember(version.path, outcome)
+        if outcome.ended:
+            for stage in outcome.stages:
                 stage.checkpoint.unlink(missing_ok=True)
             self._tidy()
-        suspects = [suspect for stage in stages for suspect in stage.progress.suspects]
         self._tell(
             "done",
             pack=str(versions.present(self.name).resolve()),
             name=self.name,
             version=version.number,
-            stopped=result.stopped,
-            table=result.table,
-            learned_held_out=result.whole,
-            problem=result.problem,
-            suspicious=sorted({self._suspected(suspect).pair.name for suspect in suspects}),
-            step=sum(stage.progress.step for stage in stages),
-            elapsed=round(seconds, 1),
+            stopped=outcome.stopped,
+            table=outcome.table,
+            learned_held_out=outcome.whole,
+            problem=outcome.problem,
+            suspicious=sorted({self._suspected(suspect).pair.name for suspect in outcome.suspects}),
+            step=outcome.steps,
+            elapsed=round(outcome.seconds, 1),
             held_out=[case.pair.name for case in self._encoded.held_cases],
             within=self.survey.within,
             manifest=version.manifest.entries(),
+        )
+
+    def _taught(self, manifest: Manifest, outcome: Outcome) -> Manifest:
+        """The manifest with what its pack was taught from, and what that has come to."""
+        count, base = len(self.survey.usable), self._base()
+        data = f"{count} {'case' if count == 1 else 'cases'} of the user's own"
+        if base is not None and not {info.name for info in base.targets}.isdisjoint(self.survey.targets):
+            data += f", continued from {self._origin[1]}"
+        training = {
+            "data": data,
+            "cases": count,
+            "licence": manifest.licence,
+            "command": self.order.command,
+            "seconds": round(outcome.seconds, 1),
+        }
+        return replace(
+            manifest,
+            scores=tuple(outcome.scores),
+            smoothing_mm=outcome.smoothing,
+            description=f"Taught from {data}.",
+            training=training,
         )
 
     def _say_changed(self, before: Mapping[str, str]) -> None:
@@ -361,25 +342,12 @@ class Teaching:
                 self._tell("notice", message=f"the labels of {case.pair.name} were changed meanwhile; the pack learned "
                            "from what they were at the start: teach again to use them")  # fmt: skip
 
-    def _scores(self, training: Training) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The table of before and after, and the manifest's scores."""
-        table, scores, held = [], [], training.held
+    def _say_unjudged(self, training: Training) -> None:
         for name in training.progress.unjudged:
             message = (
                 f"the held-out labels of {name!r} are doubted themselves: they do not judge; the last state is kept"
             )
             self._tell("notice", message=message)
-        for number, name in enumerate(training.names):
-            dice = list(training.held_dice(name).values())
-            after = round(float(np.mean(dice)), 4) if dice else None
-            slices = 0 if held is None or not dice else int(held.known[:, number].any((1, 2)).sum())
-            before = None if name in training.progress.unjudged else training.progress.before.get(name)
-            table.append({"target": name, "before": before, "after": after, "cases": len(dice), "slices": slices})
-            if dice:
-                iou = float(np.mean([one / (2 - one) for one in dice]))
-                data = "slices of the only case" if self.survey.within else "held-out cases of the user's own"
-                scores.append({"data": data, "cases": len(dice), "target": name, "dice": after, "iou": round(iou, 4)})
-        return table, scores
 
     def _smoothing(self, judged: Training) -> float:
         """The base's, or what held-out volumes say, or what is usual without such; 0 where that cannot be found out,
@@ -399,12 +367,12 @@ class Teaching:
             self._tell("notice", message=f"{error}; whether smoothing between slices helps was not tried")
             return 0.0
 
-    def _remember(self, pack: Path, result: _Result) -> None:
-        cases = [*self.survey.learn, *(self._encoded.rest_cases if result.whole else [])]
+    def _remember(self, pack: Path, outcome: Outcome) -> None:
+        cases = [*self.survey.learn, *(self._encoded.rest_cases if outcome.whole else [])]
         images = {self._images[case.pair.name] for case in cases} | self.survey.wish.seen
         try:
             learned.remember(pack, images, self.order.workspace)
-            if self.order.base is not None and (result.stopped or result.problem is not None):
+            if self.order.base is not None and not outcome.ended:
                 learned.remember_origin(pack, self._origin, self.order.workspace)
         except (InputError, OSError) as error:
             self._tell("notice", message=f"what the pack comes from could not be kept: {error}")

@@ -162,6 +162,20 @@ def test_the_quick_decoder_computes_the_same_function() -> None:
                 torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
 
 
+def test_what_the_quick_decoder_keeps_does_not_depend_on_who_asked_first() -> None:
+    """A training in half precision before it changed float32 results by what rounding positions to 8 bits does."""
+    torch.manual_seed(2)
+    models, embedding = [sam.build("tiny", 64).freeze() for _ in range(2)], torch.randn(1, 256, 4, 4)
+    models[1].load_state_dict(models[0].state_dict())
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            half = models[0].decode(embedding)[0]
+        exact = [model.decode(embedding)[0] for model in models]
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(models[1].decode(embedding)[0], half)
+    assert torch.equal(*exact) and not torch.equal(exact[0], half)
+
+
 def test_the_quick_decoder_has_the_same_gradients() -> None:
     torch.manual_seed(2)
     model, gradients = sam.build("tiny", 64), []

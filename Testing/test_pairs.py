@@ -165,5 +165,5 @@ def test_where_there_is_no_image_it_is_said_what_to_give(tmp_path: Path) -> None
     (scan / "IM0001").write_bytes(bytes(128) + b"DICM")
     (tmp_path / "study" / "p1" / "mr" / "a.nrrd").unlink()
     for given in (scan, tmp_path):
-        with pytest.raises(InputError, match="DICOM is taught with in 3D Slicer"):
+        with pytest.raises(InputError, match="for DICOM, save image and segmentation as NRRD in 3D Slicer"):
             pairs.find([str(given)])

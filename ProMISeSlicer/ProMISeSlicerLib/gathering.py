@@ -45,10 +45,8 @@ class CaseTable:
         return [case for case in self.cases if case.volumeNode is None]
 
     def addScene(self) -> int:
-        """Every segmentation that is not listed yet, with its volume, which the user is asked for where it is not known.
-
-        Returns how many were added.
-        """
+        """Every segmentation that is not listed yet; how many there were. Where the volume is not known, the user is
+        asked for it."""
         self.cases = [case for case in self.cases if case.volumeNode is not None]
         listed = [case.segmentationNode for case in self.cases]
         new = [case for case in cases.ofScene() if case.segmentationNode not in listed]
