@@ -35,6 +35,11 @@ class Case:
     def name(self) -> str:
         return self.volumeNode.GetName() if self.volumeNode is not None else ""
 
+    @property
+    def isInScene(self) -> bool:
+        """Whether its nodes still are; a volume that is not known is not missed."""
+        return all(node is None or node.GetScene() is not None for node in (self.volumeNode, self.segmentationNode))
+
     def segments(self) -> dict[str, list[str]]:
         """Name → ids of the segments called so; several pieces of one name are one target."""
         found: dict[str, list[str]] = {}

@@ -78,12 +78,7 @@ class CaseTable:
 
     def forgetAbsent(self) -> None:
         """What has left the scene with it."""
-        self.cases = [
-            case
-            for case in self.cases
-            if case.volumeNode is not None
-            and None not in (case.volumeNode.GetScene(), case.segmentationNode.GetScene())
-        ]
+        self.cases = [case for case in self.cases if case.isInScene]
 
     def tell(self, found: Mapping[str, str], details: Mapping[str, str]) -> None:
         """found: volume's shown name → what was found in it; details: → more of it."""

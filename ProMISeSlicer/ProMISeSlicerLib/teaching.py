@@ -203,12 +203,11 @@ class TeachSection:
 
     def restore(self) -> None:
         """Show what the scene was saved with; without that, no more than is still in the scene."""
+        self.table.forgetAbsent()
         found, settings = lessonNode.read()
         if settings:
-            self.table.cases, self.table.folders = found, list(settings["folders"])
+            self.table.cases, self.table.folders = [*found, *self.table.pending], list(settings["folders"])
             self._unticked = set(settings["unticked"])
-        else:
-            self.table.forgetAbsent()
         self.table.show(changed=False)
         self.fillTargets()
         if settings:

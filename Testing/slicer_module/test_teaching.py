@@ -97,6 +97,8 @@ def test_a_volume_that_has_gone_cannot_be_chosen(school) -> None:
     table.cellWidget(row, 0).setCurrentIndex(1)
     combo = table.cellWidget(row, 0)
     assert combo.currentIndex == 0 and combo.count == 3 and panel.widget.teach.table.pending
+    panel.widget.teach.restore()
+    assert len(panel.widget.teach.table.pending) == 1, "the question is not lost where the list is shown anew"
 
 
 def test_check_says_what_was_found_and_makes_no_pack(school, home) -> None:
