@@ -19,7 +19,7 @@ def found(
     yield from _copies(cases)
     for name in targets if cases and rule == "auto" else ():
         yield from _abrupt_ends(cases, name)
-    yield from _lost_targets(targets, known)
+    yield from _kept_targets(targets, known)
 
 
 def _copies(cases: Sequence[Case]) -> Iterator[tuple[str | None, str]]:
@@ -44,18 +44,16 @@ def _abrupt_ends(cases: Sequence[Case], target: str) -> Iterator[tuple[str | Non
         )
 
 
-def _lost_targets(targets: Collection[str], known: Collection[str]) -> Iterator[tuple[str | None, str]]:
-    lost = [name for name in known if name not in targets]
-    if not lost or not targets:
+def _kept_targets(targets: Collection[str], known: Collection[str]) -> Iterator[tuple[str | None, str]]:
+    kept = [name for name in known if name not in targets]
+    if not kept or not targets:
         return
-    if len(lost) < len(known):
-        what = "and the new version will not: teach all of its targets to keep them"
-        yield None, f"the pack to go on from also knows {', '.join(lost)}, {what}"
+    if len(kept) < len(known):
+        yield None, f"the pack to go on from also knows {', '.join(kept)}: the new version has that as it is"
     else:
-        what = f"none of the targets of the pack to go on from ({', '.join(lost)}) is taught"
-        then = "rename the segment, or name a label map's value with"
         yield (
             None,
-            f"{what}, so that nothing is taken from it but how slices are seen; call yours the same: {then} "
-            f"--targets '{lost[0]}=1'",
+            f"none of the targets of the pack to go on from ({', '.join(kept)}) is taught: the new version has them as "
+            "they are, and what is taught begins anew; if it is the same under another name, rename the segment, or "
+            f"name a label map's value with --targets '{kept[0]}=1'",
         )

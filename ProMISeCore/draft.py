@@ -9,6 +9,7 @@ from typing import Any
 
 from ProMISeCore import backbones, packs
 from ProMISeCore.errors import InputError
+from ProMISeCore.kept import narrowed
 from ProMISeCore.manifest import BackboneInfo, Manifest, TargetInfo
 from ProMISeCore.sam import Sam
 from ProMISeCore.survey import Survey
@@ -51,14 +52,17 @@ def _continued(made: Manifest, base: Manifest) -> Manifest:
         window=base.window,
         channels=base.channels,
         padding=base.padding,
+        threshold=base.threshold,
+        presence_threshold=base.presence_threshold,
+        opening=base.opening,
         smoothing_mm=base.smoothing_mm,
     )
 
 
 def _refiners(survey: Survey, base: Manifest | None) -> tuple[Mapping[str, Any], ...]:
-    """The base's whose targets are all still there; on small slices a new one for the others."""
+    """The base's, for the targets that are taught; on small slices a new one for the others."""
     names = list(survey.targets)
-    kept = [] if base is None else [info for info in base.refiners if {*info["targets"]} <= {*names}]
+    kept = [] if base is None else narrowed(base, names)
     rest = [name for name in names if not any(name in info["targets"] for info in kept)]
     new = [{"width": _WIDTH, "patch": 1, "targets": rest}] if survey.small and rest else []
     return (*kept, *new)

@@ -6,11 +6,14 @@ logits of its targets, and adds to these. A new one adds nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 _LEVELS = (1, 2, 3, 4)  # channels, in widths
+_TOLD = "down.0.enter.weight"  # reads the picture and what is told of the targets
 _SOFT = 4.0  # logits: the scale on which a mask's certainty is seen and changed
 
 
@@ -57,6 +60,17 @@ class Refiner(nn.Module):
         told = logits.new_zeros(len(logits), self.targets, *logits.shape[2:])
         told[:, target] = logits[:, 0]
         return self(picture, told)[:, target : target + 1]
+
+    def narrowed(self, targets: Sequence[int]) -> Refiner:
+        """A new one for some of its targets, in this order; `redrawn` gives the same for them."""
+        made = Refiner(len(targets), self.read.in_channels, self.patch)
+        state, cell, channels = self.state_dict(), self.patch**2, torch.tensor(targets)
+        told = state[_TOLD].shape[1] - self.targets * cell  # the picture's channels come first
+        answers = (channels[:, None] * cell + torch.arange(cell)).flatten()
+        state[_TOLD] = state[_TOLD][:, torch.cat([torch.arange(told), told + answers])]
+        state |= {key: state[key][answers] for key in ("read.weight", "read.bias")}
+        made.load_state_dict(state)
+        return made
 
 
 class _Block(nn.Module):

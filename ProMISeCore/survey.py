@@ -199,6 +199,8 @@ class Survey:
                 )
             elif missing:
                 self._warn(None, f"{name!r} is not known in {len(missing)} cases: {', '.join(missing[:5])}")
+        for name in [name for name in self.targets if name in self.wish.dropped]:
+            self._error(f"{name!r} is to be taught and to be dropped; name the others with --targets, or keep it")
         if not self.targets:
             self._error("the label maps and segmentations are empty; segment something first")
 

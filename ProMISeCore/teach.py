@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--judge-only", action="store_true", help="held-out cases are not learned from in the end either"
     )
     parser.add_argument("--base", metavar="PACK", help="go on from this pack")
+    parser.add_argument("--drop", nargs="+", default=[], metavar="NAME", help="its targets that are not to be kept")
     parser.add_argument("--start", default="auto", metavar="PACK", help="auto, none, or a pack to begin from")
     parser.add_argument("--unlabelled-slices", choices=RULES, default="auto", help="default: %(default)s")
     parser.add_argument("--orientation", choices=("axial", "sagittal", "coronal", "image"), help="default: proposed")
@@ -67,6 +68,8 @@ def run(arguments: argparse.Namespace) -> None:
 def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     base = None if arguments.base is None else packs.find(arguments.base)
     wish = _wish(arguments)
+    if base is None and wish.dropped:
+        raise InputError("--drop is of the targets of a pack to go on from; give that as --base, or leave --drop out")
     if base is not None:
         wish = wish.as_seen_by(packs.read_manifest(base))
     folder = packs.workspaces() / wish.name if arguments.workspace is None else arguments.workspace
@@ -131,6 +134,7 @@ def _wish(arguments: argparse.Namespace) -> Wish:
         arguments.views,
         arguments.seed,
         arguments.judge_only,
+        dropped=tuple(dict.fromkeys(arguments.drop)),
     )
 
 

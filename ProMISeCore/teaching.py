@@ -24,6 +24,7 @@ from ProMISeCore.dataset import LabelledStack, Task, Views
 from ProMISeCore.draft import drafted
 from ProMISeCore.errors import InputError, PromiseError, WeightsError
 from ProMISeCore.estimate import check_room
+from ProMISeCore.kept import Kept, refiner_of
 from ProMISeCore.lock import alone
 from ProMISeCore.manifest import Manifest
 from ProMISeCore.material import Material
@@ -58,6 +59,7 @@ class Teaching:
     def __init__(self, survey: Survey, order: Order, tell: Tell, commands: Commands) -> None:
         self.survey, self.order, self._tell, self._commands = survey, order, tell, commands
         self.name = versions.checked_name(survey.wish.name)
+        self._kept: Kept | None = None  # of the base
 
     def run(self) -> None:
         """Teach, and make the result the pack's present version. InputError, WeightsError, Cancelled; nothing is lost.
@@ -107,8 +109,9 @@ class Teaching:
 
     def _manifest(self, backbone: sam.Sam, base: Manifest | None) -> Manifest:
         made = drafted(self.survey, backbone, base)
-        if base is not None and any(info not in made.refiners for info in base.refiners):
-            self._tell("notice", message="the base's refiner of targets that are not all taught now is left out")
+        if base is not None:
+            self._kept = Kept.of(self.order.base, {*self.survey.targets, *self.survey.wish.dropped})
+            self._kept.beside(made)  # which tells of too many before anything is learned
         return made
 
     def _task(self, manifest: Manifest) -> Task:
@@ -291,7 +294,7 @@ class Teaching:
     def _finish(self, outcome: Outcome, before: Mapping[str, str]) -> None:
         self._say_changed(before)
         model = outcome.stages[-1].model.without_idle_refiners()
-        version = self._keep(self._taught(model.manifest, outcome), model)
+        version = self._keep(self._taught(model.manifest, outcome), model.tensors())
         self._remember(version.path, outcome)
         if outcome.ended:
             for stage in outcome.stages:
@@ -377,12 +380,14 @@ class Teaching:
         except (InputError, OSError) as error:
             self._tell("notice", message=f"what the pack comes from could not be kept: {error}")
 
-    def _keep(self, manifest: Manifest, model: Promise) -> versions.Version:
+    def _keep(self, manifest: Manifest, tensors: Mapping[str, torch.Tensor]) -> versions.Version:
+        if self._kept is not None:
+            manifest, tensors = self._kept.beside(manifest), self._kept.tensors_beside(manifest, tensors)
         try:
-            return versions.add(self.name, manifest, model.tensors())
+            return versions.add(self.name, manifest, tensors)
         except PromiseError as error:
             rescued = self.order.workspace / f"{self.name}{packs.SUFFIX}"
-            packs.save(rescued, manifest, model.tensors(), half=True)
+            packs.save(rescued, manifest, tensors, half=True)
             raise WeightsError(
                 f"{error}; the pack was taught and lies in {rescued}: promise packs --install it once that is mended"
             ) from error
@@ -411,8 +416,9 @@ def _memory(what: str) -> Iterator[None]:
 def _take_refiners(model: Promise, base: Manifest, tensors: Mapping[str, torch.Tensor]) -> None:
     """The weights of those that the model has from the base."""
     for info, refiner in zip(model.manifest.refiners, model.refiners, strict=True):
-        if info in base.refiners:
-            refiner.load_state_dict(packs.part_of(tensors, f"refiners.{base.refiners.index(info)}."))
+        theirs = refiner_of(base, tensors, info)
+        if theirs is not None:
+            refiner.load_state_dict(theirs.state_dict())
 
 
 def _point_labels(model: Promise) -> dict[str, Sequence[int]]:

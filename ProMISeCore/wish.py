@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ProMISeCore.base import framing
+from ProMISeCore.errors import InputError
 from ProMISeCore.manifest import Manifest
 
 
@@ -14,7 +15,8 @@ from ProMISeCore.manifest import Manifest
 class Wish:
     """What was asked for; None where the survey shall propose. held_out: names, a share, or () for none; judge_only:
     such cases are not learned from in the end either; seen: `pairs.content` of images that the pack to go on from has
-    learned from; known: its targets, with their colours 0…1."""
+    learned from; dropped: its targets that the new version shall not know; known: the others, with their colours 0…1.
+    """
 
     name: str
     targets: Mapping[str, int | None] | None = None
@@ -31,15 +33,19 @@ class Wish:
     seed: int = 0
     judge_only: bool = False
     seen: Set[str] = frozenset()
+    dropped: Sequence[str] = ()
     known: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def as_seen_by(self, base: Manifest) -> Wish:
         """With slices as the pack to go on from sees them, whose weights rely on it; its frame side unless one was
-        asked for. Raises InputError where another way was asked for."""
+        asked for. Raises InputError where another way was asked for, or what it does not have shall be dropped."""
         names = ["window", "channels"]
         if base.orientation != "image":  # what pictures are, whatever is asked for
             names.append("orientation")
         theirs = framing(base, {name: getattr(self, name) for name in names})
         known = {info.name: info.color for info in base.targets}
+        for name in self.dropped:
+            if known.pop(name, None) is None:
+                raise InputError(f"--drop is {name!r}; the pack of --base has {', '.join(known)}")
         chosen = {name: theirs[name] for name in names}
         return replace(self, side=self.side or base.backbone.side, known=known, **chosen)

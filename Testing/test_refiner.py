@@ -51,6 +51,17 @@ def test_of_several_targets_one_is_redrawn_where_nothing_is_told_of_the_others()
     assert not torch.allclose(refiner.redrawn(picture, logits, 2), refiner.redrawn(picture, logits, 1), atol=0.1)
 
 
+@pytest.mark.parametrize("patch", [1, 2])
+def test_one_for_some_of_its_targets_redraws_them_as_before(patch: int) -> None:
+    refiner = Refiner(3, width=8, patch=patch)
+    stirred(refiner)
+    picture, logits = torch.randn(2, 3, 32, 32), torch.randn(2, 1, 16, 16)
+    some = refiner.narrowed([2, 0])
+    assert some.targets == 2
+    for now, before in ((0, 2), (1, 0)):
+        torch.testing.assert_close(some.redrawn(picture, logits, now), refiner.redrawn(picture, logits, before))
+
+
 @pytest.mark.parametrize(("patch", "weights"), [(1, 58_161), (2, 60_996)])
 def test_its_size(patch: int, weights: int) -> None:
     assert sum(p.numel() for p in Refiner(1, 8, patch).parameters()) == weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -451,12 +452,44 @@ def test_targets_of_the_base_that_are_not_taught_are_told(tmp_path, command, cap
         write(tmp_path / "other", f"c{number}", voxels, {"Scheibe 2": mask})
     assert main(command(tmp_path / "two")) == 0
     assert main(command(tmp_path / "two", "--base", NAME, "--targets", "Rand", "--check")) == 0
-    assert "also knows Scheibe, and the new version will not" in capsys.readouterr().out
+    assert "also knows Scheibe: the new version has that as it is" in capsys.readouterr().out
     assert main(command(tmp_path / "other", "--base", NAME)) == 0
     told = capsys.readouterr().err
     assert "none of the targets of the pack to go on from (Scheibe, Rand) is taught" in told
     assert "rename the segment, or name a label map's value with --targets 'Scheibe=1'" in told
+    assert [info.name for info in packs.read_manifest(packs.find(NAME)).targets] == ["Scheibe 2", "Scheibe", "Rand"]
     assert "continued from" not in packs.read_manifest(packs.find(NAME)).description
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--drop", "Rand"], "give that as --base"),
+        (["--base", NAME, "--drop", "Scheibchen"], "--drop is 'Scheibchen'; the pack of --base has Scheibe"),
+        (["--base", NAME, "--drop", "Scheibe"], "'Scheibe' is to be taught and to be dropped"),
+    ],
+)
+def test_what_cannot_be_dropped_is_told(cases, command, capsys, options, message) -> None:
+    assert main(command(cases)) == 0
+    assert main(command(cases, *options)) == 2
+    assert message in capsys.readouterr().err
+    assert packs.read_manifest(packs.find(NAME)).version == "1"
+
+
+def test_more_targets_than_a_pack_holds_are_told_before_anything_is_encoded(tmp_path, command, capsys) -> None:
+    _, mask = volume(0)
+    for number in range(2):
+        write(tmp_path / "cases", f"c{number}", volume(number)[0], {"Scheibe": mask})
+        write(tmp_path / "other", f"c{number}", volume(number)[0], {"Rand": mask})
+    assert main(command(tmp_path / "cases")) == 0
+    path = packs.find(NAME)
+    manifest, own = packs.read_manifest(path), tensors()
+    many = [replace(manifest.targets[0], name=f"T{number}") for number in range(64)]
+    parts = {f"{number}.{key}": value for number in range(64) for key, value in packs.part_of(own, "0.").items()}
+    packs.save(path, replace(manifest, targets=many, refiners=(), scores=()), parts)
+    capsys.readouterr()
+    assert main(command(tmp_path / "other", "--base", NAME)) == 2
+    assert "expected a list of 1 to 64" in capsys.readouterr().err
 
 
 def test_a_block_of_slices_amid_a_volume_and_an_image_that_is_there_twice_are_told(tmp_path, command, capsys) -> None:

@@ -1,0 +1,77 @@
+"""Targets of the pack to go on from that are not taught now: the new version knows them as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ProMISeCore import packs
+from ProMISeCore.manifest import Manifest
+from ProMISeCore.refiner import Refiner
+
+
+@dataclass(frozen=True)
+class Kept:
+    """base: the manifest of the pack to go on from, with its tensors; names: of the targets that stay."""
+
+    base: Manifest
+    tensors: Mapping[str, Tensor]
+    names: Sequence[str]
+
+    @classmethod
+    def of(cls, pack: Path, others: Collection[str]) -> Kept:
+        """All of a pack's targets but the others, which are taught or dropped. Raises WeightsError as `packs.read`."""
+        base = packs.read_manifest(pack)
+        names = [info.name for info in base.targets if info.name not in others]
+        return cls(base, packs.tensors(pack) if names else {}, names)
+
+    def beside(self, taught: Manifest) -> Manifest:
+        """The manifest of a taught pack, with these targets after its own. Raises WeightsError for too many."""
+        if not self.names:
+            return taught
+        base, infos = self.base, [info for info in self.base.targets if info.name in self.names]
+        stay = f"{', '.join(self.names)}: as in {base.title or base.name} version {base.version}."
+        return replace(
+            taught,
+            targets=(*taught.targets, *infos),
+            refiners=(*taught.refiners, *(info for info, _ in self._refiners())),
+            scores=(*taught.scores, *(score for score in base.scores if score["target"] in self.names)),
+            largest_component=taught.largest_component and base.largest_component,
+            exclusive=taught.exclusive and base.exclusive,
+            description=f"{taught.description} {stay}".strip(),
+        ).check()
+
+    def tensors_beside(self, taught: Manifest, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of what `beside` describes, from those of the taught pack."""
+        found, theirs = dict(tensors), [info.name for info in self.base.targets]
+        for number, name in enumerate(self.names, len(taught.targets)):
+            part = packs.part_of(self.tensors, f"{theirs.index(name)}.")
+            found |= {f"{number}.{key}": tensor for key, tensor in part.items()}
+        for number, (_, refiner) in enumerate(self._refiners(), len(taught.refiners)):
+            found |= refiner.state_dict(prefix=f"refiners.{number}.")
+        return found
+
+    def _refiners(self) -> list[tuple[Mapping[str, Any], Refiner]]:
+        """What redraws them, with its entry of a manifest."""
+        narrow = narrowed(self.base, self.names)
+        return [(info, refiner_of(self.base, self.tensors, info)) for info in narrow]
+
+
+def narrowed(base: Manifest, names: Collection[str]) -> list[Mapping[str, Any]]:
+    """A manifest's refiners for these targets alone; those without any of them are left out."""
+    found = [{**info, "targets": [name for name in info["targets"] if name in names]} for info in base.refiners]
+    return [info for info in found if info["targets"]]
+
+
+def refiner_of(base: Manifest, tensors: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> Refiner | None:
+    """The pack's refiner that `narrowed` has given this entry, or None."""
+    for number, info in enumerate(base.refiners):
+        if {*wanted["targets"]} <= {*info["targets"]}:
+            refiner = Refiner(len(info["targets"]), info["width"], info["patch"])
+            refiner.load_state_dict(packs.part_of(tensors, f"refiners.{number}."))
+            return refiner.narrowed([info["targets"].index(name) for name in wanted["targets"]])
+    return None
