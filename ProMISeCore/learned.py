@@ -43,7 +43,8 @@ def remember(pack: Path, images: Iterable[str], workspace: Path) -> None:
 
 
 def origin(pack: Path, workspace: Path) -> tuple[str, str] | None:
-    """What a pack was being taught from where that teaching was stopped: its `pairs.content` and what it is called.
+    """What a pack was being taught from where that teaching was stopped: its `pairs.content` and what it is called,
+    "" of both where that was nothing; None of a pack whose teaching came to its end.
 
     Raises InputError as `by`.
     """

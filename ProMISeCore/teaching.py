@@ -39,6 +39,8 @@ from ProMISeCore.survey import Survey
 from ProMISeCore.training import Training
 from ProMISeCore.whole_file import check_folder
 
+_NOTHING = ("", "")  # what a teaching without a base goes on from
+
 
 @dataclass(frozen=True)
 class Order:
@@ -126,10 +128,10 @@ class Teaching:
         """Content and name of the base and, where that is of a stopped teaching, of what it was being taught from."""
         base = self._base()
         if base is None:
-            return [("", "")]
+            return [_NOTHING]
         before = learned.origin(self.order.base, self.order.workspace)
         own = content(self.order.base), f"{base.title or base.name} version {base.version}"
-        return [own] if before is None else [own, before]
+        return [own] if before in (None, _NOTHING) else [own, before]
 
     def _image_contents(self) -> dict[str, str]:
         """Case → fingerprint of its image."""
@@ -166,9 +168,11 @@ class Teaching:
         return training
 
     def _say_interrupted(self) -> None:
-        """Tell where what was last done in this workspace, since the pack was made, is not gone on with."""
+        """Tell where what was last done in this workspace, since the pack was made or for it, is not gone on with."""
         made, pack = [path.stat().st_mtime for path in self._checkpoints()], versions.present(self.name)
-        if made and (not pack.exists() or max(made) > pack.stat().st_mtime):
+        if not made:
+            return
+        if not pack.exists() or max(made) > pack.stat().st_mtime or learned.origin(pack, self.order.workspace):
             message = (
                 "the training that was interrupted here was of other cases, labels, options or another base: this one "
                 "begins at its first step, and that one's checkpoint is kept"
@@ -375,7 +379,7 @@ class Teaching:
         images = {self._images[case.pair.name] for case in cases} | self.survey.wish.seen
         try:
             learned.remember(pack, images, self.order.workspace)
-            if self.order.base is not None and not outcome.ended:
+            if not outcome.ended:
                 learned.remember_origin(pack, self._origin, self.order.workspace)
         except (InputError, OSError) as error:
             self._tell("notice", message=f"what the pack comes from could not be kept: {error}")

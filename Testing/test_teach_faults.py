@@ -125,6 +125,20 @@ def test_labels_edited_between_a_kill_and_the_rerun_are_told(cases, command, hom
     assert told not in capsys.readouterr().err, "a pack was made since"
 
 
+def test_other_options_after_a_stop_are_told_to_begin_anew(cases, command, home, capsys) -> None:
+    child = spoken(command(cases, steps=100_000), home)
+    wait_for(child, "look")
+    child.stdin.write(b"stop\n")
+    child.stdin.flush()
+    assert wait_for(child, "done")["stopped"] and child.wait(60) == 0
+    (left,) = workspace().glob("training-*.pt")
+    told = "the training that was interrupted here was of other cases, labels, options or another base"
+    assert main(command(cases, steps=12)) == 0
+    assert told in capsys.readouterr().err and left.exists()
+    assert main(command(cases, steps=9)) == 0
+    assert told not in capsys.readouterr().err, "a pack was made since"
+
+
 def test_two_at_once_are_refused(cases, command, capsys) -> None:
     with alone(workspace(), ""):
         assert main(command(cases)) == 2
