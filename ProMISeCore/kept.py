@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -23,11 +22,9 @@ class Kept:
     names: Sequence[str]
 
     @classmethod
-    def of(cls, pack: Path, others: Collection[str]) -> Kept:
-        """All of a pack's targets but the others, which are taught or dropped. Raises WeightsError as `packs.read`."""
-        base = packs.read_manifest(pack)
-        names = [info.name for info in base.targets if info.name not in others]
-        return cls(base, packs.tensors(pack) if names else {}, names)
+    def of(cls, base: Manifest, tensors: Mapping[str, Tensor], others: Collection[str]) -> Kept:
+        """All of a pack's targets but the others, which are taught or dropped."""
+        return cls(base, tensors, [info.name for info in base.targets if info.name not in others])
 
     def beside(self, taught: Manifest) -> Manifest:
         """The manifest of a taught pack, with these targets after its own. Raises WeightsError for too many."""

@@ -17,6 +17,7 @@ import torch
 from ProMISeCore import dataset, devices, learned, packs, sam, start, versions
 from ProMISeCore.allocator import keep_freed_memory
 from ProMISeCore.at_last import divided, is_divisible
+from ProMISeCore.base_pack import NOTHING, BasePack
 from ProMISeCore.case import Case
 from ProMISeCore.case_encoder import CaseEncoder, EncodedCases, Tell
 from ProMISeCore.commands import Commands
@@ -24,7 +25,7 @@ from ProMISeCore.dataset import LabelledStack, Task, Views
 from ProMISeCore.draft import drafted
 from ProMISeCore.errors import InputError, PromiseError, WeightsError
 from ProMISeCore.estimate import check_room
-from ProMISeCore.kept import Kept, refiner_of
+from ProMISeCore.kept import Kept
 from ProMISeCore.lock import alone
 from ProMISeCore.manifest import Manifest
 from ProMISeCore.material import Material
@@ -38,8 +39,6 @@ from ProMISeCore.snapshot import Snapshot, best_row
 from ProMISeCore.survey import Survey
 from ProMISeCore.training import Training
 from ProMISeCore.whole_file import check_folder
-
-_NOTHING = ("", "")  # what a teaching without a base goes on from
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ class Teaching:
     def __init__(self, survey: Survey, order: Order, tell: Tell, commands: Commands) -> None:
         self.survey, self.order, self._tell, self._commands = survey, order, tell, commands
         self.name = versions.checked_name(survey.wish.name)
+        self._base: BasePack | None = None
         self._kept: Kept | None = None  # of the base
 
     def run(self) -> None:
@@ -102,36 +102,27 @@ class Teaching:
                 self._tell("notice", message=case + problem["what"])
 
     def _model(self) -> Promise:
-        wish, base = self.survey.wish, self._base()
-        backbone = sam.load(wish.backbone, devices.choose(self.order.device), self.survey.side)
-        if base is not None:
-            check_backbone(backbone, base)
+        wish, order = self.survey.wish, self.order
+        backbone = sam.load(wish.backbone, devices.choose(order.device), self.survey.side)
+        if order.base is not None:
+            self._base = BasePack.read(order.base, order.workspace)
+            check_backbone(backbone, self._base.manifest)
         torch.manual_seed(wish.seed)
-        return Promise(backbone, self._manifest(backbone, base))
+        return Promise(backbone, self._manifest(backbone))
 
-    def _manifest(self, backbone: sam.Sam, base: Manifest | None) -> Manifest:
-        made = drafted(self.survey, backbone, base)
-        if base is not None:
-            self._kept = Kept.of(self.order.base, {*self.survey.targets, *self.survey.wish.dropped})
-            self._kept.beside(made)  # which tells of too many before anything is learned
+    def _manifest(self, backbone: sam.Sam) -> Manifest:
+        if self._base is None:
+            return drafted(self.survey, backbone, None)
+        base, others = self._base, {*self.survey.targets, *self.survey.wish.dropped}
+        made = drafted(self.survey, backbone, base.manifest)
+        self._kept = Kept.of(base.manifest, base.tensors, others)
+        self._kept.beside(made)  # which tells of too many before anything is learned
         return made
 
     def _task(self, manifest: Manifest) -> Task:
         window = dict(manifest.window)
         unlabelled = self.survey.wish.unlabelled
         return Task(self.survey.targets, manifest.orientation, window, manifest.channels, manifest.padding, unlabelled)
-
-    def _base(self) -> Manifest | None:
-        return None if self.order.base is None else packs.read_manifest(self.order.base)
-
-    def _origins(self) -> list[tuple[str, str]]:
-        """Content and name of the base and, where that is of a stopped teaching, of what it was being taught from."""
-        base = self._base()
-        if base is None:
-            return [_NOTHING]
-        before = learned.origin(self.order.base, self.order.workspace)
-        own = content(self.order.base), f"{base.title or base.name} version {base.version}"
-        return [own] if before in (None, _NOTHING) else [own, before]
 
     def _image_contents(self) -> dict[str, str]:
         """Case → fingerprint of its image."""
@@ -150,7 +141,8 @@ class Teaching:
     def _training(self, model: Promise, settings: Settings) -> Training:
         """The training that scores are of."""
         learn, held, spent = self._encoded.learn, self._encoded.held, 0.0
-        found = [(one, self._checkpoint(model, settings, learn, held, one)) for one in self._origins()]
+        origins = [NOTHING] if self._base is None else self._base.origins
+        found = [(one, self._checkpoint(model, settings, learn, held, one)) for one in origins]
         self._origin, checkpoint = next(((one, path) for one, path in found if path.exists()), found[0])
         resumed = checkpoint.exists()
         if settings.minutes is not None:  # however slow the encoder was, half of the time is for learning
@@ -227,15 +219,9 @@ class Teaching:
 
     def _begin(self, training: Training) -> None:
         """First weights: of the base, and for targets that are new to it of what looks alike."""
-        base, names = self._base(), list(training.names)
-        if base is not None:
-            theirs = [info.name for info in base.targets]
-            tensors = packs.tensors(self.order.base)
-            for name in [name for name in names if name in theirs]:
-                state = packs.part_of(tensors, f"{theirs.index(name)}.")
-                training.model.targets[name].load_state_dict(state, strict=False)
-                names.remove(name)
-            _take_refiners(training.model, base, tensors)
+        names = list(training.names)
+        if self._base is not None:
+            names = self._base.begin(training.model)
             training.restart()
         if names and self.order.starts:
             for name, which in start.begin(training, self.order.starts, names).items():
@@ -323,9 +309,9 @@ class Teaching:
 
     def _taught(self, manifest: Manifest, outcome: Outcome) -> Manifest:
         """The manifest with what its pack was taught from, and what that has come to."""
-        count, base = len(self.survey.usable), self._base()
+        count, base = len(self.survey.usable), self._base
         data = f"{count} {'case' if count == 1 else 'cases'} of the user's own"
-        if base is not None and not {info.name for info in base.targets}.isdisjoint(self.survey.targets):
+        if base is not None and not {info.name for info in base.manifest.targets}.isdisjoint(self.survey.targets):
             data += f", continued from {self._origin[1]}"
         training = {
             "data": data,
@@ -360,7 +346,7 @@ class Teaching:
         """The base's, or what held-out volumes say, or what is usual without such; 0 where that cannot be found out,
         which is told: what was taught does not depend on it."""
         model = judged.model
-        if self._base() is not None or self.survey.picture:
+        if self._base is not None or self.survey.picture:
             return model.manifest.smoothing_mm
         task = self._task(model.manifest)
         try:
@@ -415,14 +401,6 @@ def _memory(what: str) -> Iterator[None]:
             f"there is not enough memory to {what}; close other programs, or use a smaller --backbone or fewer "
             "--targets; what was done is kept, the same command goes on from it"
         ) from error
-
-
-def _take_refiners(model: Promise, base: Manifest, tensors: Mapping[str, torch.Tensor]) -> None:
-    """The weights of those that the model has from the base."""
-    for info, refiner in zip(model.manifest.refiners, model.refiners, strict=True):
-        theirs = refiner_of(base, tensors, info)
-        if theirs is not None:
-            refiner.load_state_dict(theirs.state_dict())
 
 
 def _point_labels(model: Promise) -> dict[str, Sequence[int]]:

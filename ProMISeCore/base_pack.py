@@ -1,0 +1,46 @@
+"""The pack that a teaching goes on from: the first weights of what it knows, and where it comes from itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ProMISeCore import learned, packs
+from ProMISeCore.kept import refiner_of
+from ProMISeCore.manifest import Manifest
+from ProMISeCore.pairs import content
+from ProMISeCore.promise import Promise
+
+#: Content and name of what a teaching without a base goes on from.
+NOTHING = ("", "")
+
+
+@dataclass(frozen=True)
+class BasePack:
+    """origins: content and name of it and, where that is of a stopped teaching, of what it was being taught from."""
+
+    manifest: Manifest
+    tensors: Mapping[str, Tensor]
+    origins: Sequence[tuple[str, str]]
+
+    @classmethod
+    def read(cls, path: Path, workspace: Path) -> BasePack:
+        """As it is now, whatever becomes of the file. WeightsError as `packs.read`, InputError as `learned.origin`."""
+        manifest, before = packs.read_manifest(path), learned.origin(path, workspace)
+        own = content(path), f"{manifest.title or manifest.name} version {manifest.version}"
+        return cls(manifest, packs.tensors(path), [own] if before in (None, NOTHING) else [own, before])
+
+    def begin(self, model: Promise) -> list[str]:
+        """Its weights into a model, targets and refiners; the names of the targets that it does not know."""
+        theirs = [info.name for info in self.manifest.targets]
+        for name in model.targets.keys() & {*theirs}:
+            state = packs.part_of(self.tensors, f"{theirs.index(name)}.")
+            model.targets[name].load_state_dict(state, strict=False)
+        for info, refiner in zip(model.manifest.refiners, model.refiners, strict=True):
+            before = refiner_of(self.manifest, self.tensors, info)
+            if before is not None:
+                refiner.load_state_dict(before.state_dict())
+        return [name for name in model.targets if name not in theirs]
