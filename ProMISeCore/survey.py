@@ -36,6 +36,7 @@ class Survey:
         self.channels = wish.channels or ("repeat" if self.picture else "neighbours")
         for case in self.usable:
             self._inspect(case)
+        self._leave_out_unlabelled_targets()
         self._complain_about_targets()
         if backbones.TABLE.get(wish.backbone) not in (None, *backbones.installed()):
             self._warn(None, f"the backbone {wish.backbone} is not installed: see promise backbones")
@@ -179,6 +180,19 @@ class Survey:
                 kinds = ("a picture", "volumes") if case.picture else ("a volume", "pictures")
                 self._leave_out(case, f"it is {kinds[0]} among {kinds[1]}; teach them separately")
 
+    def _is_labelled(self, target: str) -> bool:
+        return any(case.states[target].state == "labelled" for case in self.usable)
+
+    def _leave_out_unlabelled_targets(self) -> None:
+        """Where nobody has asked for them, and another is labelled."""
+        if self.wish.targets is not None or not any(case.labelled for case in self.usable):
+            return
+        for name in [name for name in self.targets if not self._is_labelled(name)]:
+            self._warn(None, f"{name!r} is not labelled in any case, so that it is left out")
+            del self.targets[name]
+            for case in self.usable:
+                del case.states[name]
+
     def _complain_about_targets(self) -> None:
         if not self.cases:
             self._error(f"none of {len(self.unlabelled)} images has a segmentation of its name; {pairs.NAMING}")
@@ -187,13 +201,9 @@ class Survey:
             first = self.cases[0]
             self._error(f"none of {len(self.cases)} labelled cases can be used, {first.pair.name}: {first.why}")
             return
-        for name in list(self.targets):
-            labelled = [case for case in self.usable if case.states[name].state == "labelled"]
+        for name in self.targets:
             missing = [case.pair.name for case in self.usable if case.states[name].state == "unknown"]
-            if not labelled and self.wish.targets is None and any(case.labelled for case in self.usable):
-                self._warn(None, f"{name!r} is not labelled in any case, so that it is left out")
-                self._leave_out_target(name)
-            elif not labelled:
+            if not self._is_labelled(name):
                 self._error(
                     f"the target {name!r} is not labelled in any case; check its name and value, or leave it out"
                 )
@@ -203,11 +213,6 @@ class Survey:
             self._error(f"{name!r} is to be taught and to be dropped; name the others with --targets, or keep it")
         if not self.targets:
             self._error("the label maps and segmentations are empty; segment something first")
-
-    def _leave_out_target(self, name: str) -> None:
-        del self.targets[name]
-        for case in self.usable:
-            del case.states[name]
 
     def _error(self, what: str) -> None:
         self.problems.append({"case": None, "what": what, "severity": "error"})
