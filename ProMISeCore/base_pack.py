@@ -10,28 +10,28 @@ from torch import Tensor
 
 from ProMISeCore import learned, packs
 from ProMISeCore.kept import refiner_of
+from ProMISeCore.learned import Origin
 from ProMISeCore.manifest import Manifest
 from ProMISeCore.pairs import content
 from ProMISeCore.promise import Promise
 
-#: Content and name of what a teaching without a base goes on from.
-NOTHING = ("", "")
-
 
 @dataclass(frozen=True)
 class BasePack:
-    """origins: content and name of it and, where that is of a stopped teaching, of what it was being taught from."""
+    """origins: it, and where it is of a stopped teaching, what that had gone on from."""
 
     manifest: Manifest
     tensors: Mapping[str, Tensor]
-    origins: Sequence[tuple[str, str]]
+    origins: Sequence[Origin]
 
     @classmethod
     def read(cls, path: Path, workspace: Path) -> BasePack:
         """As it is now, whatever becomes of the file. WeightsError as `packs.read`, InputError as `learned.origin`."""
         manifest, before = packs.read_manifest(path), learned.origin(path, workspace)
-        own = content(path), f"{manifest.title or manifest.name} version {manifest.version}"
-        return cls(manifest, packs.tensors(path), [own] if before in (None, NOTHING) else [own, before])
+        called = f"{manifest.title or manifest.name} version {manifest.version}"
+        names = (info.name for info in manifest.targets)
+        own = Origin(content(path), called, manifest.training["data"], tuple(names))
+        return cls(manifest, packs.tensors(path), [own] if before in (None, Origin()) else [own, before])
 
     def begin(self, model: Promise) -> list[str]:
         """Its weights into a model, targets and refiners; the names of the targets that it does not know."""

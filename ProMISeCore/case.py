@@ -11,7 +11,6 @@ from scipy import ndimage
 from ProMISeCore import truth, volumes
 from ProMISeCore.pairs import Pair
 
-_FEW = 3  # slices, from which it can be told whether a target ends
 _LARGE = 0.5  # of a target's largest area, from which it does not end but is cut off
 _SINGLE = 0.9  # share of a target's voxels in its largest piece, from which it counts as one piece
 
@@ -19,7 +18,8 @@ _SINGLE = 0.9  # share of a target's voxels in its largest piece, from which it 
 @dataclass
 class State:
     """A target in a case: labelled, empty (known to be absent) or unknown. low, high: its 5th and 95th percentile;
-    abrupt: whether it is large on the first and the last slice that have it, and the next ones are known not to."""
+    abrupt: whether it is large on the first and the last slice that have it, and the next ones are known not to, or so
+    on both sides of a gap."""
 
     state: str
     voxels: int = 0
@@ -67,12 +67,14 @@ class State:
 def _is_abrupt(slices: np.ndarray) -> bool:
     """As `State.abrupt`, of a target's labels (n, H, W) of which some are."""
     areas, known = (slices == 1).sum((1, 2)), (slices != truth.UNKNOWN).any((1, 2))
-    first, last = np.flatnonzero(areas)[[0, -1]]
-    if np.count_nonzero(areas) < _FEW or first == 0 or last == len(areas) - 1:
+    if np.count_nonzero(areas) < 2:  # of a single slice `truth.read` takes the others for unknown
         return False
-    if not (known[first - 1] and known[last + 1]):
-        return False
-    return bool(min(areas[first], areas[last]) >= _LARGE * areas.max())
+    large, without = areas >= _LARGE * areas.max(), known & (areas == 0)
+    ends = np.flatnonzero(large[:-1] & without[1:])  # from a large slice to one without
+    begins = np.flatnonzero(without[:-1] & large[1:]) + 1
+    there = np.flatnonzero(areas)
+    is_cut_off = there[0] in begins and there[-1] in ends
+    return bool(is_cut_off or any(a in ends and b in begins for a, b in zip(there[:-1], there[1:], strict=True)))
 
 
 @dataclass
@@ -89,7 +91,7 @@ class Case:
     lowest: float = 0.0
     whole: bool = False
     picture: bool = False
-    overlapping: bool = False
+    overlapping: frozenset[frozenset[str]] = frozenset()  # pairs of targets that share voxels
     states: dict[str, State] = field(default_factory=dict)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
@@ -38,16 +39,24 @@ def _abrupt_ends(cases: Sequence[Case], target: str) -> Iterator[tuple[str | Non
         names = ", ".join(abrupt[:_NAMED]) + ", …" * (len(abrupt) > _NAMED)
         yield (
             None,
-            f"{target!r} begins and ends abruptly in {len(abrupt)} of {len(cases)} cases ({names}): the slices beyond "
-            "count as being without it; if nobody has looked at them, let slices without a segment be unknown "
-            "(--unlabelled-slices unknown)",
+            f"{target!r} begins and ends abruptly, or is missing in between, in {len(abrupt)} of {len(cases)} cases "
+            f"({names}): the slices beyond count as being without it; if nobody has looked at them, let slices "
+            "without a segment be unknown (--unlabelled-slices unknown)",
         )
+
+
+def _plain(name: str) -> str:
+    """A name without what is easily overlooked: case, spaces, how an umlaut is written."""
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _kept_targets(targets: Collection[str], known: Collection[str]) -> Iterator[tuple[str | None, str]]:
     kept = [name for name in known if name not in targets]
     if not kept or not targets:
         return
+    for name in [name for name in targets if name not in known]:
+        for other in [other for other in kept if _plain(other) == _plain(name)]:
+            yield None, f"{name!r} and the pack's {other!r} are two targets; rename the segment if they are the same"
     if len(kept) < len(known):
         yield None, f"the pack to go on from also knows {', '.join(kept)}: the new version has that as it is"
     else:

@@ -17,7 +17,7 @@ def chosen(
     targets: Collection[str], known: Mapping[str, Sequence[float]], cases: Sequence[Case]
 ) -> dict[str, Sequence[float]]:
     """Target → red, green, blue 0…1: as in `known`, or as its segment has it, each only once while there are others."""
-    found = {name: known[name] for name in targets if name in known}
+    found = {name: tuple(colour) for name, colour in known.items()}
     missing = [name for name in targets if name not in found]
     segments = _of_segments(missing, cases)
     for number, name in enumerate(missing):

@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ProMISeCore import backbones, packs
-from ProMISeCore.errors import InputError
+from ProMISeCore import backbones, exclusion, packs
 from ProMISeCore.kept import narrowed
 from ProMISeCore.manifest import BackboneInfo, Manifest, TargetInfo
 from ProMISeCore.sam import Sam
@@ -19,7 +18,7 @@ _WIDTH = 16  # of a refiner
 
 
 def drafted(survey: Survey, backbone: Sam, base: Manifest | None) -> Manifest:
-    """The manifest, without scores. Raises InputError where the base is one for other slices than the survey's."""
+    """The manifest, without scores."""
     known = {} if base is None else {info.name: info for info in base.targets}
     targets = [known.get(name) or _target(name, colour) for name, colour in survey.colours.items()]
     made = Manifest(
@@ -34,18 +33,14 @@ def drafted(survey: Survey, backbone: Sam, base: Manifest | None) -> Manifest:
         channels=survey.channels,
         licence=_licence(backbone, base),
         largest_component=survey.single_pieces,
-        exclusive=not survey.overlapping,
         intended_use=_INTENDED,
+        **exclusion.entries(list(survey.colours), lambda one, other: _are_apart(survey, base, one, other)),
     )
     return (made if base is None else _continued(made, base)).check()
 
 
 def _continued(made: Manifest, base: Manifest) -> Manifest:
     """With all that the weights of the base rely on."""
-    if base.orientation != made.orientation and "image" in (base.orientation, made.orientation):
-        raise InputError(
-            f"{base.title or base.name} is a pack for {base.orientation} slices, these are not; teach anew"
-        )
     return replace(
         made,
         orientation=base.orientation,
@@ -57,6 +52,12 @@ def _continued(made: Manifest, base: Manifest) -> Manifest:
         opening=base.opening,
         smoothing_mm=base.smoothing_mm,
     )
+
+
+def _are_apart(survey: Survey, base: Manifest | None, one: str, other: str) -> bool:
+    """As the cases say; where none of them holds both, as the base."""
+    seen = survey.are_apart(one, other)
+    return (base is not None and other in base.rivals(one)) if seen is None else seen
 
 
 def _refiners(survey: Survey, base: Manifest | None) -> tuple[Mapping[str, Any], ...]:
@@ -71,7 +72,7 @@ def _refiners(survey: Survey, base: Manifest | None) -> tuple[Mapping[str, Any],
 def _licence(backbone: Sam, base: Manifest | None) -> str:
     entry = backbones.TABLE.get(backbone.name)
     parts = ["the user's own data", f"unstated ({backbone.name})" if entry is None else entry.licence]
-    return "; ".join(dict.fromkeys([*parts, *([base.licence] if base is not None and base.licence else [])]))
+    return "; ".join(dict.fromkeys([*parts, *(base.licence.split("; ") if base is not None and base.licence else [])]))
 
 
 def _target(name: str, colour: Sequence[float]) -> TargetInfo:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ProMISeCore import packs
+from ProMISeCore import exclusion, packs
 from ProMISeCore.manifest import Manifest
 from ProMISeCore.refiner import Refiner
 
@@ -27,27 +27,36 @@ class Kept:
         return cls(base, tensors, [info.name for info in base.targets if info.name not in others])
 
     def beside(self, taught: Manifest) -> Manifest:
-        """The manifest of a taught pack, with these targets after its own. Raises WeightsError for too many."""
-        if not self.names:
-            return taught
-        base, infos = self.base, [info for info in self.base.targets if info.name in self.names]
-        stay = f"{', '.join(self.names)}: as in {base.title or base.name} version {base.version}."
+        """The manifest of a taught pack and these targets: those of the base in its order, which label maps rely on,
+        and then the new ones."""
+        infos = {info.name: info for info in (*self.base.targets, *taught.targets)}
+        order = self._order(taught)
         return replace(
             taught,
-            targets=(*taught.targets, *infos),
+            targets=tuple(infos[name] for name in order),
             refiners=(*taught.refiners, *(info for info, _ in self._refiners())),
-            scores=(*taught.scores, *(score for score in base.scores if score["target"] in self.names)),
-            largest_component=taught.largest_component and base.largest_component,
-            exclusive=taught.exclusive and base.exclusive,
-            description=f"{taught.description} {stay}".strip(),
+            scores=(*taught.scores, *(score for score in self.base.scores if score["target"] in self.names)),
+            largest_component=taught.largest_component and (self.base.largest_component or not self.names),
+            **exclusion.entries(order, lambda one, other: self._are_apart(taught, one, other)),
         ).check()
+
+    def _order(self, taught: Manifest) -> list[str]:
+        own = [info.name for info in taught.targets]
+        theirs = [info.name for info in self.base.targets if info.name in {*own, *self.names}]
+        return [*theirs, *(name for name in own if name not in theirs)]
+
+    def _are_apart(self, taught: Manifest, one: str, other: str) -> bool:
+        """As the one that knows both says; nobody has seen a new target together with one that stays."""
+        manifest = self.base if {one, other} & {*self.names} else taught
+        return other in manifest.rivals(one)
 
     def tensors_beside(self, taught: Manifest, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of what `beside` describes, from those of the taught pack."""
-        found, theirs = dict(tensors), [info.name for info in self.base.targets]
-        for number, name in enumerate(self.names, len(taught.targets)):
-            part = packs.part_of(self.tensors, f"{theirs.index(name)}.")
-            found |= {f"{number}.{key}": tensor for key, tensor in part.items()}
+        found = {key: tensor for key, tensor in tensors.items() if key.startswith("refiners.")}
+        for number, name in enumerate(self._order(taught)):
+            manifest, theirs = (self.base, self.tensors) if name in self.names else (taught, tensors)
+            at = [info.name for info in manifest.targets].index(name)
+            found |= {f"{number}.{key}": tensor for key, tensor in packs.part_of(theirs, f"{at}.").items()}
         for number, (_, refiner) in enumerate(self._refiners(), len(taught.refiners)):
             found |= refiner.state_dict(prefix=f"refiners.{number}.")
         return found

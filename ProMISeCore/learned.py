@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import content
@@ -42,19 +43,28 @@ def remember(pack: Path, images: Iterable[str], workspace: Path) -> None:
     _keep(workspace / _IMAGES, content(pack), sorted(set(images)))
 
 
-def origin(pack: Path, workspace: Path) -> tuple[str, str] | None:
-    """What a pack was being taught from where that teaching was stopped: its `pairs.content` and what it is called,
-    "" of both where that was nothing; None of a pack whose teaching came to its end.
+class Origin(NamedTuple):
+    """What a teaching goes on from: a pack's `pairs.content`, what it is called, what it was taught from, and its
+    targets; all empty where it is nothing."""
+
+    content: str = ""
+    called: str = ""
+    data: str = ""
+    targets: tuple[str, ...] = ()
+
+
+def origin(pack: Path, workspace: Path) -> Origin | None:
+    """What a pack was being taught from where that teaching was stopped; None of one whose teaching came to its end.
 
     Raises InputError as `by`.
     """
     found = _kept(workspace / _ORIGIN).get(content(pack))
-    return None if found is None else (found[0], found[1])
+    return None if found is None else Origin(*found[:3], targets=tuple(found[3:]))
 
 
-def remember_origin(pack: Path, base: tuple[str, str], workspace: Path) -> None:
-    """Keep that a pack is of a stopped teaching that went on from a base, as `origin`. InputError as `by`, OSError."""
-    _keep(workspace / _ORIGIN, content(pack), list(base))
+def remember_origin(pack: Path, base: Origin, workspace: Path) -> None:
+    """Keep that a pack is of a stopped teaching that went on from a base. InputError as `by`, OSError."""
+    _keep(workspace / _ORIGIN, content(pack), [*base[:3], *base.targets])
 
 
 def clear(workspace: Path) -> None:

@@ -15,11 +15,11 @@ ORIENTATIONS = ("axial", "sagittal", "coronal", "image")
 CHANNELS = ("repeat", "neighbours")
 PADDINGS = ("corner", "squeeze")
 #: Keys that may be missing, and are where they say nothing: packs from before them stay as they are.
-_OPTIONAL = ("smoothing_mm", "refiners")
+_OPTIONAL = ("smoothing_mm", "refiners", "overlaps")
 MOST_SMOOTHING = 10  # mm
 _LONGEST = 20_000  # characters of a text
 _LONGEST_WORD = 200
-_MOST_TARGETS = 64
+MOST_TARGETS = 64
 _HUGE = 1e300
 _SHORTENED = reprlib.Repr()
 _SHORTENED.maxstring = _SHORTENED.maxlong = _SHORTENED.maxother = 60
@@ -68,6 +68,7 @@ class Manifest:
     window: {"mode": "percentile" | "fixed", "low", "high"} | {"mode": "bytes"}. opening: pixels, 0 for none.
     smoothing_mm: how far along the slice axis neighbouring slices have a say (a sigma, mm), 0 for not at all.
     refiners: {"width", "patch", "targets"} each, names of the targets that one redraws; a target has one or none.
+    exclusive: targets never overlap, but for pairs of names in `overlaps`; see `rivals`.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Manifest:
     scores: Sequence[Mapping[str, Any]] = ()
     smoothing_mm: float = 0.0
     refiners: Sequence[Mapping[str, Any]] = ()
+    overlaps: Sequence[Sequence[str]] = ()
 
     @classmethod
     def of(cls, entries: Any, source: str = "the manifest") -> Manifest:
@@ -107,8 +109,9 @@ class Manifest:
             TargetInfo(**target | {key: tuple(target[key]) for key in ("color", "point_labels")})
             for target in entries["targets"]
         )
-        scores, refiners = tuple(entries["scores"]), tuple(entries.get("refiners", ()))
-        return cls(**entries | {"backbone": backbone, "targets": targets, "scores": scores, "refiners": refiners})
+        lists = {key: tuple(entries.get(key, ())) for key in ("scores", "refiners")}
+        overlaps = tuple(map(tuple, entries.get("overlaps", ())))
+        return cls(**entries | lists | {"backbone": backbone, "targets": targets, "overlaps": overlaps})
 
     def entries(self) -> dict[str, Any]:
         """As JSON takes it; `Manifest.of(m.entries())` is `m` again."""
@@ -116,11 +119,20 @@ class Manifest:
         for target in entries["targets"]:
             target["color"], target["point_labels"] = list(target["color"]), list(target["point_labels"])
         lists = {key: list(entries[key]) for key in ("targets", "scores", "refiners")}
+        lists["overlaps"] = [list(pair) for pair in self.overlaps]
         return {key: value for key, value in (entries | lists).items() if value or key not in _OPTIONAL}
 
     def check(self, source: str = "the manifest") -> Manifest:
         """This manifest, as it reads back. Raises WeightsError that names every problem."""
         return Manifest.of(self.entries(), source)
+
+    def rivals(self, target: str) -> tuple[str, ...]:
+        """The targets that a target never overlaps: of their masks at a pixel the one with the highest logit stays.
+        None of a name that is not a target's."""
+        beside = {name for pair in self.overlaps if target in pair for name in pair}
+        names = [info.name for info in self.targets]
+        others = [name for name in names if name != target] if self.exclusive and target in names else []
+        return tuple(name for name in others if name not in beside)
 
 
 class _Checker:
@@ -158,6 +170,7 @@ class _Checker:
         self._window(entries["window"])
         self._targets(entries["targets"])
         self._refiners(entries.get("refiners", []), entries["targets"])
+        self._overlaps(entries.get("overlaps", []), entries["targets"], entries["exclusive"])
         self._training(entries["training"])
         self._scores(entries["scores"])
         return self.problems
@@ -188,8 +201,8 @@ class _Checker:
             self._that(False, "window", window, 'an object with "mode" percentile, fixed or bytes')
 
     def _targets(self, targets: Any) -> None:
-        if not isinstance(targets, list) or not 1 <= len(targets) <= _MOST_TARGETS:
-            self._that(False, "targets", targets, f"a list of 1 to {_MOST_TARGETS}")
+        if not isinstance(targets, list) or not 1 <= len(targets) <= MOST_TARGETS:
+            self._that(False, "targets", targets, f"a list of 1 to {MOST_TARGETS}")
             return
         for number, target in enumerate(targets):
             self._target(f"targets[{number}]", target)
@@ -221,8 +234,7 @@ class _Checker:
         if not isinstance(refiners, list):
             self._that(False, "refiners", refiners, "a list")
             return
-        known = targets if isinstance(targets, list) else []
-        names = [target.get("name") for target in known if isinstance(target, dict)]
+        names = _names(targets)
         for number, refiner in enumerate(refiners):
             place = f"refiners[{number}]"
             if not self._keys(place, refiner, ["width", "patch", "targets"]):
@@ -236,6 +248,17 @@ class _Checker:
             fits = fits and all(name in names and served.count(name) == 1 for name in served)
             self._that(fits, f"{place}.targets", served, "names of targets, each in one refiner")
             names = [name for name in names if not fits or name not in served]
+
+    def _overlaps(self, overlaps: Any, targets: Any, exclusive: Any) -> None:
+        if not isinstance(overlaps, list):
+            self._that(False, "overlaps", overlaps, "a list")
+            return
+        self._that(exclusive is True or not overlaps, "overlaps", overlaps, "none where exclusive is false")
+        names = _names(targets)
+        for number, pair in enumerate(overlaps):
+            fits = isinstance(pair, list) and len(pair) == 2 and pair[0] != pair[1]
+            fits = fits and all(name in names for name in pair)
+            self._that(fits, f"overlaps[{number}]", pair, "names of two targets")
 
     def _part(self, place: str, part: Any, kinds: Mapping[str, Mapping[str, tuple[int, int]]]) -> None:
         if part is None:
@@ -328,6 +351,11 @@ def _among(value: Any, allowed: Sequence[str]) -> bool:
 
 def _short(value: Any) -> str:
     return _SHORTENED.repr(value)
+
+
+def _names(targets: Any) -> list[Any]:
+    """Of what shall be a list of targets."""
+    return [target.get("name") for target in targets if isinstance(target, dict)] if isinstance(targets, list) else []
 
 
 def _kind(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from scipy import ndimage
@@ -37,15 +37,19 @@ def without_specks(low: np.ndarray, side: int, at: float) -> np.ndarray:
     return np.where(removed, 2 * at - low, low)
 
 
-def exclusive(logits: Mapping[str, np.ndarray], at: float) -> dict[str, np.ndarray]:
-    """Masks (H, W) of logits (H, W) that exceed `at`, each pixel given to the target with the highest logit."""
-    if not logits:
-        return {}
-    highest = np.maximum.reduce(list(logits.values()))
-    taken, found = np.zeros(highest.shape, bool), {}
-    for name, values in logits.items():  # of equals, the first
-        found[name] = (values == highest) & (values > at) & ~taken
-        taken |= found[name]
+def apart(logits: Mapping[str, np.ndarray], at: float, rivals: Mapping[str, Collection[str]]) -> dict[str, np.ndarray]:
+    """Masks (H, W) of logits (H, W) that exceed `at`; of targets that are rivals the one with the highest logit stays.
+
+    rivals: target → those that it never overlaps, which hold for both or for neither.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name, values in logits.items():
+        mask = values > at
+        for other in [other for other in logits if other in rivals[name]]:
+            mask &= values >= logits[other]
+            if other in found:  # of equals, the first
+                mask &= ~found[other]
+        found[name] = mask
     return found
 
 

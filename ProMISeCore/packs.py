@@ -155,16 +155,27 @@ def name_of(path: Path) -> str:
 def installed() -> list[Pack]:
     """Every pack that `find` knows by name, the user's before the embedded of the same name; others are passed over."""
     found: dict[str, Pack] = {}
-    for path in _candidates():
-        try:
-            found.setdefault(path.stem, read(path))
-        except WeightsError:
-            continue  # a backbone, or damaged: `find` and `read` tell
+    for pack in map(_readable, [*_files(folder()), *_files(EMBEDDED)]):
+        if pack is not None:
+            found.setdefault(pack.path.stem, pack)
     return list(found.values())
 
 
-def _candidates() -> list[Path]:
-    return [path for place in (folder(), EMBEDDED) for path in sorted(place.glob(f"*{SUFFIX}")) if path.is_file()]
+def embedded() -> list[Pack]:
+    """The embedded packs, those of the user of the same name notwithstanding."""
+    return [pack for pack in map(_readable, _files(EMBEDDED)) if pack is not None]
+
+
+def _readable(path: Path) -> Pack | None:
+    """None of a backbone, or what is damaged: `find` and `read` tell."""
+    try:
+        return read(path)
+    except WeightsError:
+        return None
+
+
+def _files(place: Path) -> list[Path]:
+    return [path for path in sorted(place.glob(f"*{SUFFIX}")) if path.is_file()]
 
 
 def _header(path: Path) -> dict[str, Any]:

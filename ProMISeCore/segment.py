@@ -165,10 +165,10 @@ def _all_or_none(paths: Mapping[str, Path]):
 
 def summary(segmenter: Segmenter, masks: Mapping[str, np.ndarray], seconds: float) -> str:
     """A few lines: what was done, and per target its size and on how many slices it was found."""
-    count, volume, pack = len(segmenter), segmenter.volume, segmenter.model.manifest.name
+    count, volume, manifest = len(segmenter), segmenter.volume, segmenter.model.manifest
     what = "picture" if volume.picture else _slices(count, segmenter.stack.axis)
     lines = [
-        f"{volume.name}: {what} with {pack} on {segmenter.device} in {duration(seconds)}, "
+        f"{volume.name}: {what} with {manifest.title or manifest.name} on {segmenter.device} in {duration(seconds)}, "
         f"{segmenter.encoded} encoded, {count - segmenter.encoded} from the cache"
     ]
     millilitres = abs(np.linalg.det(volume.affine[:3, :3])) / 1000

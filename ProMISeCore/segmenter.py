@@ -73,6 +73,7 @@ class Segmenter:
         self.window = Window.of(manifest.window, volume.voxels)
         self._pictures = pictures(self.stack, self.window, manifest.channels)
         self._cut = masks.cut(manifest.threshold)
+        self._rivals = {info.name: manifest.rivals(info.name) for info in manifest.targets}
         self._masks = {name: BitMasks(self.stack.shape) for name in self.targets}
         self._points: dict[tuple[str, int], tuple[np.ndarray, np.ndarray, str]] = {}
         self._touched: dict[tuple[str, int], None] = {}  # (target, slice) prompted by the user, in that order
@@ -198,11 +199,9 @@ class Segmenter:
         found = {name: done.whole() for name, done in self._masks.items()}
         if manifest.largest_component:
             found = {name: masks.largest_piece(mask, self._by_user(name)) for name, mask in found.items()}
-        if manifest.exclusive:
-            for name, n in self._touched:
-                for other in self.targets:
-                    if other != name:
-                        found[other][n] &= ~found[name][n]
+        for name, n in self._touched:
+            for other in self._rivals[name]:
+                found[other][n] &= ~found[name][n]
         return {name: np.ascontiguousarray(self.stack.join(mask)) for name, mask in found.items()}
 
     def prompts(self) -> dict[str, Prompts]:
@@ -267,10 +266,7 @@ class Segmenter:
         least = manifest.presence_threshold
         there = {name: logits for name, logits in result.logits.items() if result.presence.get(name, 1.0) >= least}
         result.masks.update({name: np.zeros(self.stack.shape[1:], bool) for name in result.logits})
-        if manifest.exclusive:
-            result.masks.update(masks.exclusive(there, self._cut))
-        else:
-            result.masks.update({name: logits > self._cut for name, logits in there.items()})
+        result.masks.update(masks.apart(there, self._cut, self._rivals))
         return result
 
     def _prompted(self, n: int, target: str, given: Given) -> SliceResult:
@@ -375,10 +371,10 @@ class Segmenter:
 
     def _rival(self, n: int, target: str) -> np.ndarray | float:
         """The highest logits (H, W) of other targets that are there, where targets exclude each other."""
-        if not self.model.manifest.exclusive:
+        if not self._rivals[target]:
             return -np.inf
         result, least = self._before(n), self.model.manifest.presence_threshold
-        others = [name for name in self.targets if name != target and result.presence.get(name, 1.0) >= least]
+        others = [name for name in self._rivals[target] if result.presence.get(name, 1.0) >= least]
         return np.max([result.logits[name] for name in others], axis=0, initial=-np.inf)
 
     def _result(self, n: int, answers: dict[str, Answer]) -> SliceResult:

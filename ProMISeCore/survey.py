@@ -13,6 +13,7 @@ from ProMISeCore import backbones, caveats, colours, held_out, pairs, truth, vol
 from ProMISeCore.case import Case, State
 from ProMISeCore.errors import InputError
 from ProMISeCore.estimate import Estimate
+from ProMISeCore.manifest import MOST_TARGETS
 from ProMISeCore.terminal import amount, duration, table
 from ProMISeCore.wish import Wish
 
@@ -110,10 +111,10 @@ class Survey:
         known = backbones.TABLE.get(self.wish.backbone)
         return self.wish.side or (known.side // 2 if self.small and known else None)
 
-    @property
-    def overlapping(self) -> bool:
-        """Whether targets share voxels anywhere."""
-        return any(case.overlapping for case in self.usable)
+    def are_apart(self, one: str, other: str) -> bool | None:
+        """Whether two targets share no voxels anywhere; None where no case holds both."""
+        both = [case for case in self.usable if {one, other} <= {*case.labelled}]
+        return not any({one, other} in case.overlapping for case in both) if both else None
 
     def _all_targets(self) -> dict[str, int | None]:
         """Where nobody says what is to be learned; cases that cannot tell are left out."""
@@ -150,7 +151,7 @@ class Survey:
         except InputError as error:
             self._leave_out(case, str(error))
             return
-        case.overlapping = bool(((found == 1).sum(0) > 1).any())
+        case.overlapping = _overlapping(found == 1, list(self.targets))
         for name, one in zip(self.targets, found, strict=True):
             case.states[name] = State.of(stack, volume, one)
         if not case.labelled and not self.picture:
@@ -209,10 +210,18 @@ class Survey:
                 )
             elif missing:
                 self._warn(None, f"{name!r} is not known in {len(missing)} cases: {', '.join(missing[:5])}")
+        self._complain_about_base()
         for name in [name for name in self.targets if name in self.wish.dropped]:
             self._error(f"{name!r} is to be taught and to be dropped; name the others with --targets, or keep it")
         if not self.targets:
             self._error("the label maps and segmentations are empty; segment something first")
+
+    def _complain_about_base(self) -> None:
+        orientation, total = self.wish.base_orientation, len({*self.wish.known, *self.targets})
+        if orientation and (orientation == "image") != self.picture:
+            self._error(f"the pack to go on from is one for {orientation} slices, these are not; teach anew")
+        if total > MOST_TARGETS:
+            self._error(f"these would be {total} targets, a pack holds {MOST_TARGETS}; teach fewer of them")
 
     def _error(self, what: str) -> None:
         self.problems.append({"case": None, "what": what, "severity": "error"})
@@ -369,6 +378,13 @@ def _contents(case: Case) -> dict[str, int | None] | None:
         return truth.contents(case.pair.label)
     except InputError:
         return None
+
+
+def _overlapping(found: np.ndarray, names: Sequence[str]) -> frozenset[frozenset[str]]:
+    """Pairs of targets that share voxels. found (T, K, J, I) bool."""
+    shared = found[:, found.sum(0) > 1].astype(np.float32)  # (T, voxels), few if any
+    counts = shared @ shared.T
+    return frozenset(frozenset((names[a], names[b])) for a, b in zip(*np.nonzero(counts), strict=True) if a != b)
 
 
 def _is_whole(voxels: np.ndarray) -> bool:

@@ -70,11 +70,9 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     wish = _wish(arguments)
     if base is None and wish.dropped:
         raise InputError("--drop is of the targets of a pack to go on from; give that as --base, or leave --drop out")
-    if base is not None:
-        wish = wish.as_seen_by(packs.read_manifest(base))
     folder = packs.workspaces() / wish.name if arguments.workspace is None else arguments.workspace
     if base is not None:
-        wish = replace(wish, seen=learned.by(base, folder))
+        wish = _going_on(wish, base, folder)
     survey = Survey(arguments.images, arguments.labels, wish)
     survey.check_workspace(folder)
     if arguments.check or arguments.events:
@@ -138,6 +136,14 @@ def _wish(arguments: argparse.Namespace) -> Wish:
     )
 
 
+def _going_on(wish: Wish, base: Path, workspace: Path) -> Wish:
+    """With what the pack to go on from says. What it has learned from may stand in its own workspace, too."""
+    before = learned.origin(base, workspace)
+    wish = wish.as_seen_by(packs.read_manifest(base), () if before is None else before.targets)
+    places = dict.fromkeys((workspace, packs.workspaces() / base.stem))
+    return replace(wish, seen=frozenset().union(*(learned.by(base, place) for place in places)))
+
+
 def _targets(given: list[str]) -> dict[str, int | None]:
     """Name → value. "label 3" is what the report calls a label map's value; "NAME=" is a name that ends like LV=3."""
     found: dict[str, int | None] = {}
@@ -172,7 +178,7 @@ def _starts(wish: str) -> list[packs.Pack]:
         return []
     if wish != "auto":
         return [packs.read(packs.find(wish))]
-    return [pack for pack in packs.installed() if pack.path.parent == packs.EMBEDDED]
+    return packs.embedded()
 
 
 class Events:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import torch
 from ProMISeCore import dataset, devices, learned, packs, sam, start, versions
 from ProMISeCore.allocator import keep_freed_memory
 from ProMISeCore.at_last import divided, is_divisible
-from ProMISeCore.base_pack import NOTHING, BasePack
+from ProMISeCore.base_pack import BasePack
 from ProMISeCore.case import Case
 from ProMISeCore.case_encoder import CaseEncoder, EncodedCases, Tell
 from ProMISeCore.commands import Commands
@@ -39,6 +40,8 @@ from ProMISeCore.snapshot import Snapshot, best_row
 from ProMISeCore.survey import Survey
 from ProMISeCore.training import Training
 from ProMISeCore.whole_file import check_folder
+
+_LONGEST_DATA = 1000  # characters of what the base says that it was taught from
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,6 @@ class Teaching:
         base, others = self._base, {*self.survey.targets, *self.survey.wish.dropped}
         made = drafted(self.survey, backbone, base.manifest)
         self._kept = Kept.of(base.manifest, base.tensors, others)
-        self._kept.beside(made)  # which tells of too many before anything is learned
         return made
 
     def _task(self, manifest: Manifest) -> Task:
@@ -141,7 +143,7 @@ class Teaching:
     def _training(self, model: Promise, settings: Settings) -> Training:
         """The training that scores are of."""
         learn, held, spent = self._encoded.learn, self._encoded.held, 0.0
-        origins = [NOTHING] if self._base is None else self._base.origins
+        origins = [learned.Origin()] if self._base is None else self._base.origins
         found = [(one, self._checkpoint(model, settings, learn, held, one)) for one in origins]
         self._origin, checkpoint = next(((one, path) for one, path in found if path.exists()), found[0])
         resumed = checkpoint.exists()
@@ -175,11 +177,11 @@ class Teaching:
         return list(self.order.workspace.glob(f"training-{'[0-9a-f]' * 12}.pt"))
 
     def _checkpoint(
-        self, model: Promise, settings: Settings, learn: Views, held: Views | None, origin: tuple[str, str]
+        self, model: Promise, settings: Settings, learn: Views, held: Views | None, origin: learned.Origin
     ) -> Path:
         said, starts = model.manifest.entries(), [pack.path.name for pack in self.order.starts]
         targets = said["targets"], said.get("refiners")
-        parts = [asdict(settings), learn.key, held and held.key, origin[0], starts, *targets]
+        parts = [asdict(settings), learn.key, held and held.key, origin.content, starts, *targets]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
         return self.order.workspace / f"training-{key}.pt"
 
@@ -309,10 +311,13 @@ class Teaching:
 
     def _taught(self, manifest: Manifest, outcome: Outcome) -> Manifest:
         """The manifest with what its pack was taught from, and what that has come to."""
-        count, base = len(self.survey.usable), self._base
+        count, origin = len(self.survey.usable), self._origin
         data = f"{count} {'case' if count == 1 else 'cases'} of the user's own"
-        if base is not None and not {info.name for info in base.manifest.targets}.isdisjoint(self.survey.targets):
-            data += f", continued from {self._origin[1]}"
+        if not {*origin.targets}.isdisjoint(self.survey.targets):
+            data += f", continued from {origin.called}"
+        if self._kept is not None and self._kept.names:
+            before = textwrap.shorten(origin.data, _LONGEST_DATA, placeholder=" …")
+            data += f"; {', '.join(self._kept.names)} as in {origin.called} ({before})"
         training = {
             "data": data,
             "cases": count,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ProMISeCore import backbones
 from ProMISeCore.base import framing
 from ProMISeCore.errors import InputError
 from ProMISeCore.manifest import Manifest
@@ -15,8 +16,8 @@ from ProMISeCore.manifest import Manifest
 class Wish:
     """What was asked for; None where the survey shall propose. held_out: names, a share, or () for none; judge_only:
     such cases are not learned from in the end either; seen: `pairs.content` of images that the pack to go on from has
-    learned from; dropped: its targets that the new version shall not know; known: the others, with their colours 0…1.
-    """
+    learned from; base_orientation: its manifest's; dropped: its targets that the new version shall not know; known: the
+    others, in its order, with their colours 0…1."""
 
     name: str
     targets: Mapping[str, int | None] | None = None
@@ -33,19 +34,36 @@ class Wish:
     seed: int = 0
     judge_only: bool = False
     seen: Set[str] = frozenset()
+    base_orientation: str = ""
     dropped: Sequence[str] = ()
     known: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
-    def as_seen_by(self, base: Manifest) -> Wish:
-        """With slices as the pack to go on from sees them, whose weights rely on it; its frame side unless one was
-        asked for. Raises InputError where another way was asked for, or what it does not have shall be dropped."""
+    def as_seen_by(self, base: Manifest, before: Sequence[str] = ()) -> Wish:
+        """With slices as the pack to go on from sees them, whose weights rely on it.
+
+        before: targets of what it was itself being taught from, where that was stopped. Raises InputError where
+        another way was asked for, or what it does not have shall be dropped.
+        """
         names = ["window", "channels"]
         if base.orientation != "image":  # what pictures are, whatever is asked for
             names.append("orientation")
         theirs = framing(base, {name: getattr(self, name) for name in names})
-        known = {info.name: info.color for info in base.targets}
+        self._check_backbone(base)
+        has = [info.name for info in base.targets]
         for name in self.dropped:
-            if known.pop(name, None) is None:
-                raise InputError(f"--drop is {name!r}; the pack of --base has {', '.join(known)}")
+            if name not in {*has, *before}:
+                raise InputError(f"--drop is {name!r}; the pack of --base has {', '.join(has)}")
+        known = {info.name: info.color for info in base.targets if info.name not in self.dropped}
         chosen = {name: theirs[name] for name in names}
-        return replace(self, side=self.side or base.backbone.side, known=known, **chosen)
+        side, orientation = base.backbone.side, base.orientation
+        return replace(self, side=side, known=known, base_orientation=orientation, **chosen)
+
+    def _check_backbone(self, base: Manifest) -> None:
+        """As far as names tell; weights are compared once they are loaded."""
+        side, name = base.backbone.side, base.backbone.name
+        if self.side not in (None, side):
+            raise InputError(
+                f"--side is {self.side}; the pack of --base was taught with frames of {side}: leave it out"
+            )
+        if self.backbone != name and {self.backbone, name} <= {*backbones.TABLE}:
+            raise InputError(f"the backbone is {self.backbone}, the pack of --base was taught on {name}: choose that")

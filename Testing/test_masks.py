@@ -42,10 +42,20 @@ def test_specks_fall_below_the_cut() -> None:
 
 def test_the_highest_logit_wins() -> None:
     logits = {"a": np.array([[1.0, 2.0, -1.0]]), "b": np.array([[2.0, 1.0, -2.0]])}
-    found = masks.exclusive(logits, at=0)
+    found = masks.apart(logits, 0, {"a": ["b"], "b": ["a"]})
     assert found["a"].tolist() == [[False, True, False]]
     assert found["b"].tolist() == [[True, False, False]]
-    assert masks.exclusive({}, at=0) == {}
+    assert masks.apart({}, 0, {}) == {}
+
+
+def test_only_rivals_exclude_each_other_and_of_equals_the_first_stays() -> None:
+    logits = {"a": np.array([[1.0, 1.0]]), "b": np.array([[1.0, 2.0]]), "c": np.array([[3.0, 3.0]])}
+    found = masks.apart(logits, 0, {"a": ["b"], "b": ["a"], "c": []})
+    assert {name: mask.tolist() for name, mask in found.items()} == {
+        "a": [[True, False]],
+        "b": [[False, True]],
+        "c": [[True, True]],
+    }
 
 
 def test_largest_piece() -> None:

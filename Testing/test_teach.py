@@ -16,7 +16,6 @@ from ProMISeCore import packs, versions
 from ProMISeCore.__main__ import main
 from ProMISeCore.case_encoder import held_slices
 from ProMISeCore.estimate import Estimate
-from ProMISeCore.refiner import Refiner
 from ProMISeCore.survey import Survey
 from ProMISeCore.wish import Wish
 
@@ -85,15 +84,6 @@ def test_memory_counts_the_last_training_beside_the_one_that_is_judged(cases) ->
     )
     assert alone["views"] == whole["views"]
     assert whole["memory_bytes"] - alone["memory_bytes"] == 3 * (2 * 6) * 2 * 16 * 16  # views, targets, pixels
-
-
-def test_a_base_on_another_backbone_or_frame_side_is_refused(cases, command, capsys) -> None:
-    assert main(command(cases)) == 0
-    capsys.readouterr()
-    assert main(command(cases, "--base", "heart")) == 2
-    assert "'heart' was made for the backbone tiny with fingerprint" in capsys.readouterr().err
-    assert main([*command(cases, "--base", NAME), "--side", "128"]) == 2
-    assert "frames of side 64" in capsys.readouterr().err
 
 
 def test_one_volume_is_split_by_slices_and_one_slice_is_refused(tmp_path, command, capsys) -> None:
@@ -236,35 +226,6 @@ def test_continuing_goes_on_with_the_refiner_and_a_new_target_gets_its_own(cases
     now = {key: value for key, value in begun[2].items() if key.startswith("refiners.0.")}
     assert not all(torch.equal(value, own[key]) for key, value in now.items()), "of version 2"
     assert torch.equal(begun[2]["refiners.1.read.weight"], torch.zeros(1, 16, 1, 1)), "a new one, which adds nothing"
-
-
-def test_targets_of_the_base_that_are_not_taught_stay_as_they_are(tmp_path, command) -> None:
-    for number in range(3):
-        voxels, mask = volume(number)
-        write(tmp_path, f"c{number}", voxels, {"Scheibe": mask, "Rand": np.roll(mask, 9, 2)})
-    assert main(command(tmp_path, "--rate", "0.01", "--held-out", "c1", steps=20)) == 0
-    before, own = packs.read_manifest(packs.find(NAME)), tensors()
-    assert [info["targets"] for info in before.refiners] == [["Scheibe", "Rand"]], "one for both"
-    only = ("--base", NAME, "--targets", "Rand", "--rate", "0.01", "--held-out", "c1")
-    assert main(command(tmp_path, *only, steps=20)) == 0
-    after, now = packs.read_manifest(packs.find(NAME)), tensors()
-    assert after.version == "2" and [info.name for info in after.targets] == ["Rand", "Scheibe"]
-    assert after.targets[1] == before.targets[0]
-    theirs, kept = packs.part_of(own, "0."), packs.part_of(now, "1.")
-    assert theirs.keys() == kept.keys() and all(torch.equal(value, kept[key]) for key, value in theirs.items())
-    taught, further = packs.part_of(own, "1."), packs.part_of(now, "0.")
-    assert any(not torch.equal(value, further[key]) for key, value in taught.items()), "Rand has learned"
-    assert [info["targets"] for info in after.refiners] == [["Rand"], ["Scheibe"]]
-    picture, logits = torch.rand(2, 3, 32, 32), torch.randn(2, 1, 16, 16)
-    was, is_now = Refiner(2), Refiner(1)
-    was.load_state_dict(packs.part_of(own, "refiners.0."))
-    is_now.load_state_dict(packs.part_of(now, "refiners.1."))
-    torch.testing.assert_close(is_now.redrawn(picture, logits, 0), was.redrawn(picture, logits, 0))
-    assert {score["target"] for score in after.scores} == {"Rand", "Scheibe"}
-    assert after.scores[-1] == before.scores[0], "of the version that it is from"
-    assert after.description.endswith(f"Scheibe: as in {NAME} version 1.")
-    assert main(command(tmp_path, *only, "--drop", "Scheibe")) == 0
-    assert [info.name for info in packs.read_manifest(packs.find(NAME)).targets] == ["Rand"]
 
 
 def test_the_picture_is_grey_where_the_slices_are(tmp_path: Path, tiny_model) -> None:

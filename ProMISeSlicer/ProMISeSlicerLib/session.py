@@ -286,7 +286,7 @@ class Session:
         self._targets: dict[str, Target] = {}
         for number, target in enumerate(self.manifest.targets):
             self._setUpTarget(number, target)
-        self._steps = Steps(self._targets, self.source, self._jobs, self.manifest.exclusive)
+        self._steps = Steps(self._targets, self.source, self._jobs, self.manifest.rivals)
         self._state.refer("volume", self.volumeNode)
         self._state.refer("segmentation", self.segmentationNode)
         self._state.data.update(pack=found.entries(), axis=self.axis, settings=self.engine.settings())

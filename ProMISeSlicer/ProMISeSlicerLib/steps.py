@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -16,10 +16,13 @@ from .target import BASE, PROPAGATED, Mark, Target, differ, differences
 
 
 class Steps:
-    """exclusive: targets do not overlap; the user's slices win, then the target that was prompted last."""
+    """rivals: a target's name → those that it does not overlap; the user's slices win, then the target that was
+    prompted last."""
 
-    def __init__(self, targets: Mapping[str, Target], source: Source, jobs: Jobs, exclusive: bool) -> None:
-        self._targets, self._source, self._jobs, self._exclusive = targets, source, jobs, exclusive
+    def __init__(
+        self, targets: Mapping[str, Target], source: Source, jobs: Jobs, rivals: Callable[[str], Collection[str]]
+    ) -> None:
+        self._targets, self._source, self._jobs, self._rivals = targets, source, jobs, rivals
         self.history = History()
         self._open: dict[str, Step] = {}  # under way, while dragging
         self._chain: tuple[Step, Propagation] | None = None  # under way
@@ -158,7 +161,7 @@ class Steps:
 
     def _others(self, name: str) -> list[Target]:
         """Targets that the named one must not overlap."""
-        return [other for other in self._targets.values() if self._exclusive and other.name != name]
+        return [self._targets[other] for other in self._rivals(name)]
 
     def _learn(self, step: Step | None, cell: Cell) -> None:
         """The slice has become what `step` leads to, whenever that was done, and what steps since go on from."""
@@ -207,12 +210,11 @@ class Steps:
         """Write a pass's slice for all targets that do not keep theirs; yields these targets' names."""
         n = result.index
         kept = {name: self._targets[name].isKept(n) for name in result.masks}
-        taken = np.zeros(self._source.grid.shape[1:], bool)
-        for name in [name for name, isKept in kept.items() if isKept and self._exclusive]:
-            taken |= self._targets[name].mask(n)
         for name, mask in result.masks.items():
             if not kept[name]:
-                self._put((name, n), mask & ~taken, result.iou.get(name))
+                for other in [other for other in self._rivals(name) if kept.get(other)]:
+                    mask = mask & ~self._targets[other].mask(n)
+                self._put((name, n), mask, result.iou.get(name))
                 yield name
 
     def tidied(self, name: str, slices: list[Bits]) -> None:
@@ -236,7 +238,7 @@ class Steps:
             own = later.target, n
             if own == cell and later.touches(cell):
                 return
-            if own != cell and self._exclusive and later.touches(own):
+            if later.target in self._rivals(target.name) and later.touches(own):
                 later.before.take(cell, mask, target.record(n))
                 mask = mask & ~later.after.masks[own].mask()
                 later.after.take(cell, mask, target.record(n))

@@ -64,5 +64,6 @@ class Truth:
 
 def exclusive(logits: np.ndarray) -> np.ndarray:
     """Masks (n, T, H, W) of logits (n, T, H, W), each pixel given to the strongest target where that exceeds 0."""
-    parts = [masks.exclusive(dict(enumerate(one)), 0.0) for one in logits]
+    every = range(logits.shape[1])
+    parts = [masks.apart(dict(enumerate(one)), 0.0, dict.fromkeys(every, every)) for one in logits]
     return np.stack([np.stack(list(part.values())) for part in parts])

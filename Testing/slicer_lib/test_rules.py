@@ -218,3 +218,24 @@ def test_packs_whose_targets_may_overlap_leave_each_other_alone(scene) -> None:
     d.settle()
     assert changed(before, d.everything()) == {"bar": [4], "rod": []}
     d.session.close()
+
+
+def test_of_targets_that_may_overlap_a_third_one_still_gives_way(scene) -> None:
+    from desks import Desk
+    from ProMISeSlicerLib.fakeEngine import FakeEngine
+    from ProMISeSlicerLib.session import Session
+
+    engine = FakeEngine()
+    overlaps = (("bar", "rod"),)
+    described = manifest(("bar", "rod", "pin"), overlaps=overlaps)
+    assert described.rivals("bar") == ("pin",) and described.rivals("pin") == ("bar", "rod")
+    d = Desk(Session(addVolume(), described, engine=engine), engine)
+    d.session.segment()
+    d.settle()
+    before = d.everything()
+    row, column = (int(np.flatnonzero(before["rod"][4].any(axis=axis)).mean()) for axis in (1, 0))
+    d.move(4, row, column)
+    d.settle()
+    after = d.everything()
+    assert (after["bar"][4] & after["rod"][4]).any() and not (after["bar"][4] & after["pin"][4]).any()
+    d.session.close()
