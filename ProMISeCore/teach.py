@@ -132,7 +132,7 @@ def _wish(arguments: argparse.Namespace) -> Wish:
         arguments.views,
         arguments.seed,
         arguments.judge_only,
-        dropped=tuple(dict.fromkeys(arguments.drop)),
+        dropped=tuple(dict.fromkeys(name.strip() for name in arguments.drop)),
     )
 
 

@@ -17,7 +17,8 @@ FORMAT = 1
 class Lesson:
     """name: of the pack. targets: names, or NAME=VALUE for label maps; none: all there are. files: images and labels.
 
-    folders: of the user's own pairs; shown: case in the files → volume's name; base: pack to go on from, or "".
+    folders: of the user's own pairs; shown: case in the files → volume's name; base: pack to go on from, or "";
+    drop: its targets that the new version shall not know.
     heldOut: case that judges before it is learned from, "" for the proposed ones; unlabelled: what a slice without a
     target means, as `--unlabelled-slices` takes it; state: running, stopped or done.
     more: further options of `promise teach`, for scripts.
@@ -30,6 +31,7 @@ class Lesson:
     more: list[str] = field(default_factory=list)
     heldOut: str = ""
     base: str = ""
+    drop: list[str] = field(default_factory=list)
     unlabelled: str = "auto"
     device: str = "auto"
     files: list[str] = field(default_factory=list)
@@ -59,6 +61,7 @@ class Lesson:
         made += ["--targets", *map(_asArgument, self.targets)] if self.targets else []
         made += ["--held-out", self.heldOut] if self.heldOut else []
         made += ["--base", self.base] if self.base else []
+        made += ["--drop", *map(_asArgument, self.drop)] if self.drop else []
         made += ["--unlabelled-slices", self.unlabelled] if self.unlabelled != "auto" else []
         return [*made, *self.more, *["--check"] * check]
 

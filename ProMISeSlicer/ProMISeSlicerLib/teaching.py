@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import qt
@@ -14,6 +14,7 @@ from .cases import shownNames
 from .courseView import CourseView
 from .gathering import CaseTable
 from .lesson import Lesson, asTarget, segmentOf
+from .segmentList import SegmentList
 from .tuition import Tuition
 
 _NEW, _PROPOSED = 0, 0  # first entries of the combo boxes
@@ -29,7 +30,8 @@ class TeachSection:
 
     def __init__(self, ui, host) -> None:
         self.ui, self.host, self.tuition, self._reason = ui, host, None, ""
-        self.view, self._targets, self._unticked = CourseView(ui), {}, set()
+        self.view, self._targets, self._packs = CourseView(ui), {}, {}
+        self.segments = SegmentList(ui.teachTargetList, self.onEdited)
         self.table = CaseTable(ui.teachCaseTable, self.onChanged)
         self.fillBackbones()
         self._connect()
@@ -51,7 +53,6 @@ class TeachSection:
         ):
             button.connect("clicked(bool)", slot)
         ui.teachNameEdit.connect("textChanged(QString)", self.onEdited)
-        ui.teachTargetList.connect("itemChanged(QListWidgetItem*)", self.onTarget)
         ui.teachBaseComboBox.connect("currentIndexChanged(int)", self.onBase)
         ui.teachMinutesSpinBox.connect("valueChanged(int)", self.onEdited)
         ui.teachHeldOutComboBox.connect("currentIndexChanged(int)", self.onEdited)
@@ -79,22 +80,17 @@ class TeachSection:
     def isRunning(self) -> bool:
         return self.tuition is not None and self.tuition.isRunning
 
-    def chosenTargets(self) -> list[str]:
-        """Ticked segments; none where nothing is known yet or all are ticked by default."""
-        names = self.ui.teachTargetList
-        items = [names.item(row) for row in range(names.count)]
-        return [item.text() for item in items if item.checkState() == qt.Qt.Checked]
-
     def wanted(self) -> Lesson:
         """What the section asks for."""
         held = self.ui.teachHeldOutComboBox
         return Lesson(
             name=self.name,
-            targets=self.chosenTargets(),
+            targets=self.segments.chosen,
             backbone=folders.backbonePlace(self.ui.teachBackboneComboBox.currentText),
             minutes=float(self.ui.teachMinutesSpinBox.value),
             heldOut=held.currentText if held.currentIndex > _PROPOSED else "",
             base=self.base,
+            drop=self.segments.left,
             unlabelled=self.unlabelled,
             device=preferences.device(),
             folders=list(self.table.folders),
@@ -106,7 +102,7 @@ class TeachSection:
             return _("A teaching is going on.")
         if not self.table.used and not self.table.folders:
             return _("Add cases first: volumes with a segmentation, or a folder of such pairs.")
-        if self.ui.teachTargetList.count and not self.chosenTargets():
+        if self.segments.isUnticked:
             return _("Tick a segment to learn.")
         return lesson.nameProblem(self.ui.teachNameEdit.text)
 
@@ -116,6 +112,7 @@ class TeachSection:
         """Own packs, unfinished teachings and buttons as they are now."""
         with self.host.reporting(_("The folder of teachings could not be read")):
             self.fillBases()
+            self.fillTargets()
             self.fillUnfinished()
         self.updateButtons()
 
@@ -126,8 +123,8 @@ class TeachSection:
             self.ui.teachBackboneComboBox.addItem(name)
 
     def fillBases(self) -> None:
-        packs = [pack.path.stem for pack in folders.ownPacks()]
-        _fill(self.ui.teachBaseComboBox, [_("nothing: a new pack"), *packs])
+        self._packs = {pack.path.stem: pack for pack in folders.ownPacks()}
+        _fill(self.ui.teachBaseComboBox, [_("nothing: a new pack"), *self._packs])
 
     def fillUnfinished(self) -> None:
         running = self.tuition.lesson.name if self.isRunning else ""
@@ -137,24 +134,24 @@ class TeachSection:
             widget.visible = bool(names)
 
     def fillTargets(self) -> None:
-        """The union of the segments' names, and what a check found in folders; ticks stay."""
+        """The union of the segments' names, what a check found in folders, and of the pack to go on from the rest;
+        ticks stay."""
         found: dict[str, int] = {}
         for case in self.table.used:
             for name in case.segments():
                 target = asTarget(name)
                 found[target] = found.get(target, 0) + 1
-        targets = found | {name: cases for name, cases in self._targets.items() if name not in found}
-        names = self.ui.teachTargetList
-        names.blockSignals(True)
-        names.clear()
-        for name, count in targets.items():
-            item = qt.QListWidgetItem(name)
-            item.setFlags(item.flags() | qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsEditable)
-            item.setCheckState(qt.Qt.Unchecked if name in self._unticked else qt.Qt.Checked)
-            item.setToolTip(_("in {count} cases").format(count=count))
-            names.addItem(item)
-        names.blockSignals(False)
+        checked = self._targets if self.table.folders else {}  # of the scene's, what is there now
+        targets = found | {name: cases for name, cases in checked.items() if name not in found}
+        self.segments.show(targets, self._others(targets), self.base)
         _fill(self.ui.teachHeldOutComboBox, [_("as proposed"), *shownNames(self.table.used)])
+
+    def _others(self, targets: Collection[str]) -> list[str]:
+        """Targets of the pack to go on from but those listed; none where a folder's are not known yet."""
+        if self.base not in self._packs or (self.table.folders and not self._targets):
+            return []
+        listed = {segmentOf(target) for target in targets}
+        return [info.name for info in self._packs[self.base].manifest.targets if info.name not in listed]
 
     def updateButtons(self) -> None:
         ui, reason, running = self.ui, self.whyNot(), self.isRunning
@@ -207,11 +204,13 @@ class TeachSection:
         found, settings = lessonNode.read()
         if settings:
             self.table.cases, self.table.folders = [*found, *self.table.pending], list(settings["folders"])
-            self._unticked = set(settings["unticked"])
+            self.segments.unticked = set(settings["unticked"])
+            self.segments.dropped = set(settings.get("dropped", ()))
         self.table.show(changed=False)
         self.fillTargets()
         if settings:
             self._set(settings)
+            self.fillTargets()  # of the pack to go on from, too
         self.updateButtons()
 
     def _set(self, settings: Mapping[str, Any]) -> None:
@@ -235,16 +234,12 @@ class TeachSection:
         self.fillTargets()
         self.onEdited()
 
-    def onTarget(self, item) -> None:
-        names = self.ui.teachTargetList
-        items = [names.item(row) for row in range(names.count)]
-        self._unticked = {item.text() for item in items if item.checkState() != qt.Qt.Checked}
-        self.onEdited()
-
     def onBase(self, index: int) -> None:
         """Going on with a pack keeps its name, so that it gets a new version."""
         if self.base:
             self.ui.teachNameEdit.text = self.base
+        self.segments.dropped = set()
+        self.fillTargets()
         self.onEdited()
 
     def onEdited(self, value=None) -> None:
@@ -252,7 +247,8 @@ class TeachSection:
         if self.host.parameterNode is not None:
             ui = self.ui
             settings = {"name": ui.teachNameEdit.text, "minutes": ui.teachMinutesSpinBox.value, "base": self.base}
-            settings |= {"folders": self.table.folders, "unticked": sorted(self._unticked)}
+            settings |= {"folders": self.table.folders, "unticked": sorted(self.segments.unticked)}
+            settings |= {"dropped": sorted(self.segments.dropped)}
             settings |= {"heldOut": ui.teachHeldOutComboBox.currentText}
             settings |= {"unlabelled": self.unlabelled}
             lessonNode.save(self.table.cases, settings)

@@ -26,6 +26,34 @@ def test_continue_teaching_makes_the_next_version_and_one_can_go_back(school, ho
     assert (home / "packs" / "Große Läsion.safetensors").read_bytes() == first.read_bytes()
 
 
+def test_segments_of_the_pack_that_no_case_has_stay_or_are_left_out(school) -> None:
+    import qt
+    import slicer
+
+    panel = school()
+    panel.click("teachButton")
+    settle(panel)
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        node.GetSegmentation().RemoveSegment(node.GetSegmentation().GetSegmentIdBySegmentName("ring"))
+    teach, combo, rows = panel.widget.teach, panel.ui.teachBaseComboBox, panel.ui.teachTargetList
+    teach.table.show()
+    assert [rows.item(row).text() for row in range(rows.count)] == ["disc"]
+    combo.setCurrentIndex([combo.itemText(i) for i in range(combo.count)].index("Große Läsion"))
+    assert [rows.item(row).text() for row in range(rows.count)] == ["disc", "ring (stays)"]
+    assert not rows.item(1).flags() & qt.Qt.ItemIsEditable and "stays as it is" in rows.item(1).toolTip()
+    assert teach.segments.chosen == ["disc"] and "--drop" not in teach.wanted().arguments()
+    rows.item(1).setCheckState(qt.Qt.Unchecked)
+    arguments = teach.wanted().arguments()
+    assert arguments[arguments.index("--drop") + 1] == "ring"
+    teach.refresh()
+    teach.restore()
+    assert rows.item(1).checkState() == qt.Qt.Unchecked, "remembered with the scene"
+    rows.item(0).setCheckState(qt.Qt.Unchecked)
+    assert "Tick a segment" in panel.ui.teachButton.toolTip
+    combo.setCurrentIndex(0)
+    assert [rows.item(row).text() for row in range(rows.count)] == ["disc"] and teach.segments.left == []
+
+
 def test_export_delete_and_import_keep_the_pack(school, home, tmp_path, monkeypatch) -> None:
     import qt
     import slicer

@@ -15,7 +15,7 @@ _SOURCE = "referenceImageGeometryRef"  # role of a segmentation's source volume
 def test_opening_lists_the_scenes_cases_and_the_union_of_segments(school) -> None:
     panel = school()
     assert names(panel.ui.teachCaseTable) == ["Müller, Jörg 0", "Müller, Jörg 1"]
-    assert panel.widget.teach.chosenTargets() == ["disc", "ring"]
+    assert panel.widget.teach.segments.chosen == ["disc", "ring"]
     assert panel.ui.teachButton.enabled and panel.ui.teachButton.text == "Teach"
 
 
@@ -179,11 +179,11 @@ def test_a_segment_called_like_a_value_of_a_label_map_can_be_learned(school) -> 
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         node.GetSegmentation().GetNthSegment(0).SetName("T=1")
     panel.widget.teach.table.show()
-    assert panel.widget.teach.chosenTargets() == ["T=1=", "ring"]
+    assert panel.widget.teach.segments.chosen == ["T=1=", "ring"]
     panel.click("teachCheckButton")
     settle(panel)
     assert "T=1: in 2 cases, on 6 slices" in panel.ui.teachFoundLabel.text
-    assert panel.widget.teach.chosenTargets() == ["T=1=", "ring"]
+    assert panel.widget.teach.segments.chosen == ["T=1=", "ring"]
 
 
 def test_held_out_case_is_the_chosen_one(school) -> None:
@@ -254,7 +254,7 @@ def test_the_scene_remembers_the_section(school) -> None:
     assert names(panel.ui.teachCaseTable) == ["Müller, Jörg 0", "Müller, Jörg 1"]
     assert panel.ui.teachCaseTable.item(1, 0).checkState() == qt.Qt.Unchecked
     assert panel.ui.teachNameEdit.text == "Große Läsion" and panel.ui.teachMinutesSpinBox.value == 7
-    assert panel.widget.teach._unticked == {"disc"}  # the segments' voxels were not saved here
+    assert panel.widget.teach.segments.unticked == {"disc"}  # the segments' voxels were not saved here
     assert panel.ui.teachHeldOutComboBox.currentText == "Müller, Jörg 0"
     assert "--unlabelled-slices unknown" in " ".join(panel.widget.teach.wanted().arguments())
 
@@ -277,7 +277,7 @@ def test_a_folder_of_pairs_is_learned_from_where_it_lies(school, tmp_path) -> No
     assert names(panel.ui.teachCaseTable) == ["Folder meine Fälle"] and panel.ui.teachButton.enabled
     panel.click("teachCheckButton")
     settle(panel)
-    assert panel.widget.teach.chosenTargets() == ["Milz"]
+    assert panel.widget.teach.segments.chosen == ["Milz"]
 
 
 def test_the_window_stays_alive_while_a_child_is_deaf(school) -> None:

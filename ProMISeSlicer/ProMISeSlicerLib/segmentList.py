@@ -1,0 +1,72 @@
+"""The list of segments to learn; below them, of the pack to go on from, those that no case has, which stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import qt
+from slicer.i18n import tr as _
+
+
+class SegmentList:
+    """widget: the list; changed: called where the user has ticked or renamed something.
+
+    unticked, dropped: names that were unticked, of segments and of those that stay; they outlive the rows.
+    """
+
+    def __init__(self, widget, changed: Callable[[], None]) -> None:
+        self.widget, self._changed, self._stays = widget, changed, []
+        self.unticked: set[str] = set()
+        self.dropped: set[str] = set()
+        widget.connect("itemChanged(QListWidgetItem*)", self._onItem)
+
+    @property
+    def chosen(self) -> list[str]:
+        """Ticked segments; none where nothing is known yet or all are ticked by default."""
+        return [item.text() for item in self._rows()[0] if item.checkState() == qt.Qt.Checked]
+
+    @property
+    def left(self) -> list[str]:
+        """Those that would stay, and are unticked."""
+        pairs = zip(self._stays, self._rows()[1], strict=True)
+        return [name for name, item in pairs if item.checkState() != qt.Qt.Checked]
+
+    @property
+    def isUnticked(self) -> bool:
+        """Whether there are segments, and none is ticked."""
+        return bool(self._rows()[0]) and not self.chosen
+
+    def show(self, targets: Mapping[str, int], stays: Sequence[str], pack: str) -> None:
+        """targets: a name as `--targets` takes it → how many cases have it; stays: names, of the pack."""
+        self._stays = list(stays)
+        self.widget.blockSignals(True)
+        self.widget.clear()
+        for name, count in targets.items():
+            item = _item(name, name not in self.unticked, _("in {count} cases").format(count=count))
+            item.setFlags(item.flags() | qt.Qt.ItemIsEditable)
+            self.widget.addItem(item)
+        for name in stays:
+            text = _("In no case: it stays as it is in {pack}. Untick it to leave it out of the new version.")
+            shown = _("{name} (stays)").format(name=name)
+            self.widget.addItem(_item(shown, name not in self.dropped, text.format(pack=pack)))
+        self.widget.blockSignals(False)
+
+    def _rows(self) -> tuple[list, list]:
+        """Of segments, and of those that stay."""
+        items = [self.widget.item(row) for row in range(self.widget.count)]
+        first = len(items) - len(self._stays)
+        return items[:first], items[first:]
+
+    def _onItem(self, item) -> None:
+        self.unticked = {item.text() for item in self._rows()[0] if item.checkState() != qt.Qt.Checked}
+        self.dropped = set(self.left)
+        self._changed()
+
+
+def _item(text: str, isTicked: bool, toolTip: str):
+    """An entry with a box."""
+    item = qt.QListWidgetItem(text)
+    item.setFlags(item.flags() | qt.Qt.ItemIsUserCheckable)
+    item.setCheckState(qt.Qt.Checked if isTicked else qt.Qt.Unchecked)
+    item.setToolTip(toolTip)
+    return item
