@@ -58,11 +58,11 @@ def _kept_targets(targets: Collection[str], known: Collection[str]) -> Iterator[
         for other in [other for other in kept if _plain(other) == _plain(name)]:
             yield None, f"{name!r} and the pack's {other!r} are two targets; rename the segment if they are the same"
     if len(kept) < len(known):
-        yield None, f"the pack to go on from also knows {', '.join(kept)}: the new version has that as it is"
+        yield None, f"the pack to go on from also knows {', '.join(kept)}: the new version keeps that as it is"
     else:
         yield (
             None,
-            f"none of the targets of the pack to go on from ({', '.join(kept)}) is taught: the new version has them as "
+            f"none of the targets of the pack to go on from ({', '.join(kept)}) is taught: the new version keeps them as "
             "they are, and what is taught begins anew; if it is the same under another name, rename the segment, or "
             f"name a label map's value with --targets '{kept[0]}=1'",
         )

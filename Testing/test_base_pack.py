@@ -93,7 +93,7 @@ def test_targets_of_the_base_that_are_not_taught_are_told(tmp_path, command, cap
         write(tmp_path / "other", f"c{number}", voxels, {"Scheibe 2": mask})
     assert main(command(tmp_path / "two")) == 0
     assert main(command(tmp_path / "two", "--base", NAME, "--targets", "Rand", "--check")) == 0
-    assert "also knows Scheibe: the new version has that as it is" in capsys.readouterr().out
+    assert "also knows Scheibe: the new version keeps that as it is" in capsys.readouterr().out
     assert main(command(tmp_path / "other", "--base", NAME)) == 0
     told = capsys.readouterr().err
     assert "none of the targets of the pack to go on from (Scheibe, Rand) is taught" in told
