@@ -11,6 +11,7 @@ from scipy import ndimage
 from ProMISeCore import truth, volumes
 from ProMISeCore.pairs import Pair
 
+_WIDE = 2  # times, width to thickness
 _LARGE = 0.5  # of a target's largest area, from which it does not end but is cut off
 _SINGLE = 0.9  # share of a target's voxels in its largest piece, from which it counts as one piece
 
@@ -49,7 +50,7 @@ class State:
             float(low),
             float(high),
             bool(sizes.max() >= _SINGLE * sizes.sum()),
-            not volume.picture and _is_abrupt(slices),
+            not volume.picture and _is_abrupt(slices, stack),
         )
 
     def entry(self) -> dict[str, Any]:
@@ -64,11 +65,15 @@ class State:
         return f"{self.slices} slices{left_out}"
 
 
-def _is_abrupt(slices: np.ndarray) -> bool:
-    """As `State.abrupt`, of a target's labels (n, H, W) of which some are."""
+def _is_abrupt(slices: np.ndarray, stack: volumes.Stack) -> bool:
+    """As `State.abrupt`, of a target's labels (n, H, W) of which some are.
+
+    On two slices small things are large on both: only what is far wider than these are thick is cut off there.
+    """
     areas, known = (slices == 1).sum((1, 2)), (slices != truth.UNKNOWN).any((1, 2))
-    if np.count_nonzero(areas) < 2:  # of a single slice `truth.read` takes the others for unknown
-        return False
+    count, width = np.count_nonzero(areas), 2 * np.sqrt(areas.max() * np.prod(stack.spacing_rc) / np.pi)
+    if count < 2 or (count == 2 and width < _WIDE * count * stack.spacing_slice):
+        return False  # of a single slice `truth.read` takes the others for unknown
     large, without = areas >= _LARGE * areas.max(), known & (areas == 0)
     ends = np.flatnonzero(large[:-1] & without[1:])  # from a large slice to one without
     begins = np.flatnonzero(without[:-1] & large[1:]) + 1

@@ -55,9 +55,11 @@ def _continued(made: Manifest, base: Manifest) -> Manifest:
 
 
 def _are_apart(survey: Survey, base: Manifest | None, one: str, other: str) -> bool:
-    """As the cases say; where none of them holds both, as the base."""
+    """As the cases say; what the base lets overlap may go on to, and apart stays what no case contradicts."""
     seen = survey.are_apart(one, other)
-    return (base is not None and other in base.rivals(one)) if seen is None else seen
+    if base is not None and {one, other} <= {info.name for info in base.targets}:
+        return other in base.rivals(one) and seen is not False
+    return bool(seen)
 
 
 def _refiners(survey: Survey, base: Manifest | None) -> tuple[Mapping[str, Any], ...]:

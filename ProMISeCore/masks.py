@@ -40,16 +40,33 @@ def without_specks(low: np.ndarray, side: int, at: float) -> np.ndarray:
 def apart(logits: Mapping[str, np.ndarray], at: float, rivals: Mapping[str, Collection[str]]) -> dict[str, np.ndarray]:
     """Masks (H, W) of logits (H, W) that exceed `at`; of targets that are rivals the one with the highest logit stays.
 
-    rivals: target → those that it never overlaps, which hold for both or for neither.
+    rivals: target → those that it never overlaps, which hold for both or for neither. What has given way to one
+    target takes nothing from a third.
     """
+    open_ = {name: values > at for name, values in logits.items()}
+    found = {name: np.zeros_like(mask) for name, mask in open_.items()}
+    others = {name: [other for other in logits if other in rivals[name] and other != name] for name in logits}
+    while any(mask.any() for mask in open_.values()):
+        for name, mask in _highest(logits, open_, others).items():
+            found[name] |= mask
+            open_[name] &= ~mask
+            for other in others[name]:
+                open_[other] &= ~mask
+    return found
+
+
+def _highest(
+    logits: Mapping[str, np.ndarray], open_: Mapping[str, np.ndarray], others: Mapping[str, Collection[str]]
+) -> dict[str, np.ndarray]:
+    """Where a target is open and no other open one has a higher logit; of equals, the first."""
     found: dict[str, np.ndarray] = {}
-    for name, values in logits.items():
-        mask = values > at
-        for other in [other for other in logits if other in rivals[name]]:
-            mask &= values >= logits[other]
-            if other in found:  # of equals, the first
-                mask &= ~found[other]
-        found[name] = mask
+    for name, mask in open_.items():
+        highest = mask.copy()
+        for other in others[name]:
+            highest &= ~open_[other] | (logits[name] >= logits[other])
+            if other in found:
+                highest &= ~found[other]
+        found[name] = highest
     return found
 
 

@@ -67,8 +67,8 @@ class FreshViews:
 class PublishedTeaching(Teaching):
     """A teaching without cache, starts, refiners, pulled points and simulated clicks; nothing is held out."""
 
-    def _manifest(self, backbone: Sam, base: Manifest | None) -> Manifest:
-        return replace(super()._manifest(backbone, base), refiners=())
+    def _manifest(self, backbone: Sam) -> Manifest:
+        return replace(super()._manifest(backbone), refiners=())
 
     def _encode(self, model: Promise) -> EncodedCases:
         task, cases = self._task(model.manifest), self.survey.learn

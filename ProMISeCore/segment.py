@@ -138,10 +138,22 @@ def write(segmenter: Segmenter, masks: Mapping[str, np.ndarray], paths: Mapping[
     write_masks: Callable = exports.write_labelmap
     if paths["segmentation"].name.endswith(".seg.nrrd"):
         write_masks = exports.write_segmentation
+    else:
+        _say_shared(masks)
     with _all_or_none(paths) as parts:
         write_masks(parts["segmentation"], masks, volume, targets)
         exports.write_prompts(parts["prompts"], prompts, volume, masks, targets)
         exports.write_contact_sheet(parts["sheet"], segmenter.stack, segmenter.window, masks, targets, prompts)
+
+
+def _say_shared(masks: Mapping[str, np.ndarray]) -> None:
+    """What a label map cannot hold."""
+    shared = int((sum(mask.astype(np.uint8) for mask in masks.values()) > 1).sum())
+    if shared:
+        say(
+            f"{shared} voxels are of several targets; a label map holds one of them, the later of "
+            f"{', '.join(masks)}: .seg.nrrd (without --format) holds all"
+        )
 
 
 @contextmanager

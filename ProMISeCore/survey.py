@@ -18,6 +18,7 @@ from ProMISeCore.terminal import amount, duration, table
 from ProMISeCore.wish import Wish
 
 _CT = -200  # a volume with whole numbers below this is CT
+_STRAY = 0.01  # of the smaller of two targets, from which they overlap
 _SMALL, _SMALL_LONG = 96, 256  # pixels, of the second longest and of the longest side of a case
 
 
@@ -211,6 +212,9 @@ class Survey:
             elif missing:
                 self._warn(None, f"{name!r} is not known in {len(missing)} cases: {', '.join(missing[:5])}")
         self._complain_about_base()
+        if self.wish.absent:
+            names = ", ".join(self.wish.absent)
+            self._warn(None, f"the pack to go on from has no {names} to drop; it has {', '.join(self.wish.known)}")
         for name in [name for name in self.targets if name in self.wish.dropped]:
             self._error(f"{name!r} is to be taught and to be dropped; name the others with --targets, or keep it")
         if not self.targets:
@@ -381,10 +385,14 @@ def _contents(case: Case) -> dict[str, int | None] | None:
 
 
 def _overlapping(found: np.ndarray, names: Sequence[str]) -> frozenset[frozenset[str]]:
-    """Pairs of targets that share voxels. found (T, K, J, I) bool."""
-    shared = found[:, found.sum(0) > 1].astype(np.float32)  # (T, voxels), few if any
-    counts = shared @ shared.T
-    return frozenset(frozenset((names[a], names[b])) for a, b in zip(*np.nonzero(counts), strict=True) if a != b)
+    """Pairs of targets that share more voxels than stray ones. found (T, K, J, I) bool."""
+    shared = np.zeros((len(names), len(names)))
+    for one in np.moveaxis(found, 1, 0):
+        flat = one.reshape(len(names), -1).astype(np.float32)
+        shared += flat @ flat.T
+    sizes = np.diagonal(shared)
+    pairs = np.argwhere(shared > _STRAY * np.minimum(sizes[:, None], sizes))
+    return frozenset(frozenset((names[a], names[b])) for a, b in pairs if a != b)
 
 
 def _is_whole(voxels: np.ndarray) -> bool:

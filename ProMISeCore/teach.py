@@ -138,10 +138,9 @@ def _wish(arguments: argparse.Namespace) -> Wish:
 
 def _going_on(wish: Wish, base: Path, workspace: Path) -> Wish:
     """With what the pack to go on from says. What it has learned from may stand in its own workspace, too."""
-    before = learned.origin(base, workspace)
-    wish = wish.as_seen_by(packs.read_manifest(base), () if before is None else before.targets)
-    places = dict.fromkeys((workspace, packs.workspaces() / base.stem))
-    return replace(wish, seen=frozenset().union(*(learned.by(base, place) for place in places)))
+    own = packs.workspaces() / versions.name_of(base)
+    seen = frozenset().union(*(learned.by(base, place) for place in {workspace, own}))
+    return replace(wish.as_seen_by(packs.read_manifest(base)), seen=seen)
 
 
 def _targets(given: list[str]) -> dict[str, int | None]:

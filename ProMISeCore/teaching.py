@@ -110,16 +110,13 @@ class Teaching:
         if order.base is not None:
             self._base = BasePack.read(order.base, order.workspace)
             check_backbone(backbone, self._base.manifest)
+            others = {*self.survey.targets, *wish.dropped}
+            self._kept = Kept.of(self._base.manifest, self._base.tensors, others)
         torch.manual_seed(wish.seed)
         return Promise(backbone, self._manifest(backbone))
 
     def _manifest(self, backbone: sam.Sam) -> Manifest:
-        if self._base is None:
-            return drafted(self.survey, backbone, None)
-        base, others = self._base, {*self.survey.targets, *self.survey.wish.dropped}
-        made = drafted(self.survey, backbone, base.manifest)
-        self._kept = Kept.of(base.manifest, base.tensors, others)
-        return made
+        return drafted(self.survey, backbone, None if self._base is None else self._base.manifest)
 
     def _task(self, manifest: Manifest) -> Task:
         window = dict(manifest.window)

@@ -291,7 +291,8 @@ def _manifest(
         "opening": 0,
         "largest_component": bool(card.get("largest_component", base is not None and base.largest_component)),
         "smoothing_mm": card.get("smoothing_mm", 0.0 if base is None else base.smoothing_mm),
-        "exclusive": True,
+        "exclusive": base is None or base.exclusive,
+        "overlaps": [] if base is None else [list(pair) for pair in base.overlaps],
         "intended_use": card.get("intended_use", "Research use only, not for clinical use."),
         "training": {
             "data": card.get("data", "the user's own"),

@@ -23,6 +23,8 @@ from ProMISeCore.whole_file import replacing
 _NAME = re.compile(r"[^\W_][\w .,()+-]{0,62}[\w)+-]|[^\W_]")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{name}{number}" for name in ("com", "lpt") for number in range(1, 10))}
 
+_FOLDER = ".versions"
+
 
 @dataclass(frozen=True)
 class Version:
@@ -132,8 +134,13 @@ def remove(name: str) -> int:
     return len(files)
 
 
+def name_of(path: Path) -> str:
+    """A pack's name, from its file or that of one of its versions."""
+    return path.parent.stem if path.parent.suffix == _FOLDER else path.stem
+
+
 def _folder(now: Path) -> Path:
-    return now.with_name(now.name.removesuffix(packs.SUFFIX) + ".versions")
+    return now.with_name(now.name.removesuffix(packs.SUFFIX) + _FOLDER)
 
 
 def _files(now: Path) -> list[tuple[int, Path]]:

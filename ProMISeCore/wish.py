@@ -16,8 +16,8 @@ from ProMISeCore.manifest import Manifest
 class Wish:
     """What was asked for; None where the survey shall propose. held_out: names, a share, or () for none; judge_only:
     such cases are not learned from in the end either; seen: `pairs.content` of images that the pack to go on from has
-    learned from; base_orientation: its manifest's; dropped: its targets that the new version shall not know; known: the
-    others, in its order, with their colours 0…1."""
+    learned from; base_orientation: its manifest's; dropped: its targets that the new version shall not know; absent: of
+    these, those that it does not have; known: the others, in its order, with their colours 0…1."""
 
     name: str
     targets: Mapping[str, int | None] | None = None
@@ -36,27 +36,24 @@ class Wish:
     seen: Set[str] = frozenset()
     base_orientation: str = ""
     dropped: Sequence[str] = ()
+    absent: Sequence[str] = ()
     known: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
-    def as_seen_by(self, base: Manifest, before: Sequence[str] = ()) -> Wish:
+    def as_seen_by(self, base: Manifest) -> Wish:
         """With slices as the pack to go on from sees them, whose weights rely on it.
 
-        before: targets of what it was itself being taught from, where that was stopped. Raises InputError where
-        another way was asked for, or what it does not have shall be dropped.
+        Raises InputError where another way was asked for.
         """
         names = ["window", "channels"]
         if base.orientation != "image":  # what pictures are, whatever is asked for
             names.append("orientation")
         theirs = framing(base, {name: getattr(self, name) for name in names})
         self._check_backbone(base)
-        has = [info.name for info in base.targets]
-        for name in self.dropped:
-            if name not in {*has, *before}:
-                raise InputError(f"--drop is {name!r}; the pack of --base has {', '.join(has)}")
         known = {info.name: info.color for info in base.targets if info.name not in self.dropped}
         chosen = {name: theirs[name] for name in names}
         side, orientation = base.backbone.side, base.orientation
-        return replace(self, side=side, known=known, base_orientation=orientation, **chosen)
+        absent = [name for name in self.dropped if name not in {info.name for info in base.targets}]
+        return replace(self, side=side, known=known, absent=absent, base_orientation=orientation, **chosen)
 
     def _check_backbone(self, base: Manifest) -> None:
         """As far as names tell; weights are compared once they are loaded."""

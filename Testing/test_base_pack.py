@@ -11,7 +11,7 @@ import SimpleITK as sitk
 import torch
 from small_cases import NAME, spoken, tensors, volume, wait_for, write
 
-from ProMISeCore import exclusion, packs, versions
+from ProMISeCore import exclusion, packs, teach, versions
 from ProMISeCore.__main__ import main
 from ProMISeCore.refiner import Refiner
 from ProMISeCore.survey import Survey
@@ -59,7 +59,6 @@ def test_a_base_on_another_backbone_or_frame_side_is_refused(cases, command, cap
     ("options", "message"),
     [
         (["--drop", "Rand"], "give that as --base"),
-        (["--base", NAME, "--drop", "Scheibchen"], "--drop is 'Scheibchen'; the pack of --base has Scheibe"),
         (["--base", NAME, "--drop", "Scheibe"], "'Scheibe' is to be taught and to be dropped"),
     ],
 )
@@ -251,10 +250,38 @@ def test_what_starts_are_there_does_not_follow_from_the_users_packs(two, command
     assert main(command(two, "--name", "heart")) == 0
     assert packs.find("heart").parent == packs.folder()
     assert "heart" in [pack.path.stem for pack in packs.embedded()]
+    assert [pack.path for pack in teach._starts("auto")] == [pack.path for pack in packs.embedded()]
     assert all(pack.path.parent == packs.EMBEDDED for pack in packs.embedded())
 
 
 def test_what_a_base_has_learned_from_is_known_under_another_name_too(two, command, capsys) -> None:
     assert main(command(two)) == 0
     assert main(command(two, "--base", NAME, "--name", "other", "--check", "--held-out", "c1")) == 0
-    assert "c1: the pack to go on from has learned from it: its scores flatter" in capsys.readouterr().out
+    told = "c1: the pack to go on from has learned from it: its scores flatter"
+    assert told in capsys.readouterr().out
+    version = packs.folder() / f"{NAME}.versions" / "1.safetensors"
+    assert main(command(two, "--base", str(version), "--name", "other", "--check", "--held-out", "c1")) == 0
+    assert told in capsys.readouterr().out
+
+
+def test_what_a_base_lets_overlap_goes_on_to_and_stray_voxels_are_none(tmp_path, command) -> None:
+    voxels, mask = volume(0)
+    beside = np.roll(mask, 18, 2) & ~mask
+    write(tmp_path / "nested", "c", voxels, {"a": mask, "b": mask & np.roll(mask, 3, 2)})
+    write(tmp_path / "apart", "c", voxels, {"a": mask, "b": beside})
+    stray = beside.copy()
+    stray[tuple(np.argwhere(mask)[0])] = True
+    write(tmp_path / "stray", "c", voxels, {"a": mask, "b": stray})
+    assert main(command(tmp_path / "stray")) == 0
+    assert packs.read_manifest(packs.find(NAME)).exclusive, "one voxel is no overlap"
+    assert main(command(tmp_path / "nested", "--base", NAME)) == 0
+    assert not packs.read_manifest(packs.find(NAME)).exclusive
+    assert main(command(tmp_path / "apart", "--base", NAME)) == 0
+    assert not packs.read_manifest(packs.find(NAME)).exclusive, "as the base"
+
+
+def test_what_is_not_there_to_be_dropped_is_told_and_stops_nothing(two, command, capsys) -> None:
+    assert main(command(two)) == 0
+    line = command(two, "--base", NAME, "--targets", "Rand", "--drop", "Scheibe")
+    assert main(line) == 0 and main(line) == 0
+    assert "the pack to go on from has no Scheibe to drop; it has Rand" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from ProMISeCore.volumes import Stack, Volume
     ("sides", "abrupt"),
     [
         ([0, 0, 6, 6, 0, 0, 0, 0], True),  # two slices of full size amid a volume
+        ([0, 0, 3, 3, 0, 0, 0, 0], False),  # something small
         ([0, 0, 6, 6, 6, 0, 0, 0], True),
         ([0, 2, 5, 6, 5, 2, 0, 0], False),  # an organ that ends
         ([6, 6, 0, 0, 0, 0, 0, 0], False),  # beyond the volume's edge it may go on

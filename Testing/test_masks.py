@@ -58,6 +58,12 @@ def test_only_rivals_exclude_each_other_and_of_equals_the_first_stays() -> None:
     }
 
 
+def test_what_has_given_way_takes_nothing_from_a_third() -> None:
+    logits = {"liver": np.array([[1.0]]), "kidney": np.array([[2.0]]), "tumour": np.array([[3.0]])}
+    found = masks.apart(logits, 0, {"liver": ["kidney"], "kidney": ["liver", "tumour"], "tumour": ["kidney"]})
+    assert {name: bool(mask[0, 0]) for name, mask in found.items()} == {"liver": True, "kidney": False, "tumour": True}
+
+
 def test_largest_piece() -> None:
     expected = SPECK.copy()
     expected[2, 5] = False

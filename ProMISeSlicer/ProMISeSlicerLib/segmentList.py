@@ -7,15 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 import qt
 from slicer.i18n import tr as _
 
+from .lesson import segmentOf
+
 
 class SegmentList:
     """widget: the list; changed: called where the user has ticked or renamed something.
 
-    unticked, dropped: names that were unticked, of segments and of those that stay; they outlive the rows.
+    unticked, dropped: what was unticked, of segments (as `show` was given them) and of those that stay. That, and the
+    names that the user has given to segments, outlive the rows.
     """
 
     def __init__(self, widget, changed: Callable[[], None]) -> None:
-        self.widget, self._changed, self._stays = widget, changed, []
+        self.widget, self._changed = widget, changed
+        self._targets, self._stays = [], []  # what the rows are of
+        self._named: dict[str, str] = {}
         self.unticked: set[str] = set()
         self.dropped: set[str] = set()
         widget.connect("itemChanged(QListWidgetItem*)", self._onItem)
@@ -29,23 +34,24 @@ class SegmentList:
     def left(self) -> list[str]:
         """Those that would stay, and are unticked."""
         pairs = zip(self._stays, self._rows()[1], strict=True)
-        return [name for name, item in pairs if item.checkState() != qt.Qt.Checked]
+        return [name for name, item in pairs if item.checkState() != qt.Qt.Checked and not item.isHidden()]
 
     @property
     def isUnticked(self) -> bool:
         """Whether there are segments, and none is ticked."""
         return bool(self._rows()[0]) and not self.chosen
 
-    def show(self, targets: Mapping[str, int], stays: Sequence[str], pack: str) -> None:
-        """targets: a name as `--targets` takes it → how many cases have it; stays: names, of the pack."""
-        self._stays = list(stays)
+    def show(self, targets: Mapping[str, int], known: Sequence[str], pack: str) -> None:
+        """targets: a name as `--targets` takes it → how many cases have it; known: names of the pack's."""
+        texts = [self._named.get(target, target) for target in targets]
+        self._targets, self._stays = list(targets), _without(known, texts)
         self.widget.blockSignals(True)
         self.widget.clear()
-        for name, count in targets.items():
-            item = _item(name, name not in self.unticked, _("in {count} cases").format(count=count))
+        for text, (target, count) in zip(texts, targets.items(), strict=True):
+            item = _item(text, target not in self.unticked, _("in {count} cases").format(count=count))
             item.setFlags(item.flags() | qt.Qt.ItemIsEditable)
             self.widget.addItem(item)
-        for name in stays:
+        for name in self._stays:
             text = _("In no case: it stays as it is in {pack}. Untick it to leave it out of the new version.")
             shown = _("{name} (stays)").format(name=name)
             self.widget.addItem(_item(shown, name not in self.dropped, text.format(pack=pack)))
@@ -58,9 +64,21 @@ class SegmentList:
         return items[:first], items[first:]
 
     def _onItem(self, item) -> None:
-        self.unticked = {item.text() for item in self._rows()[0] if item.checkState() != qt.Qt.Checked}
-        self.dropped = set(self.left)
+        segments, rest = self._rows()
+        for target, row in zip(self._targets, segments, strict=True):
+            self._named[target] = row.text()
+            (self.unticked.discard if row.checkState() == qt.Qt.Checked else self.unticked.add)(target)
+        there = _without(self._stays, [row.text() for row in segments])
+        for name, row in zip(self._stays, rest, strict=True):
+            row.setHidden(name not in there)  # called so by now, a segment of the cases is it
+        self.dropped = (self.dropped - set(self._stays)) | set(self.left)
         self._changed()
+
+
+def _without(names: Sequence[str], targets: Sequence[str]) -> list[str]:
+    """Names that none of the targets, as `--targets` takes them, has."""
+    listed = {segmentOf(target) for target in targets}
+    return [name for name in names if name not in listed]
 
 
 def _item(text: str, isTicked: bool, toolTip: str):

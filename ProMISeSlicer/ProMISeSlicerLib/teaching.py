@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import qt
@@ -30,7 +30,8 @@ class TeachSection:
 
     def __init__(self, ui, host) -> None:
         self.ui, self.host, self.tuition, self._reason = ui, host, None, ""
-        self.view, self._targets, self._packs = CourseView(ui), {}, {}
+        self.view, self._packs = CourseView(ui), {}
+        self._targets, self._folders = {}, []  # what a check has found, and in which folders, too
         self.segments = SegmentList(ui.teachTargetList, self.onEdited)
         self.table = CaseTable(ui.teachCaseTable, self.onChanged)
         self.fillBackbones()
@@ -141,17 +142,20 @@ class TeachSection:
             for name in case.segments():
                 target = asTarget(name)
                 found[target] = found.get(target, 0) + 1
-        checked = self._targets if self.table.folders else {}  # of the scene's, what is there now
-        targets = found | {name: cases for name, cases in checked.items() if name not in found}
-        self.segments.show(targets, self._others(targets), self.base)
+        targets = found | {name: cases for name, cases in self._checked().items() if name not in found}
+        self.segments.show(targets, self._known(), self.base)
         _fill(self.ui.teachHeldOutComboBox, [_("as proposed"), *shownNames(self.table.used)])
 
-    def _others(self, targets: Collection[str]) -> list[str]:
-        """Targets of the pack to go on from but those listed; none where a folder's are not known yet."""
-        if self.base not in self._packs or (self.table.folders and not self._targets):
+    def _checked(self) -> Mapping[str, int]:
+        """What a check has found where there are folders; of the scene alone, what is there now counts."""
+        folders = self.table.folders
+        return self._targets if folders and folders == self._folders else {}
+
+    def _known(self) -> list[str]:
+        """Targets of the pack to go on from; none where nobody knows yet what a folder has."""
+        if self.base not in self._packs or (self.table.folders and not self._checked()):
             return []
-        listed = {segmentOf(target) for target in targets}
-        return [info.name for info in self._packs[self.base].manifest.targets if info.name not in listed]
+        return [info.name for info in self._packs[self.base].manifest.targets]
 
     def updateButtons(self) -> None:
         ui, reason, running = self.ui, self.whyNot(), self.isRunning
@@ -327,6 +331,7 @@ class TeachSection:
         if course.report is not None:
             found = findings.ofCases(lesson_, course, tuition.leftOut)
             self.table.tell(found, findings.details(lesson_, course))
+            self._folders = list(lesson_.folders)
             self._targets = {_target(each): each.get("cases", 0) for each in course.report.get("targets", ())}
             self.fillTargets()
         if tuition.problem:

@@ -54,6 +54,30 @@ def test_segments_of_the_pack_that_no_case_has_stay_or_are_left_out(school) -> N
     assert [rows.item(row).text() for row in range(rows.count)] == ["disc"] and teach.segments.left == []
 
 
+def test_a_name_that_was_given_to_a_value_stays_and_is_the_packs(school, tmp_path) -> None:
+    """Of a folder's label maps: also where the list is filled anew, as by the choice of a pack."""
+    import qt
+
+    panel = school()
+    panel.click("teachButton")
+    settle(panel)
+    teach, combo, rows = panel.widget.teach, panel.ui.teachBaseComboBox, panel.ui.teachTargetList
+    teach.table.cases = []
+    teach.table.addFolder(str(tmp_path))
+    teach._targets, teach._folders = {"label 1=1": 2}, [str(tmp_path)]  # as after a check
+    teach.fillTargets()
+    rows.item(0).setText("disc=1")
+    combo.setCurrentIndex([combo.itemText(i) for i in range(combo.count)].index("Große Läsion"))
+    assert [rows.item(row).text() for row in range(rows.count)] == ["disc=1", "ring (stays)"]
+    teach.refresh()
+    assert teach.segments.chosen == ["disc=1"] and teach.segments.left == []
+    rows.item(1).setCheckState(qt.Qt.Unchecked)
+    rows.item(0).setText("ring=1")
+    assert rows.item(1).isHidden() and teach.segments.left == []
+    teach.table.addFolder(str(tmp_path.parent))
+    assert rows.count == 0, "of another folder nothing is known"
+
+
 def test_export_delete_and_import_keep_the_pack(school, home, tmp_path, monkeypatch) -> None:
     import qt
     import slicer
