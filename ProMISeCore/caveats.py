@@ -62,7 +62,7 @@ def _kept_targets(targets: Collection[str], known: Collection[str]) -> Iterator[
     else:
         yield (
             None,
-            f"none of the targets of the pack to go on from ({', '.join(kept)}) is taught: the new version keeps them as"
-            " they are, and what is taught begins anew; if it is the same under another name, rename the segment, or "
-            f"name a label map's value with --targets '{kept[0]}=1'",
+            f"none of the targets of the pack to go on from ({', '.join(kept)}) is taught: the new version keeps them"
+            " as they are, and what is taught begins anew; if it is the same under another name, rename the segment, "
+            f"or name a label map's value with --targets '{kept[0]}=1'",
         )
