@@ -388,7 +388,7 @@ def _overlapping(found: np.ndarray, names: Sequence[str]) -> frozenset[frozenset
     """Pairs of targets that share more voxels than stray ones. found (T, K, J, I) bool."""
     shared = np.zeros((len(names), len(names)))
     for one in np.moveaxis(found, 1, 0):
-        flat = one.reshape(len(names), -1).astype(np.float32)
+        flat = one.reshape(len(names), one[0].size if names else 0).astype(np.float32)
         shared += flat @ flat.T
     sizes = np.diagonal(shared)
     pairs = np.argwhere(shared > _STRAY * np.minimum(sizes[:, None], sizes))
