@@ -9,11 +9,11 @@ from pathlib import Path
 from torch import Tensor
 
 from ProMISeCore import learned, packs
-from ProMISeCore.kept import refiner_of
 from ProMISeCore.learned import Origin
 from ProMISeCore.manifest import Manifest
 from ProMISeCore.pairs import content
 from ProMISeCore.promise import Promise
+from ProMISeCore.refiner import Refiner
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,16 @@ class BasePack:
             state = packs.part_of(self.tensors, f"{theirs.index(name)}.")
             model.targets[name].load_state_dict(state, strict=False)
         for info, refiner in zip(model.manifest.refiners, model.refiners, strict=True):
-            before = refiner_of(self.manifest, self.tensors, info)
+            before = self.refiner(info["targets"])
             if before is not None:
                 refiner.load_state_dict(before.state_dict())
         return [name for name in model.targets if name not in theirs]
+
+    def refiner(self, targets: Sequence[str]) -> Refiner | None:
+        """For these targets alone, the one that redraws all of them, or None."""
+        for number, info in enumerate(self.manifest.refiners):
+            if {*targets} <= {*info["targets"]}:
+                whole = Refiner(len(info["targets"]), info["width"], info["patch"])
+                whole.load_state_dict(packs.part_of(self.tensors, f"refiners.{number}."))
+                return whole.narrowed([info["targets"].index(name) for name in targets])
+        return None

@@ -155,7 +155,7 @@ def name_of(path: Path) -> str:
 def installed() -> list[Pack]:
     """Every pack that `find` knows by name, the user's before the embedded of the same name; others are passed over."""
     found: dict[str, Pack] = {}
-    for pack in map(_readable, [*_files(folder()), *_files(EMBEDDED)]):
+    for pack in map(readable, [*_files(folder()), *_files(EMBEDDED)]):
         if pack is not None:
             found.setdefault(pack.path.stem, pack)
     return list(found.values())
@@ -163,11 +163,11 @@ def installed() -> list[Pack]:
 
 def embedded() -> list[Pack]:
     """The embedded packs, those of the user of the same name notwithstanding."""
-    return [pack for pack in map(_readable, _files(EMBEDDED)) if pack is not None]
+    return [pack for pack in map(readable, _files(EMBEDDED)) if pack is not None]
 
 
-def _readable(path: Path) -> Pack | None:
-    """None of a backbone, or what is damaged: `find` and `read` tell."""
+def readable(path: Path) -> Pack | None:
+    """As `read`; None of a backbone, or of what is damaged or not there: `find` and `read` tell."""
     try:
         return read(path)
     except WeightsError:

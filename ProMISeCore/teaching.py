@@ -110,8 +110,7 @@ class Teaching:
         if order.base is not None:
             self._base = BasePack.read(order.base, order.workspace)
             check_backbone(backbone, self._base.manifest)
-            others = {*self.survey.targets, *wish.dropped}
-            self._kept = Kept.of(self._base.manifest, self._base.tensors, others)
+            self._kept = Kept.of(self._base, {*self.survey.targets, *wish.dropped})
         torch.manual_seed(wish.seed)
         return Promise(backbone, self._manifest(backbone))
 

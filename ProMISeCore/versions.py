@@ -59,12 +59,12 @@ def listing(name: str) -> list[Version]:
     """
     now = present(name)
     found = [
-        Version(number, path, manifest, _same(path, now))
+        Version(number, path, pack.manifest, _same(path, now))
         for number, path in _files(now)
-        if (manifest := _readable(path)) is not None
+        if (pack := packs.readable(path)) is not None
     ]
-    if not any(version.present for version in found) and (manifest := _readable(now)) is not None:
-        found.append(Version(_next(now), now, manifest, True))
+    if not any(version.present for version in found) and (pack := packs.readable(now)) is not None:
+        found.append(Version(_next(now), now, pack.manifest, True))
     if not found:
         raise WeightsError(f"there is no pack of yours called {name!r} in {packs.folder()}; {_those()}")
     return found
@@ -155,15 +155,8 @@ def _next(now: Path) -> int:
 
 def _keep(now: Path) -> None:
     """Make the present pack a version, unless it is one, or damaged."""
-    if _readable(now) is not None and not any(_same(path, now) for _, path in _files(now)):
+    if packs.readable(now) is not None and not any(_same(path, now) for _, path in _files(now)):
         _become(_folder(now) / f"{_next(now)}{packs.SUFFIX}", now)
-
-
-def _readable(path: Path) -> Manifest | None:
-    try:
-        return packs.read_manifest(path)
-    except WeightsError:
-        return None
 
 
 def _become(target: Path, source: Path) -> None:

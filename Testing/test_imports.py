@@ -26,7 +26,7 @@ TIERS = {
         corrections given""",
         "promise reference encoder",
         """embedder answers between segmenter smoothing dataset train training refining material decoding
-        target_loss draw pretrain measures ratios cost_curves case_encoder kept base_pack draft start snapshot outcome
+        target_loss draw pretrain measures ratios cost_curves case_encoder base_pack kept draft start snapshot outcome
         teaching published unet""",
         "__main__ segment evaluate inventory bench teach rank bench_teach",
     ])

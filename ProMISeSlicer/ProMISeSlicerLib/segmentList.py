@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 
 import qt
 from slicer.i18n import tr as _
@@ -67,7 +68,8 @@ class SegmentList:
         segments, rest = self._rows()
         for target, row in zip(self._targets, segments, strict=True):
             self._named[target] = row.text()
-            (self.unticked.discard if row.checkState() == qt.Qt.Checked else self.unticked.add)(target)
+        unticked = [row.checkState() != qt.Qt.Checked for row in segments]
+        self.unticked = (self.unticked - set(self._targets)) | set(compress(self._targets, unticked))
         there = _without(self._stays, [row.text() for row in segments])
         for name, row in zip(self._stays, rest, strict=True):
             row.setHidden(name not in there)  # called so by now, a segment of the cases is it
