@@ -203,31 +203,14 @@ def test_a_scene_whose_pack_is_missing_says_which_and_keeps_everything(desk, sce
     assert changed(before, d.everything()) == {"bar": [], "rod": []} and len(d.onSlice(4)) == 1
 
 
-def test_packs_whose_targets_may_overlap_leave_each_other_alone(scene) -> None:
+def bar_moved_onto_rod(described) -> tuple[dict, dict]:
+    """Everything before and after a point of the bar was moved onto the rod on slice 4, with a pack so described."""
     from desks import Desk
     from ProMISeSlicerLib.fakeEngine import FakeEngine
     from ProMISeSlicerLib.session import Session
 
     engine = FakeEngine()
-    d = Desk(Session(addVolume(), manifest(exclusive=False), engine=engine), engine)
-    d.session.segment()
-    d.settle()
-    before = d.everything()
-    row, column = (int(np.flatnonzero(before["rod"][4].any(axis=axis)).mean()) for axis in (1, 0))
-    d.move(4, row, column)
-    d.settle()
-    assert changed(before, d.everything()) == {"bar": [4], "rod": []}
-    d.session.close()
-
-
-@pytest.mark.parametrize(("pair", "meet"), [(("bar", "rod"), True), (("bar", "pin"), False)])
-def test_only_the_pairs_that_a_pack_names_may_overlap(scene, pair, meet) -> None:
-    from desks import Desk
-    from ProMISeSlicerLib.fakeEngine import FakeEngine
-    from ProMISeSlicerLib.session import Session
-
-    engine = FakeEngine()
-    d = Desk(Session(addVolume(), manifest(("bar", "rod", "pin"), overlaps=(pair,)), engine=engine), engine)
+    d = Desk(Session(addVolume(), described, engine=engine), engine)
     d.session.segment()
     d.settle()
     before = d.everything()
@@ -235,6 +218,16 @@ def test_only_the_pairs_that_a_pack_names_may_overlap(scene, pair, meet) -> None
     d.move(4, row, column)
     d.settle()
     after = d.everything()
+    d.session.close()
+    return before, after
+
+
+def test_packs_whose_targets_may_overlap_leave_each_other_alone(scene) -> None:
+    assert changed(*bar_moved_onto_rod(manifest(exclusive=False))) == {"bar": [4], "rod": []}
+
+
+@pytest.mark.parametrize(("pair", "meet"), [(("bar", "rod"), True), (("bar", "pin"), False)])
+def test_only_the_pairs_that_a_pack_names_may_overlap(scene, pair, meet) -> None:
+    before, after = bar_moved_onto_rod(manifest(("bar", "rod", "pin"), overlaps=(pair,)))
     assert (after["bar"][4] & after["rod"][4]).any() == meet
     assert (before["rod"][4] & ~after["rod"][4]).any() != meet, "it gives way where they may not meet"
-    d.session.close()
