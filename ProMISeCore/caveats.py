@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 from ProMISeCore import pairs, truth
 from ProMISeCore.case import Case
@@ -18,6 +19,7 @@ def found(
     """The case, None for all together, and one sentence. rule: as of `truth.read`; known: targets of the pack to go on
     from."""
     yield from _copies(cases)
+    yield from _shared_labels(cases)
     for name in targets if cases and rule == "auto" else ():
         yield from _abrupt_ends(cases, name)
     yield from _kept_targets(targets, known)
@@ -30,6 +32,18 @@ def _copies(cases: Sequence[Case]) -> Iterator[tuple[str | None, str]]:
         other = seen.setdefault(pairs.content(case.pair.image), case.pair.name)
         if other != case.pair.name:
             yield case.pair.name, f"it is the same image as {other}: where one of them is held out, scores flatter"
+
+
+def _shared_labels(cases: Sequence[Case]) -> Iterator[tuple[str | None, str]]:
+    """Contrasts of one patient, whose labels are given once."""
+    first: dict[Path, str] = {}
+    for case in cases:
+        other = first.setdefault(case.pair.label, case.pair.name)
+        if other != case.pair.name:
+            yield (
+                case.pair.name,
+                f"its segmentation is that of {other}, too: where only one of them is held out, scores flatter",
+            )
 
 
 def _abrupt_ends(cases: Sequence[Case], target: str) -> Iterator[tuple[str | None, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,11 @@ def alone(folder: Path, remedy: str) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}); {remedy}") from error
     try:
-        if not _take(descriptor):
+        try:
+            free = _take(descriptor)
+        except OSError as error:
+            raise InputError(f"{folder} is where files cannot be locked ({error.strerror}); {remedy}") from error
+        if not free:
             os.lseek(descriptor, _HELD_BYTES, os.SEEK_SET)
             holder = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
             raise InputError(f"{folder} is in use by another process ({holder}); wait until it has ended, or {remedy}")
@@ -34,6 +39,16 @@ def alone(folder: Path, remedy: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)  # and with it the lock
+
+
+def was_held(folder: Path) -> bool:
+    """Whether a process has ever held the folder's lock, so that the folder is ours."""
+    file = folder / _FILE
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        opened.seek(_HELD_BYTES)
+        return re.fullmatch(rb"(\d+ *)?", opened.read(40)) is not None
 
 
 def check_free(folder: Path, remedy: str) -> None:

@@ -12,8 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from ProMISeCore.detached import voxel_files
 from ProMISeCore.errors import InputError
-from ProMISeCore.reading import PICTURE_SUFFIXES
+from ProMISeCore.reading import PICTURE_SUFFIXES, check_name
 
 _SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd", *PICTURE_SUFFIXES)
 _LABEL_WORDS = ("label", "labels", "mask", "seg", "segmentation", "Segmentation")
@@ -39,9 +40,14 @@ class Pair(NamedTuple):
 
 
 def content(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of a folder's files: copies elsewhere and later are the same."""
+    """SHA-256 of a file, with what it names as the files of its voxels, or of the names and contents of a folder's
+    files: copies elsewhere and later are the same."""
     digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(inner for inner in path.iterdir() if inner.is_file()):
+    if path.is_file():
+        files = [path, *voxel_files(path)]
+    else:
+        files = sorted(inner for inner in path.iterdir() if inner.is_file())
+    for file in files:
         digest.update(b"" if file is path else file.name.encode())
         with file.open("rb") as opened:
             while piece := opened.read(2**20):
@@ -89,11 +95,10 @@ def sort_out(images: Sequence[str], labels: Sequence[str] | None = None) -> tupl
         path: alone.get(path) or places.get((path.parent, _case(path))) or _only(everywhere[_case(path)], path)
         for path in files
     }
-    if labels is None:
-        _divide(found)
-    elif len(files) == len(label_files) == 1 and all(Path(place).is_file() for place in (*images, *labels)):
+    if labels is not None and len(files) == len(label_files) == 1 and _are_files([*images, *labels]):
         found[files[0]] = label_files[0]
-    named = zip(_names(files), found.items(), strict=True)
+    _divide(found, shared=labels is not None)
+    named = zip(distinct(files, [_case(path) for path in files]), found.items(), strict=True)
     paired = [Pair(name, path, label) for name, (path, label) in named if label is not None]
     return paired, [path for path, label in found.items() if label is None]
 
@@ -112,7 +117,13 @@ def _files(places: Sequence[str]) -> list[Path]:
                 raise InputError(f"{place} does not exist, and as a pattern it matches nothing")
             found += matched
     readable = {path for path in found if path.name.lower().endswith(_SUFFIXES) and not path.name.startswith(".")}
+    for path in readable:
+        check_name(path)
     return sorted(readable)
+
+
+def _are_files(places: Sequence[str]) -> bool:
+    return all(Path(place).is_file() for place in places)
 
 
 def _instead(places: Sequence[str]) -> str:
@@ -196,13 +207,14 @@ def _only(labels: Sequence[Path], image: Path) -> Path | None:
     return labels[0] if labels else None
 
 
-def _divide(found: dict[Path, Path | None]) -> None:
-    """Of several images beside one label map, a volume has it before pictures of it. Raises InputError for others."""
+def _divide(found: dict[Path, Path | None], shared: bool) -> None:
+    """Of several images of one label map's name, a volume has it before pictures of it. InputError for others: one
+    case as two would be held out and learned from. shared: images of several folders, as contrasts, may have one."""
     images = defaultdict(list)
     for image, label in found.items():
         if label is not None:
-            images[label].append(image)
-    for label, several in images.items():
+            images[label, image.parent if shared else None].append(image)
+    for (label, _), several in images.items():
         scans = [image for image in several if not image.name.lower().endswith(PICTURE_SUFFIXES)]
         if len(several) > 1 and len(scans) != 1:
             raise InputError(f"{several[0]} and {several[1]} are both images of {label}; keep one")
@@ -210,10 +222,11 @@ def _divide(found: dict[Path, Path | None]) -> None:
             found[image] = label if image in scans else None
 
 
-def _names(files: Sequence[Path]) -> list[str]:
-    """A name for each case, with folders where several are called the same."""
-    cases = [_case(path) for path in files]
-    if len(set(cases)) == len(cases):
-        return cases
-    top = os.path.commonpath([path.resolve().parent for path in files])
-    return [(path.resolve().parent.relative_to(top) / case).as_posix() for path, case in zip(files, cases, strict=True)]
+def distinct(files: Sequence[Path], names: Sequence[str]) -> list[str]:
+    """A name for each file: its own of `names`, with folders where several are called the same (two files of one
+    folder keep one name)."""
+    if len(set(names)) == len(names):
+        return list(names)
+    folders = [path.resolve().parent.parts for path in files]
+    shared = len(os.path.commonprefix(folders))  # os.path.commonpath refuses files on several Windows drives
+    return ["/".join((*parts[shared:], name)) for parts, name in zip(folders, names, strict=True)]

@@ -16,6 +16,8 @@ from ProMISeCore.reading import plain_name
 from ProMISeCore.segment import add_model_arguments
 from ProMISeCore.terminal import once, progress, say, table
 
+_UNKNOWN = dict.fromkeys(("uncertainty", "predicted_iou", "disagreement"))
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `promise rank`."""
@@ -52,28 +54,24 @@ def rank(images: Sequence[Path], arguments: argparse.Namespace) -> list[dict[str
 
     model = ProMISeCore.load(pack=arguments.pack, backbone=arguments.backbone, device="cpu")
     tell, found, unusable = once(say), [], []
-    for path in progress(images, len(images), "rank"):
+    names = pairs.distinct(images, [plain_name(path) for path in images])
+    for case, path in progress(list(zip(names, images, strict=True)), len(images), "rank"):
+        about = {"case": case, "image": str(path.resolve())}
         cache = None if arguments.no_cache else Cache(notice=tell)
         try:
-            volume = volumes.read(path)
-            segmenter = Segmenter(model, volume, arguments.device, arguments.axis, cache, notice=tell)
+            segmenter = Segmenter(model, volumes.read(path), arguments.device, arguments.axis, cache, notice=tell)
+            results = sorted(segmenter.segment_volume(), key=lambda result: result.index)
         except InputError as error:
-            unusable.append(_unusable(path, error))
+            unusable.append({**about, **_UNKNOWN, "why": str(error), "targets": {}})
             continue
-        results = sorted(segmenter.segment_volume(), key=lambda result: result.index)
         targets = {
             name: of_slices([result.masks[name] for result in results], [result.iou[name] for result in results])
             for name in segmenter.targets
         }
-        found.append({"case": volume.name, "image": str(path.resolve()), **_summary(targets), "targets": targets})
+        found.append({**about, **_summary(targets), "targets": targets})
     if not found:
         raise InputError(f"none of {len(images)} images can be used; the first: {unusable[0]['why']}")
     return sorted(found, key=lambda entry: -entry["uncertainty"]) + unusable
-
-
-def _unusable(path: Path, error: InputError) -> dict[str, Any]:
-    unknown = dict.fromkeys(("uncertainty", "predicted_iou", "disagreement"))
-    return {"case": plain_name(path), "image": str(path.resolve()), **unknown, "why": str(error), "targets": {}}
 
 
 def of_slices(masks: Sequence[np.ndarray], iou: Sequence[float]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class AffineImage:
 def read_affine_image(path) -> AffineImage:
     """Read one file or DICOM folder; raises InputError naming the file and what to do."""
     path = Path(path)
+    check_name(path)
     try:
         if not path.exists():
             raise InputError(f"{path} does not exist; check the name and the folder")
@@ -51,12 +52,21 @@ def read_affine_image(path) -> AffineImage:
     return AffineImage(voxels, affine, plain_name(path), picture)
 
 
+def check_name(path: Path) -> None:
+    """Raise InputError for a path that is not UTF-8, as of old archives: ITK would end the process."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{str(path)!a} holds letters that are not UTF-8; rename the file or folder") from error
+
+
 def read_layers(path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     """A 3D Slicer segmentation (.seg.nrrd): layers (L, K, J, I) of integers, affine IJK → RAS mm, header's entries.
 
     Raises InputError naming the file and what to do.
     """
     path = Path(path)
+    check_name(path)
     check_file(path, MAX_BYTES)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -75,6 +85,7 @@ def read_layers(path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
 
 def read_entries(path) -> dict[str, str]:
     """The header's entries alone, as of `read_layers`. Raises InputError naming the file and what to do."""
+    check_name(Path(path))
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

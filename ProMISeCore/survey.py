@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ProMISeCore import backbones, caveats, colours, held_out, pairs, truth, volumes
+from ProMISeCore import backbones, caveats, colours, held_out, lock, packs, pairs, truth, volumes
 from ProMISeCore.case import Case, State
 from ProMISeCore.errors import InputError
 from ProMISeCore.estimate import Estimate
@@ -303,12 +303,16 @@ class Survey:
     # Reports
 
     def check_workspace(self, folder: Path) -> None:
-        """Raise InputError for the folder of a case: what a workspace no longer needs is deleted."""
+        """Raise InputError for a folder that holds files of somebody else: what a workspace no longer needs is
+        deleted."""
         for case in self.cases:
             if folder.resolve() in (case.pair.image.resolve().parent, case.pair.label.resolve().parent):
                 raise InputError(
                     f"--workspace is {folder}, where {case.pair.image.name} lies; give a folder of its own"
                 )
+        ours = folder.resolve().parent == packs.workspaces().resolve() or lock.was_held(folder)
+        if not ours and folder.is_dir() and any(folder.iterdir()):
+            raise InputError(f"--workspace is {folder}, which holds other files; give a new or an empty folder")
 
     def estimate(self, workspace: Path) -> dict[str, Any]:
         """Views, seconds, bytes, for JSON."""

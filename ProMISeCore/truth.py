@@ -23,7 +23,6 @@ RULES = ("auto", "background", "unknown")
 _SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
 _PART = r"(0(\.\d+)?|1(\.0+)?)"  # of a colour
 _MOST_VALUES = 64
-_ON_GRID = 0.01  # voxels by which a segmentation's grid may be beside the image's
 
 
 def is_segmentation(path: Path) -> bool:
@@ -143,8 +142,8 @@ def _overlap(volume: Volume, affine: np.ndarray, shape: tuple[int, ...], path: P
     """Where a segmentation's grid, which Slicer may have cropped, lies in the volume's: index of the one and other."""
     step = np.linalg.inv(volume.affine) @ affine
     offset = np.rint(step[:3, 3]).astype(int)[::-1]
-    beside = max(np.abs(step[:3, :3] - np.eye(3)).max(), np.abs(step[:3, 3][::-1] - offset).max())
-    if beside > _ON_GRID:
+    step[:3, 3] -= offset[::-1]
+    if volumes.voxels_apart(step, shape) > volumes.ON_GRID:
         raise InputError(
             f"{path} lies on another grid than its image {volume.name!r}; in 3D Slicer choose the image as the "
             "segmentation's source geometry and save it again"

@@ -23,6 +23,8 @@ _DIRECTIONS = {
     "coronal": ((1, 1), (2, -1), (0, -1)),  # slices posterior→anterior, rows superior→inferior, columns right→left
     "sagittal": ((0, -1), (2, -1), (1, -1)),  # slices right→left, rows superior→inferior, columns anterior→posterior
 }
+#: Voxels by which a label map's or a segmentation's corners may lie beside the image's: headers round.
+ON_GRID = 0.1
 _TIE = 1e-4  # direction cosines closer than this count as equal; headers store them in float32
 
 
@@ -80,8 +82,18 @@ def check_grid(volume: Volume, labels: Volume, path) -> None:
             f"{path} has shape {labels.voxels.shape}, its image {volume.name!r} {volume.voxels.shape[:3]} (K, J, I)"
         )
         raise InputError(f"{shapes}; a label map must lie on its image's grid")
-    if not volume.picture and not np.allclose(labels.affine, volume.affine, atol=1e-2):
-        raise InputError(f"{path} lies elsewhere than its image {volume.name!r}; resample it to the image's grid")
+    beside = voxels_apart(np.linalg.inv(volume.affine) @ labels.affine, labels.voxels.shape)
+    if not volume.picture and beside > ON_GRID:
+        raise InputError(
+            f"{path} lies elsewhere than its image {volume.name!r}, by up to {beside:.3g} voxels; resample it to the "
+            "image's grid"
+        )
+
+
+def voxels_apart(step: np.ndarray, shape: tuple[int, int, int]) -> float:
+    """How far corners of a grid of `shape` (K, J, I) lie from themselves under `step` (4×4, IJK → IJK), in voxels."""
+    corners_ijk = np.array([(*corner, 1) for corner in itertools.product(*((0, size - 1) for size in shape[::-1]))])
+    return float(np.abs((corners_ijk @ step.T - corners_ijk)[:, :3]).max())
 
 
 def _keep_best(candidates: list, values: list[float]) -> list:

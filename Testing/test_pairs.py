@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from ProMISeCore import pairs
+from ProMISeCore.detached import voxel_files
 from ProMISeCore.errors import InputError
 
 
@@ -167,3 +170,59 @@ def test_where_there_is_no_image_it_is_said_what_to_give(tmp_path: Path) -> None
     for given in (scan, tmp_path):
         with pytest.raises(InputError, match="for DICOM, save image and segmentation as NRRD in 3D Slicer"):
             pairs.find([str(given)])
+
+
+def test_one_case_is_not_two_where_labels_lie_elsewhere(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", "a.nii.gz", "a.nrrd", "b.nrrd", "b.png")
+    labels = touch(tmp_path / "labels", "a.nrrd", "b.nrrd")
+    with pytest.raises(InputError, match=r"a.nii.gz and .*a.nrrd are both images of .*a.nrrd; keep one"):
+        pairs.find([str(images)], [str(labels)])
+    (images / "a.nii.gz").unlink()
+    found, rest = pairs.sort_out([str(images)], [str(labels)])
+    assert [(pair.image.name, pair.label.name) for pair in found] == [("a.nrrd", "a.nrrd"), ("b.nrrd", "b.nrrd")]
+    assert [path.name for path in rest] == ["b.png"]
+
+
+def test_names_have_folders_where_several_are_called_the_same(tmp_path: Path) -> None:
+    files = [tmp_path / place for place in ("1/scan.nrrd", "2/inner/scan.nrrd", "2/other.nrrd")]
+    assert pairs.distinct(files, ["scan", "scan", "other"]) == ["1/scan", "2/inner/scan", "2/other"]
+    assert pairs.distinct(files[1:], ["scan", "other"]) == ["scan", "other"]
+    assert pairs.distinct([Path("/one/a.nrrd"), Path("/other/b/a.nrrd")], ["a", "a"]) == ["one/a", "other/b/a"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names that are not UTF-8")
+def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"K\xf6ln.nrrd")).write_bytes(b"")
+    with pytest.raises(InputError, match=r"K\\udcf6ln.nrrd' holds letters that are not UTF-8; rename"):
+        pairs.find([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a.mhd", "NDims = 3\nElementDataFile = a.raw\n"),
+        ("a.mhd", "NDims = 3\nElementDataFile = LIST\nb.raw\na.raw\n"),
+        ("a.mhd", "NDims = 3\nElementDataFile = %01d.raw 1 2 1\n"),
+        ("a.nrrd", "NRRD0004\nencoding: raw\ndata file: a.raw\n"),
+        ("a.nrrd", "NRRD0004\ndatafile: a.raw\r\n"),
+    ],
+)
+def test_voxels_in_a_file_of_their_own_count(tmp_path: Path, name: str, header: str) -> None:
+    for raw in ("a.raw", "b.raw", "1.raw", "2.raw"):
+        (tmp_path / raw).write_bytes(b"one")
+    (tmp_path / name).write_text(header, newline="")
+    before = pairs.content(tmp_path / name)
+    assert pairs.content(tmp_path / name) == before
+    (tmp_path / ("2.raw" if "%" in header else "a.raw")).write_bytes(b"two")
+    assert pairs.content(tmp_path / name) != before
+
+
+@pytest.mark.parametrize(
+    "header", ["ElementDataFile = LOCAL\n\x00ElementDataFile = a.raw", "ElementDataFile = gone.raw"]
+)
+def test_voxels_that_lie_nowhere_else_do_not(tmp_path: Path, header: str) -> None:
+    (tmp_path / "a.raw").write_bytes(b"one")
+    (tmp_path / "a.mhd").write_text(header)
+    assert voxel_files(tmp_path / "a.mhd") == []
+    (tmp_path / "b.nrrd").write_text("NRRD0004\nencoding: raw\n\ndata file: a.raw\n")
+    assert voxel_files(tmp_path / "b.nrrd") == []

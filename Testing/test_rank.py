@@ -63,3 +63,13 @@ def test_an_image_that_cannot_be_used_comes_last_with_its_reason(tmp_path, weigh
     (tmp_path / "a.nrrd").unlink()
     assert main(command) == 2
     assert "none of 2 images can be used" in capsys.readouterr().err
+
+
+def test_cases_in_folders_of_their_own_are_told_apart(tmp_path, weights, capsys) -> None:
+    voxels = np.random.default_rng(0).integers(0, 255, (3, 20, 24)).astype(np.int16)
+    for patient in ("patient 1", "patient 2"):
+        (tmp_path / patient).mkdir()
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / patient / "MRHead.nrrd"))
+    assert main(["rank", "--images", str(tmp_path / "*" / "*"), *weights(), "--no-cache", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {entry["case"] for entry in found} == {"patient 1/MRHead", "patient 2/MRHead"}

@@ -275,23 +275,6 @@ def test_an_image_in_place_of_labels_is_told(tmp_path, command, capsys) -> None:
     assert "at most 64 can be taught: is it an image" in capsys.readouterr().out
 
 
-def test_the_cases_folder_is_no_workspace(cases, command, capsys) -> None:
-    for name in ("slice-001.png", "slice-000001.png"):
-        (cases / name).write_bytes(b"mine")
-    (cases / "views-mine").mkdir()
-    assert main(command(cases, "--workspace", str(cases), "--held-out", "Fall 0")) == 2
-    assert "give a folder of its own" in capsys.readouterr().err
-    assert {path.name for path in cases.iterdir()} >= {"slice-001.png", "slice-000001.png", "views-mine"}
-
-
-def test_only_what_a_teaching_has_written_is_deleted_from_the_workspace(cases, command, tmp_path) -> None:
-    place = tmp_path / "work"
-    (place / "views-mine").mkdir(parents=True)
-    (place / "slice-001.png").write_bytes(b"mine")
-    assert main(command(cases, "--workspace", str(place))) == 0
-    assert (place / "views-mine").is_dir() and (place / "slice-001.png").read_bytes() == b"mine"
-
-
 def test_slices_that_are_too_thin_are_left_out(cases, command, capsys) -> None:
     voxels, mask = volume(7)
     write(cases, "thin", voxels[:, 14:17], {"Scheibe": mask[:, 14:17]})
@@ -463,6 +446,18 @@ def test_a_block_of_slices_amid_a_volume_and_an_image_that_is_there_twice_are_to
     write(tmp_path / "block", "cut off", voxels, {"Scheibe": mask & block, "ProMISe unknown": mask & False})
     assert main(command(tmp_path / "block", *options)) == 0
     assert "abruptly" not in capsys.readouterr().out, "the file says itself what is unknown"
+
+
+def test_contrasts_that_share_their_segmentation_are_told(tmp_path, command, capsys) -> None:
+    voxels, mask = volume(0)
+    for contrast in ("T1", "T2"):
+        write(tmp_path / contrast, "p", voxels + len(contrast), {"Scheibe": mask})
+        (tmp_path / contrast / "p.seg.nrrd").replace(tmp_path / "p.seg.nrrd")
+    places = ["--images", str(tmp_path / "T1"), str(tmp_path / "T2"), "--labels", str(tmp_path / "p.seg.nrrd")]
+    options = command(tmp_path, "--check")
+    start = options.index("--images")
+    assert main([*options[:start], *places, *options[start + 2 :]]) == 0
+    assert "T2/p: its segmentation is that of T1/p, too: where only one of them" in capsys.readouterr().out
 
 
 def test_the_check_warns_of_a_backbone_that_is_not_installed(cases, command, capsys) -> None:

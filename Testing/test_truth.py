@@ -55,7 +55,7 @@ def test_a_cropped_segmentation_is_put_where_it_lies(tmp_path: Path) -> None:
     assert found.sum() == 1 and found[4, 3, 5] == 1
 
 
-@pytest.mark.parametrize("shift", [0.4, 0.02])
+@pytest.mark.parametrize("shift", [0.4, 0.12])
 def test_another_grid_is_refused(tmp_path: Path, shift: float) -> None:
     other = Volume(VOLUME.voxels, AFFINE.copy(), "other")
     other.affine[0, 3] += 2 * shift
@@ -144,3 +144,28 @@ def test_what_a_segmentation_calls_unknown_is_unknown_and_the_rest_is_known(tmp_
     assert np.array_equal(x == 1, masks["x"]) and np.array_equal(y == 1, masks["y"])
     path = segmentation(tmp_path / "b.seg.nrrd", {"x": masks["x"], "ProMISe unknown": box(slice(0, 0))})
     assert np.array_equal(truth.read(VOLUME, path, {"x": None}, rule)[0], masks["x"])
+
+
+def _turned(spacing: float, angle: float) -> Volume:
+    """A grid of 200 × 200 pixels, turned in plane by an angle in radians about its first voxel."""
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:2, :2] = spacing * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return Volume(np.zeros((2, 200, 200), np.uint8), affine, "scan")
+
+
+@pytest.mark.parametrize("spacing", [0.004, 0.4, 40.0])  # mm: a microscope's, a scanner's, somebody's wrong unit
+@pytest.mark.parametrize("suffix", [".nrrd", ".seg.nrrd"])
+def test_a_grid_is_compared_in_voxels_at_its_corners(tmp_path: Path, spacing: float, suffix: str) -> None:
+    def read(angle: float) -> np.ndarray:
+        labels = _turned(spacing, angle)
+        if suffix == ".nrrd":
+            path = tmp_path / "labels.nrrd"
+            sitk.WriteImage(exports.on_grid(labels.voxels, labels), str(path))
+        else:
+            path = segmentation(tmp_path / "labels.seg.nrrd", {"x": labels.voxels > 0}, labels)
+        return truth.read(_turned(spacing, 0.0), path, {"x": 1})
+
+    assert not read(0.05 / 200).any()  # a header that rounds: a twentieth of a voxel at the far corner
+    for angle in (1.0 / 200, np.pi):
+        with pytest.raises(InputError, match=r"labels\S+ lies (elsewhere|on another grid) than its image 'scan'"):
+            read(angle)
