@@ -48,9 +48,19 @@ def _facts(pack: Pack) -> list[tuple[str, str]]:
         ("targets", ", ".join(target.name for target in manifest.targets)),
         ("input", f"{manifest.modality}, {slices}; intensities: {window}"),
         ("backbone, frozen", f"{frozen.name}, fingerprint {frozen.fingerprint[:12]}…, frame {frozen.side}"),
-        ("learned per target", "; ".join(dict.fromkeys(_parts(manifest, target) for target in manifest.targets))),
+        ("learned per target", _learned(manifest)),
         ("version, size", f"{manifest.version}, {amount(pack.path.stat().st_size)}"),
     ]
+
+
+def _learned(manifest: Manifest) -> str:
+    """What is learned per target, with the targets' names where it differs."""
+    groups: dict[str, list[str]] = {}
+    for target in manifest.targets:
+        groups.setdefault(_parts(manifest, target), []).append(target.name)
+    if len(groups) == 1:
+        return next(iter(groups))
+    return "; ".join(f"{', '.join(names)}: {parts}" for parts, names in groups.items())
 
 
 def _parts(manifest: Manifest, target: TargetInfo) -> str:

@@ -31,7 +31,10 @@ def _copies(cases: Sequence[Case]) -> Iterator[tuple[str | None, str]]:
     for case in [case for case in cases if alike[case.shape, case.intensities] > 1]:
         other = seen.setdefault(pairs.content(case.pair.image), case.pair.name)
         if other != case.pair.name:
-            yield case.pair.name, f"it is the same image as {other}: where one of them is held out, scores flatter"
+            yield (
+                case.pair.name,
+                f"it is the same image as {other}: where one of them is held out, scores will be too good",
+            )
 
 
 def _shared_labels(cases: Sequence[Case]) -> Iterator[tuple[str | None, str]]:
@@ -42,7 +45,7 @@ def _shared_labels(cases: Sequence[Case]) -> Iterator[tuple[str | None, str]]:
         if other != case.pair.name:
             yield (
                 case.pair.name,
-                f"its segmentation is that of {other}, too: where only one of them is held out, scores flatter",
+                f"its segmentation is that of {other}, too: hold out both or none, or scores will be too good",
             )
 
 

@@ -288,7 +288,7 @@ class Survey:
 
     def _warn_of_flattery(self, case: Case) -> None:
         if self._is_seen(case):
-            self._warn(case.pair.name, "the pack to go on from has learned from it: its scores flatter")
+            self._warn(case.pair.name, "the pack to go on from has learned from it: its scores will be too good")
 
     def _hold_out_within(self, case: Case) -> None:
         if max(state.slices for state in case.states.values()) < 2:

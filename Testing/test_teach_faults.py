@@ -457,7 +457,7 @@ def test_contrasts_that_share_their_segmentation_are_told(tmp_path, command, cap
     options = command(tmp_path, "--check")
     start = options.index("--images")
     assert main([*options[:start], *places, *options[start + 2 :]]) == 0
-    assert "T2/p: its segmentation is that of T1/p, too: where only one of them" in capsys.readouterr().out
+    assert "T2/p: its segmentation is that of T1/p, too: hold out both" in capsys.readouterr().out
 
 
 def test_the_check_warns_of_a_backbone_that_is_not_installed(cases, command, capsys) -> None:

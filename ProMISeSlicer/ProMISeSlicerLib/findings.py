@@ -153,7 +153,7 @@ def _row(entry: Mapping[str, Any]) -> str:
 
 
 def _suspicious(lesson: Lesson, each: Mapping[str, Any]) -> str:
-    text = _("{case}, {target}, looks wrong and counts less: {why}")
+    text = _("{case}, {target}, looks wrong and is not learned from any more: {why}")
     return text.format(case=lesson.caseName(each.get("case", "")), target=each.get("target"), why=each.get("why"))
 
 

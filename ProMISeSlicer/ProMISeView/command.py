@@ -30,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "where several people use the computer")  # fmt: skip
     parser.add_argument("--max-upload", type=float, default=2000, metavar="MB", help="largest file that the page may "
                         "send (default 2000)")  # fmt: skip
-    parser.add_argument("--no-browser", action="store_true", help="only print the address")
 
 
 def run(arguments: argparse.Namespace) -> None:

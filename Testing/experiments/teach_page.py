@@ -4,7 +4,8 @@
         --plot docs/pictures/few.svg
 
 Figures of targets: mean over the held-out volumes ± standard deviation over them, averaged over seeds; *mean*: over the
-targets, ± standard deviation over seeds where there are several.
+targets, ± standard deviation over seeds where there are several. A lead is of a pair of cells: same patients, minutes
+and seed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os.path import relpath
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,14 @@ WAYS = {
     "teach-judge-only": "taught, a case held out and never learned from",
     "published": "the published way",
 }
-_NAME = re.compile(r"(?P<data>[a-z]+)-(?P<patients>\d+)-(?P<minutes>[\d.]+)-\d+-(?P<way>[a-z-]+?)(-(?P<side>\d+))?")
+_NAME = re.compile(
+    r"(?P<data>[a-z]+)-(?P<patients>\d+)-(?P<minutes>[\d.]+)-(?P<seed>\d+)-(?P<way>[a-z-]+?)(-(?P<side>\d+))?"
+)
+_LEAD = (
+    "Its lead in mean Dice, same patients, minutes and seed (where several seeds were measured: the mean, the smallest "
+    "to the largest; how many):"
+)
+_NAMED = "Cases of the data's own labels that were named as suspicious, and not learned from any more, seed by seed:"
 _PLOTTED = {"teach": "taught", "unet": "MONAI U-Net"}
 
 
@@ -56,7 +64,8 @@ def collected(folder: Path) -> Found:
         if parts is None or parts["way"] not in WAYS:
             raise InputError(f"{path} is no cell of promise bench teach; leave only such in {folder}")
         group = Group(parts["data"], float(parts["minutes"]), int(parts["patients"]), parts["way"], parts["side"] or "")
-        found.setdefault(group, []).append(json.loads(path.read_text(encoding="utf-8")))
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        found.setdefault(group, []).append({"seed": int(parts["seed"]), **cell})
     if not found:
         raise InputError(f"{folder} holds no cells; measure some with promise bench teach")
     order = list(WAYS)
@@ -64,11 +73,60 @@ def collected(folder: Path) -> Found:
 
 
 def report(found: Found, plot: str | None) -> str:
-    """The section: a table for each set."""
+    """The section: a table for each set, the leads, and which cases were named as suspicious."""
     sets = dict.fromkeys(group.data for group in found)
     parts = [sections.table(_rows({group: cells for group, cells in found.items() if group.data == name}))
              for name in sets]  # fmt: skip
-    return "\n\n".join([*parts, *([f"![Dice and number of patients]({plot})"] if plot else [])])
+    parts += [f"![Dice and number of patients]({plot})"] if plot else []
+    leads = _leads(found)
+    if leads:
+        all_leads = [lead for several in leads.values() for lead in several]
+        ahead = sum(lead > 0 for lead in all_leads)
+        parts += [f"Taught is ahead of the U-Net in {ahead} of {len(all_leads)} pairs of cells. {_LEAD}"]
+        parts += [sections.table(_by_patients(leads, _told_lead))]
+    parts += [_NAMED, sections.table(_by_patients(_named(found), _told_named))]
+    return "\n\n".join(parts)
+
+
+def _leads(found: Found) -> dict[tuple[str, float, int], list[float]]:
+    """Set, minutes and patients → taught's lead in mean Dice, for each seed that both have."""
+    leads: dict[tuple[str, float, int], list[float]] = {}
+    for group, cells in found.items():
+        rivals = [found[other] for other in found if group.way == "teach" and _is_rival(other, group)]
+        theirs = dict(zip([cell["seed"] for cell in rivals[0]], means(rivals[0]), strict=True)) if rivals else {}
+        for cell, mean in zip(cells, means(cells), strict=True):
+            if cell["seed"] in theirs:
+                leads.setdefault(group[:3], []).append(mean - theirs[cell["seed"]])
+    return leads
+
+
+def _named(found: Found) -> dict[tuple[str, float, int], list[int]]:
+    """Set, minutes and patients → how many cases with the data's own labels were named, for each seed."""
+    return {
+        group[:3]: [len(cell["suspicious"]) for cell in cells]
+        for group, cells in found.items()
+        if group.way == "teach" and not group.side
+    }
+
+
+def _by_patients(values: Mapping[tuple[str, float, int], list], told: Callable[[list], str]) -> list[list[str]]:
+    """A row for each number of patients, a column for each set and number of minutes."""
+    columns = list(dict.fromkeys((data, minutes) for data, minutes, _ in values))
+    numbers = sorted({patients for _, _, patients in values})
+    rows = [["labelled patients", *(f"{data}, {minutes:g} min" for data, minutes in columns)]]
+    for patients in numbers:
+        rows.append([str(patients), *(told(values.get((*column, patients), [])) for column in columns)])
+    return rows
+
+
+def _told_lead(leads: Sequence[float]) -> str:
+    if len(leads) < 2:
+        return f"{leads[0]:.3f}" if leads else "–"
+    return f"{np.mean(leads):.3f} ({min(leads):.3f} to {max(leads):.3f}; {len(leads)})"
+
+
+def _told_named(counts: Sequence[int]) -> str:
+    return ", ".join(map(str, counts)) or "–"
 
 
 def _rows(found: Found) -> list[list[str]]:
