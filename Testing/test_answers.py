@@ -69,7 +69,7 @@ def _turn(rows: int) -> np.ndarray:
     return np.array([[0, 1, 0, 0], [-1, 0, 0, rows - 1], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 
 
-@pytest.mark.parametrize("what", ["voxels", "weights", "exact", "window", "neighbour"])
+@pytest.mark.parametrize("what", ["voxels", "weights", "exact", "window", "padding", "spacing", "neighbour"])
 def test_anything_they_depend_on_makes_them_unknown(what: str, tiny_model, tmp_path: Path) -> None:
     volume, options, model = scan(), {}, tiny_model(channels="neighbours")
     results(model, volume, tmp_path)
@@ -80,6 +80,10 @@ def test_anything_they_depend_on_makes_them_unknown(what: str, tiny_model, tmp_p
         options = {"exact": True}
     elif what == "window":
         model = tiny_model(channels="neighbours", window={"mode": "fixed", "low": 0, "high": 900})
+    elif what == "padding":
+        model = tiny_model(channels="neighbours", padding="squeeze")
+    elif what == "spacing":
+        volume = Volume(volume.voxels, np.diag([-1.5, -3.0, 4.0, 1.0]), "scan")
     else:
         voxels = volume.voxels.copy()
         voxels[{"voxels": 1, "neighbour": 2}[what], 3, 3] += 1

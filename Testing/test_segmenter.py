@@ -133,6 +133,20 @@ def test_the_users_slice_is_kept(tiny_model) -> None:
     assert list(results[2].masks) == ["b"] and list(results[1].masks) == ["a", "b"]
 
 
+def test_a_box_takes_the_place_of_points_prompted_before(tiny_model) -> None:
+    segmenter = Segmenter(tiny_model(), volume(), "cpu")
+    segmenter.segment_slice(2, "a", [[3, 3]], [1])
+    assert segmenter.prompts()["a"].points_ras.shape == (1, 3)
+    segmenter.segment_slice(2, "a", box_rc=[2, 2, 15, 15])
+    assert segmenter.prompts()["a"].points_ras.shape == (0, 3)
+
+
+def test_points_are_kept_where_they_have_emptied_the_slice(tiny_model) -> None:
+    segmenter = Segmenter(tiny_model(presence_threshold=1.0), volume(), "cpu")
+    assert not segmenter.segment_slice(2, "a", [[3, 3]], [0], own=[True]).masks["a"].any()
+    assert segmenter.prompts()["a"].labels.tolist() == [0] and segmenter.prompts()["a"].user.tolist() == [True]
+
+
 def test_without_prompts_a_slice_is_automatic_again(tiny_model) -> None:
     segmenter = run(Segmenter(tiny_model(), volume(), "cpu"))
     before = segmenter.masks()["a"]
@@ -207,6 +221,15 @@ def test_largest_component_leaves_one_piece(tiny_model) -> None:
     kept = run(Segmenter(balanced(tiny_model, volume(), largest_component=True), volume(), "cpu")).masks()["a"]
     assert ndimage.label(plain)[1] > 1 and ndimage.label(kept)[1] == 1
     assert not (kept & ~plain).any()
+
+
+def test_of_single_organs_every_piece_that_was_prompted_stays(tiny_model) -> None:
+    segmenter = Segmenter(tiny_model(largest_component=True, presence_threshold=1.0), volume(), "cpu")
+    for n in (0, 4):
+        segmenter.segment_slice(n, "a", mask=np.ones((20, 24), bool))
+    run(segmenter)
+    filled = segmenter.stack.canonical(segmenter.masks()["a"]).any((1, 2))
+    assert filled.tolist() == [True, False, False, False, True]
 
 
 def test_prompted_organs_have_no_pieces_that_nobody_asked_for(tiny_model) -> None:
