@@ -38,6 +38,14 @@ def write(folder: Path, name: str, voxels: np.ndarray, masks: dict[str, np.ndarr
     )
 
 
+def four(folder: Path) -> Path:
+    """Volumes with the segment "Scheibe" in a folder."""
+    for number in range(4):
+        voxels, mask = volume(number)
+        write(folder, f"Fall {number}", voxels, {"Scheibe": mask})
+    return folder
+
+
 def events(capsys) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
