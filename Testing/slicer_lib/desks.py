@@ -195,6 +195,11 @@ class Desk:
         node.SetNthControlPointPositionWorld(self.onSlice(n, target, positive)[0], *self.world(n, row, column))
 
 
+def middle(d: Desk, target: str, n: int = 4) -> tuple[int, int]:
+    """(row, column) in the middle of the target on a slice."""
+    return tuple(int(np.flatnonzero(d.masks(target)[n].any(axis=axis)).mean()) for axis in (1, 0))
+
+
 def changed(before: dict, after: dict) -> dict[str, list[int]]:
     """Target → slices that differ."""
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from desks import Desk, changed
+from desks import Desk, changed, middle
 from test_monkey import Monkey, places
 
 NOTHING = {"bar": [], "rod": []}
@@ -43,11 +43,6 @@ class Hasty(Monkey):
 
     def _place(self) -> np.ndarray:
         return self.d.world(self.random.integers(4, 6), *self.random.uniform([10, 6], [22, 34]))
-
-
-def middle(d: Desk, target: str) -> tuple[int, int]:
-    """(row, column) in the middle of the target on slice 4."""
-    return tuple(int(np.flatnonzero(d.masks(target)[4].any(axis=axis)).mean()) for axis in (1, 0))
 
 
 def undoAll(d: Desk) -> None:
