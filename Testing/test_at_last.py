@@ -75,7 +75,7 @@ class Judged(NamedTuple):
 
 @pytest.fixture(scope="module")
 def judged(tiny_sam, tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    """What six steps come to whose held-out cases only judge: the first part of eight in which they are learned from."""
+    """What six steps come to whose held-out cases only judge, the first part of eight that learn from all."""
     folder = tmp_path_factory.mktemp("judged")
     torch.save(tiny_sam.state_dict(), folder / "b.pth")
     with pytest.MonkeyPatch.context() as patch:
