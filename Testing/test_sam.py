@@ -135,7 +135,8 @@ def test_an_unfrozen_backbone_learns() -> None:
     sam = build("tiny", SIDE)
     assert sam.training and all(parameter.requires_grad for parameter in sam.parameters())
     sam.decode(sam.encode(torch.randn(1, 3, SIDE, SIDE)), POINTS[:1], LABELS[:1])[0].sum().backward()
-    assert sam.mask_decoder.mask_tokens.weight.grad is not None and sam.image_encoder.stem.weight.grad is not None
+    learned = sam.mask_decoder.mask_tokens.weight, sam.image_encoder.stem.weight
+    assert all(weight.grad.abs().sum() > 0 for weight in learned)
 
 
 def test_decoding_first_in_inference_mode_does_not_spoil_training() -> None:
@@ -144,7 +145,7 @@ def test_decoding_first_in_inference_mode_does_not_spoil_training() -> None:
         sam.decode(embeddings(1))
     shift = torch.zeros(1, 4, 256, requires_grad=True)
     sam.decode(embeddings(1), shift=shift)[0].sum().backward()
-    assert shift.grad is not None
+    assert shift.grad.abs().sum() > 0
 
 
 def test_prompts_keep_their_precision_under_autocast(tiny: Sam) -> None:
