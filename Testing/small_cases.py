@@ -38,6 +38,12 @@ def write(folder: Path, name: str, voxels: np.ndarray, masks: dict[str, np.ndarr
     )
 
 
+def write_disc(folder: Path, name: str, inside: np.ndarray, grey: np.ndarray | int = 0) -> None:
+    """A picture, brighter inside (H, W) than elsewhere, grey more of it, and its label map."""
+    for suffix, values in (("jpg", 60 + 130 * inside + grey), ("png", inside)):
+        sitk.WriteImage(sitk.GetImageFromArray(values.astype(np.uint8)), str(folder / f"{name}.{suffix}"))
+
+
 def four(folder: Path) -> Path:
     """Volumes with the segment "Scheibe" in a folder."""
     for number in range(4):

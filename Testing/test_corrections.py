@@ -13,7 +13,6 @@ from ProMISeCore.corrections import Chain, Click, agreeing, clicks, corrected, w
 from ProMISeCore.errors import InputError
 from ProMISeCore.given import Given
 from ProMISeCore.segmenter import Segmenter
-from ProMISeCore.volumes import Volume
 
 SHAPE = (48, 56)
 ROWS, COLUMNS = np.mgrid[: SHAPE[0], : SHAPE[1]]
@@ -162,8 +161,7 @@ def test_logits_agree_with_the_mask() -> None:
 
 @pytest.fixture
 def segmenter(tiny_model) -> Segmenter:
-    voxels = np.random.default_rng(0).integers(0, 500, (3, 40, 48)).astype(np.int16)
-    return Segmenter(tiny_model(exclusive=True), Volume(voxels, np.diag([-2.0, -2, 3, 1]), "noise"), "cpu")
+    return Segmenter(tiny_model(exclusive=True), volume((3, 40, 48)), "cpu")
 
 
 def test_own_points_are_obeyed_on_the_automatic_mask(segmenter: Segmenter) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hostile import Hostile
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -371,14 +371,6 @@ def test_foreign_tensors(tmp_path: Path) -> None:
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "foreign.pth")
     with pytest.raises(WeightsError, match=r"no backbone that is known.*1 tensors such as conv.weight"):
         load(tmp_path / "foreign.pth")
-
-
-class Hostile:
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.trace),)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

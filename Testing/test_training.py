@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from small_cases import write_disc
 from small_views import training
 
 import ProMISeCore
@@ -29,9 +30,7 @@ def discs(tmp_path):
     for number in range(10):
         row, column = generator.integers(14, 34), generator.integers(14, 50)
         disc = (np.hypot(rows - row, columns - column) < 9) & (number < 7)
-        picture = (60 + 140 * disc + generator.integers(0, 20, disc.shape)).astype(np.uint8)
-        sitk.WriteImage(sitk.GetImageFromArray(picture), str(folder / f"c{number}.jpg"))
-        sitk.WriteImage(sitk.GetImageFromArray(disc.astype(np.uint8)), str(folder / f"c{number}.png"))
+        write_disc(folder, f"c{number}", disc, generator.integers(0, 20, disc.shape))
     return folder
 
 
@@ -142,18 +141,8 @@ def test_command_writes_a_pack_that_loads_and_says_what_it_is(discs, tiny_sam, t
 
     torch.save(tiny_sam.state_dict(), tmp_path / "b.pth")
     command = ["train", "--images", str(discs), "--targets", "disc=1", "--backbone", str(tmp_path / "b.pth")]
-    command += [
-        "--side",
-        "64",
-        "--out",
-        str(tmp_path / "disc.safetensors"),
-        "--steps",
-        "4",
-        "--batch",
-        "2",
-        "--views",
-        "1",
-    ]
+    command += ["--side", "64", "--out", str(tmp_path / "disc.safetensors")]
+    command += ["--steps", "4", "--batch", "2", "--views", "1"]
     assert main(command) == 0
     assert "held-out Dice disc" in capsys.readouterr().out
     manifest = packs.read_manifest(tmp_path / "disc.safetensors")

@@ -183,7 +183,7 @@ class Desk:
     def world(self, n: float, row: float, column: float) -> np.ndarray:
         return self.session.source.world([[n, row, column]])[0]
 
-    def places(self, target: str = "bar", positive: bool = True) -> np.ndarray:
+    def controlPoints(self, target: str = "bar", positive: bool = True) -> np.ndarray:
         """(n, row, column) of each control point of a list."""
         node = self.session.promptNodes(target)[0 if positive else 1]
         world = [node.GetNthControlPointPositionWorld(i) for i in range(node.GetNumberOfControlPoints())]
@@ -191,7 +191,7 @@ class Desk:
 
     def onSlice(self, n: int, target: str = "bar", positive: bool = True) -> list[int]:
         """Indices of the control points on a slice."""
-        return np.flatnonzero(self.places(target, positive)[:, 0].round() == n).tolist()
+        return np.flatnonzero(self.controlPoints(target, positive)[:, 0].round() == n).tolist()
 
     def move(self, n: int, row: float, column: float, target: str = "bar", positive: bool = True) -> None:
         node = self.session.promptNodes(target)[0 if positive else 1]
