@@ -23,9 +23,9 @@ def views(count: int = 8, cases: int = 4, seed: int = 0) -> Views:
     return Views(embedding, {}, masks, case, "v", np.ones_like(masks), np.ones(count, bool), np.arange(count))
 
 
-def half_known(count: int = 8) -> Views:
+def half_known() -> Views:
     """The same, of which nothing is known beyond column 8 of 16."""
-    material = views(count)
+    material = views()
     material.known[..., 8:] = False
     return material
 
