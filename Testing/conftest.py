@@ -101,13 +101,9 @@ def weights(tiny_model, tmp_path: Path) -> Callable:
 @pytest.fixture
 def cases(tmp_path: Path) -> Path:
     """Four volumes with the segment "Scheibe"."""
-    from small_cases import volume, write
+    from small_cases import four
 
-    folder = tmp_path / "Fälle"
-    for number in range(4):
-        voxels, mask = volume(number)
-        write(folder, f"Fall {number}", voxels, {"Scheibe": mask})
-    return folder
+    return four(tmp_path / "Fälle")
 
 
 @pytest.fixture

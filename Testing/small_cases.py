@@ -38,6 +38,20 @@ def write(folder: Path, name: str, voxels: np.ndarray, masks: dict[str, np.ndarr
     )
 
 
+def write_disc(folder: Path, name: str, inside: np.ndarray, grey: np.ndarray | int = 0) -> None:
+    """A picture, brighter inside (H, W) than elsewhere, grey more of it, and its label map."""
+    for suffix, values in (("jpg", 60 + 130 * inside + grey), ("png", inside)):
+        sitk.WriteImage(sitk.GetImageFromArray(values.astype(np.uint8)), str(folder / f"{name}.{suffix}"))
+
+
+def four(folder: Path) -> Path:
+    """Volumes with the segment "Scheibe" in a folder."""
+    for number in range(4):
+        voxels, mask = volume(number)
+        write(folder, f"Fall {number}", voxels, {"Scheibe": mask})
+    return folder
+
+
 def events(capsys) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 

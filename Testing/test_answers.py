@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import segmenting
 import torch
 
 from ProMISeCore.cache import Cache
 from ProMISeCore.segmenter import Segmenter, SliceResult
 from ProMISeCore.volumes import Volume
 
-AFFINE = np.diag([-1.5, -1.5, 4.0, 1.0])
-
 
 def scan() -> Volume:
-    return Volume(np.random.default_rng(0).integers(0, 1000, (4, 20, 24)).astype(np.int16), AFFINE, "scan")
+    return segmenting.volume((4, 20, 24))
 
 
 def results(model, volume: Volume, folder: Path, **options) -> list[SliceResult]:
@@ -59,7 +59,7 @@ def test_what_is_decided_after_the_answer_needs_no_network(tiny_model, tmp_path:
 
 def test_the_same_anatomy_in_another_storage_order_is_known(tiny_model, tmp_path: Path, monkeypatch) -> None:
     volume = scan()
-    turned = Volume(volume.voxels[:, ::-1].transpose(0, 2, 1), AFFINE @ _turn(20), "turned")
+    turned = Volume(volume.voxels[:, ::-1].transpose(0, 2, 1), volume.affine @ _turn(20), "turned")
     results(tiny_model(), volume, tmp_path)
     assert len(results(silent(tiny_model(), monkeypatch), turned, tmp_path)) == 4
 
@@ -69,7 +69,7 @@ def _turn(rows: int) -> np.ndarray:
     return np.array([[0, 1, 0, 0], [-1, 0, 0, rows - 1], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 
 
-@pytest.mark.parametrize("what", ["voxels", "weights", "exact", "window", "neighbour"])
+@pytest.mark.parametrize("what", ["voxels", "weights", "exact", "window", "padding", "spacing", "neighbour"])
 def test_anything_they_depend_on_makes_them_unknown(what: str, tiny_model, tmp_path: Path) -> None:
     volume, options, model = scan(), {}, tiny_model(channels="neighbours")
     results(model, volume, tmp_path)
@@ -80,10 +80,14 @@ def test_anything_they_depend_on_makes_them_unknown(what: str, tiny_model, tmp_p
         options = {"exact": True}
     elif what == "window":
         model = tiny_model(channels="neighbours", window={"mode": "fixed", "low": 0, "high": 900})
+    elif what == "padding":
+        model = tiny_model(channels="neighbours", padding="squeeze")
+    elif what == "spacing":
+        volume = replace(volume, affine=np.diag([-1.5, -3.0, 4.0, 1.0]))
     else:
         voxels = volume.voxels.copy()
         voxels[{"voxels": 1, "neighbour": 2}[what], 3, 3] += 1
-        volume = Volume(voxels, AFFINE, "scan")
+        volume = replace(volume, voxels=voxels)
     segmenter = Segmenter(model, volume, "cpu", cache=Cache(tmp_path), **options)
     assert segmenter._answers.get(1) is None
 
@@ -94,7 +98,7 @@ def test_a_slice_far_from_the_change_stays_known(tiny_model, tmp_path: Path) -> 
     results(model, volume, tmp_path)
     voxels = volume.voxels.copy()
     voxels[3, 3, 3] += 1
-    segmenter = Segmenter(model, Volume(voxels, AFFINE, "scan"), "cpu", cache=Cache(tmp_path))
+    segmenter = Segmenter(model, replace(volume, voxels=voxels), "cpu", cache=Cache(tmp_path))
     assert [segmenter._answers.get(n) is not None for n in range(4)] == [True, True, False, False]
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
-from small_cases import NAME, events, tensors, volume, workspace, write
+from small_cases import NAME, events, four, tensors, volume, workspace, write
 
 from ProMISeCore import learned, packs, versions
 from ProMISeCore.__main__ import main
@@ -26,32 +29,67 @@ from ProMISeCore.wish import Wish
 SIZES = {"slices": 6, "views": 2}
 
 
+Events = list[tuple[str, dict]]
+Weights = dict[str, torch.Tensor]
+
+
+def run(backbone: Path, cases: Path, steps: int, stop=lambda told: False, **wish) -> Events:
+    """The events of a teaching; stop(events) is asked before each step."""
+    told: Events = []
+
+    class Asked(Commands):
+        def stop(self) -> bool:
+            return stop(told)
+
+    made = Wish(NAME, backbone=str(backbone), side=64, minutes=None, **SIZES, **wish)
+    order = Order(workspace(), Settings(steps=steps, batch=4, every=2, patience=None), "cpu")
+    survey = Survey([str(cases)], None, made)
+    Teaching(survey, order, lambda event, **values: told.append((event, values)), Asked(None)).run()
+    return told
+
+
 @pytest.fixture
-def teach(tiny_sam, cases: Path, tmp_path: Path):
-    """`teach(steps, stop=…, **wish)` → the events; stop(events) is asked before each step."""
+def teach(tiny_sam, cases: Path, tmp_path: Path) -> Callable[..., Events]:
+    """`teach(steps, stop=…, **wish)` → the events."""
     torch.save(tiny_sam.state_dict(), tmp_path / "b.pth")
-
-    def run(steps: int, stop=lambda told: False, **wish) -> list[tuple[str, dict]]:
-        told: list[tuple[str, dict]] = []
-
-        class Asked(Commands):
-            def stop(self) -> bool:
-                return stop(told)
-
-        made = Wish(NAME, backbone=str(tmp_path / "b.pth"), side=64, minutes=None, **SIZES, **wish)
-        order = Order(workspace(), Settings(steps=steps, batch=4, every=2, patience=None), "cpu")
-        survey = Survey([str(cases)], None, made)
-        Teaching(survey, order, lambda event, **values: told.append((event, values)), Asked(None)).run()
-        return told
-
-    return run
+    return partial(run, tmp_path / "b.pth", cases)
 
 
-def looks(told: list[tuple[str, dict]]) -> list[dict]:
+def when_smoothing_is_chosen(patch: pytest.MonkeyPatch) -> list[Weights]:
+    """A list that grows by the weights that there are then."""
+    chosen, smoothing = [], Teaching._smoothing
+
+    def watched(self, judged: Training) -> float:
+        chosen.append({key: value.clone() for key, value in judged.model.tensors().items()})
+        return smoothing(self, judged)
+
+    patch.setattr(Teaching, "_smoothing", watched)
+    return chosen
+
+
+class Judged(NamedTuple):
+    told: Events
+    tensors: Weights
+    chosen: Weights  # when smoothing was chosen
+
+
+@pytest.fixture(scope="module")
+def judged(tiny_sam, tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    """What six steps come to whose held-out cases only judge, the first part of eight that learn from all."""
+    folder = tmp_path_factory.mktemp("judged")
+    torch.save(tiny_sam.state_dict(), folder / "b.pth")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROMISE_HOME", str(folder / "home"))
+        chosen = when_smoothing_is_chosen(patch)
+        told = run(folder / "b.pth", four(folder / "Fälle"), 6, judge_only=True)
+        return Judged(told, tensors(), chosen[0])
+
+
+def looks(told: Events) -> list[dict]:
     return [values for event, values in told if event == "look"]
 
 
-def is_at_last(told: list[tuple[str, dict]]) -> bool:
+def is_at_last(told: Events) -> bool:
     return any("learned from now, too" in values["message"] for event, values in told if event == "notice")
 
 
@@ -64,10 +102,8 @@ def test_a_quarter_of_the_budget_is_for_all_cases() -> None:
     assert [part.steps for part in divided(Settings(steps=2))] == [1, 1]
 
 
-def test_held_out_cases_are_learned_from_when_their_scores_are_known(teach) -> None:
-    alone = teach(6, judge_only=True)
-    judged_alone = tensors()
-    told = teach(8)
+def test_held_out_cases_are_learned_from_when_their_scores_are_known(teach, judged: Judged) -> None:
+    told, alone = teach(8), judged.told
     (done,) = [values for event, values in told if event == "done"]
     assert is_at_last(told) and not is_at_last(alone)
     assert [look["step"] for look in looks(told)] == [2, 4, 6, 8] and done["step"] == 8 and not done["stopped"]
@@ -75,7 +111,7 @@ def test_held_out_cases_are_learned_from_when_their_scores_are_known(teach) -> N
     assert [look["dice"]["Scheibe"] is None for look in looks(told)] == [False, False, False, True]
     assert done["table"] == alone[-1][1]["table"], "scores are of before"
     assert done["learned_held_out"] and not alone[-1][1]["learned_held_out"]
-    assert not all(torch.equal(value, judged_alone[key]) for key, value in tensors().items())
+    assert not all(torch.equal(value, judged.tensors[key]) for key, value in tensors().items())
     scores = packs.read_manifest(packs.find(NAME)).scores
     assert scores[0]["data"] == "held-out cases of the user's own, before they were learned from, too"
 
@@ -100,12 +136,12 @@ def test_all_that_is_learned_at_last_is_of_all_cases(teach, monkeypatch) -> None
     assert refining == 2 * [kept], "a refiner that helps learns alone, else APM and IPS do"
 
 
-def test_a_stop_at_last_keeps_what_was_best_on_the_held_out_cases_and_the_next_run_goes_on(teach) -> None:
-    teach(6, judge_only=True)
-    judged = tensors()
+def test_a_stop_at_last_keeps_what_was_best_on_the_held_out_cases_and_the_next_run_goes_on(
+    teach, judged: Judged
+) -> None:
     told = teach(8, stop=lambda told: is_at_last(told) and len(looks(told)) == 3)
-    assert told[-1][1]["stopped"] and told[-1][1]["version"] == 2
-    assert all(torch.equal(value, judged[key]) for key, value in tensors().items())
+    assert told[-1][1]["stopped"] and told[-1][1]["version"] == 1
+    assert all(torch.equal(value, judged.tensors[key]) for key, value in tensors().items())
     assert len(list(workspace().glob("training-*.pt"))) == 2
     assert "before they were" not in packs.read_manifest(packs.find(NAME)).scores[0]["data"]
     (first, *_) = looks(teach(8))
@@ -255,26 +291,21 @@ def test_a_case_that_alone_has_a_target_does_not_judge(cases, command, capsys) -
     assert report["ready"] and report["proposal"]["held_out"] != ["neu"]
 
 
-def test_what_fails_at_last_leaves_what_was_judged(teach, monkeypatch) -> None:
-    from ProMISeCore import teaching
-
-    teach(6, judge_only=True)
-    judged = tensors()
+def test_what_fails_at_last_leaves_what_was_judged(teach, judged: Judged, monkeypatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(teaching.Teaching, "_last_training", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        patch.setattr(Teaching, "_last_training", lambda *_: (_ for _ in ()).throw(MemoryError()))
         told = teach(8)
     assert any("what the held-out cases have judged is kept" in values.get("message", "") for _, values in told)
     done = told[-1][1]
     assert not done["stopped"] and not done["learned_held_out"] and "not enough memory" in done["problem"]
-    assert all(torch.equal(value, judged[key]) for key, value in tensors().items())
+    assert all(torch.equal(value, judged.tensors[key]) for key, value in tensors().items())
     told = teach(8)
     assert [look["step"] for look in looks(told)] == [8], "the same command does what is left"
     assert told[-1][1]["learned_held_out"] and told[-1][1]["problem"] is None
 
 
-def test_a_disk_that_is_full_at_the_very_last_leaves_what_was_judged(teach, monkeypatch) -> None:
-    teach(6, judge_only=True)
-    judged, store = tensors(), Training._store
+def test_a_disk_that_is_full_at_the_very_last_leaves_what_was_judged(teach, judged: Judged, monkeypatch) -> None:
+    store = Training._store
 
     def full(self) -> None:
         if self.held is None and self.share >= 1:
@@ -284,23 +315,38 @@ def test_a_disk_that_is_full_at_the_very_last_leaves_what_was_judged(teach, monk
     monkeypatch.setattr(Training, "_store", full)
     done = teach(8)[-1][1]
     assert done["problem"] == "the disk is full" and not done["learned_held_out"]
-    assert all(torch.equal(value, judged[key]) for key, value in tensors().items())
+    assert all(torch.equal(value, judged.tensors[key]) for key, value in tensors().items())
     assert "before they were" not in packs.read_manifest(packs.find(NAME)).scores[0]["data"]
 
 
-def test_smoothing_is_chosen_before_the_held_out_cases_are_learned_from(teach, monkeypatch) -> None:
-    from ProMISeCore import teaching
-
-    chosen = []
-
-    def smoothing(self, judged) -> float:
-        chosen.append({key: value.clone() for key, value in judged.model.tensors().items()})
-        return 0.0
-
-    monkeypatch.setattr(teaching.Teaching, "_smoothing", smoothing)
-    teach(6, judge_only=True)
+def test_smoothing_is_chosen_before_the_held_out_cases_are_learned_from(teach, judged: Judged, monkeypatch) -> None:
+    chosen = when_smoothing_is_chosen(monkeypatch)
     teach(8)
-    assert all(torch.equal(value, chosen[0][key]) for key, value in chosen[1].items())
+    (found,) = chosen
+    assert all(torch.equal(value, judged.chosen[key]) for key, value in found.items())
+
+
+def test_cases_that_were_doubted_while_held_out_cases_judged_are_not_learned_from_at_last(teach, monkeypatch) -> None:
+    """One that was learned from and the held-out one, which is number 3 of all."""
+    last: list[dict[int, set[int]]] = []
+
+    class Doubting(Training):
+        def doubt(self) -> list[dict]:
+            if self.held is None or self.progress.suspects:
+                return []
+            self.material.distrusted[0] = {1}
+            wrong = {"target": "Scheibe", "dice": 0.1, "typical": 0.9}
+            self.progress.suspects += [wrong | {"case": 1, "held": False}, wrong | {"case": 0, "held": True}]
+            return self.progress.suspects
+
+        def run(self, *given):
+            if self.held is None:
+                last.append({target: set(cases) for target, cases in self.material.distrusted.items()})
+            return super().run(*given)
+
+    monkeypatch.setattr("ProMISeCore.teaching.Training", Doubting)
+    teach(8)
+    assert last == [{0: {1, 3}}]
 
 
 def test_a_record_that_cannot_be_read_is_told_before_anything_is_learned(teach) -> None:

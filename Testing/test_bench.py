@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ProMISeCore import packs
 from ProMISeCore.__main__ import main
 
 
@@ -18,7 +19,8 @@ def test_quick_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     tiny = report["backbones"]["tiny"]
     assert tiny["weights"] in ("real", "random") and tiny["device"] == "cpu"
     assert min(tiny["prompt"], tiny["warm"], tiny["cold"]) > 0
-    assert 1e8 < report["memory"]["peak"] < 3e9 and report["memory"]["shape"] == [8, 128, 128]
+    assert report["memory"]["shape"] == [8, 128, 128]
+    assert report["memory"]["peak"] > (packs.EMBEDDED / "tiny.safetensors").stat().st_size, "it holds the backbone"
     assert report["epoch"]["seconds"] > 0
     assert report["machine"]["CPU"] and report["machine"]["torch"]
     assert "tiny" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import ndimage
-from segmenting import count_encoded
+from segmenting import count_encoded, volume
 
 from ProMISeCore.answers import Answer
 from ProMISeCore.between import Between
@@ -20,8 +20,7 @@ COUNT = 9
 
 
 def scan(spacing: float = 1.0, count: int = COUNT) -> Volume:
-    voxels = np.random.default_rng(0).integers(0, 1000, (count, 20, 24)).astype(np.int16)
-    return Volume(voxels, np.diag([-1.5, -1.5, spacing, 1.0]), "scan")
+    return volume((count, 20, 24), affine=np.diag([-1.5, -1.5, spacing, 1.0]))
 
 
 def same(one: SliceResult, other: SliceResult) -> bool:

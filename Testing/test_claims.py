@@ -8,7 +8,6 @@ import claims
 import numpy as np
 import pytest
 import sections
-import SimpleITK as sitk
 import torch
 import verdicts
 from cells import Cells
@@ -16,6 +15,7 @@ from claims_page import report
 from evaluation import Truth
 from learners import AUTO, NONE, TRUTH, Design, Learner, right_points, solve, teach, truth_points
 from learning import Budget, Recipe
+from small_cases import write_disc
 from subjects import Subject, encode, patient, subject
 from variants import COUNTS, VARIANTS
 from verdicts import HOLDS, OPEN, REVERSED, Claim, judge
@@ -35,9 +35,7 @@ def discs(tmp_path):
         folder = tmp_path / "data" / "images" / "isic" / split
         folder.mkdir(parents=True)
         for number in range(count):
-            disc = np.hypot(rows - 20 - 4 * number, columns - 30) < 14
-            sitk.WriteImage(sitk.GetImageFromArray((60 + 120 * disc).astype(np.uint8)), str(folder / f"{number}.jpg"))
-            sitk.WriteImage(sitk.GetImageFromArray(disc.astype(np.uint8)), str(folder / f"{number}.png"))
+            write_disc(folder, str(number), np.hypot(rows - 20 - 4 * number, columns - 30) < 14)
     return tmp_path / "data"
 
 

@@ -149,15 +149,15 @@ def start(arguments: list[object], home: Path) -> subprocess.Popen:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are different there")
 def test_a_killed_run_goes_on_from_the_cache(promise, weights, tmp_path: Path, home: Path) -> None:
-    arguments = ["segment", scan(tmp_path / "s.nii.gz", (120, 40, 40)), *weights(), "--out", tmp_path / "out"]
+    arguments = ["segment", scan(tmp_path / "s.nii.gz", (40, 40, 40)), *weights(), "--out", tmp_path / "out"]
     process = start(arguments, home)
-    while Cache().size()[1] < 20 and process.poll() is None:
+    while Cache().size()[1] < 10 and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "it was still running"
     kept = Cache().size()[1]
-    assert 20 <= kept < 240 and files(tmp_path / "out") == []
+    assert 10 <= kept < 80 and files(tmp_path / "out") == []
     code, out, _ = promise(*arguments)
     assert code == 0
     from_cache = int(out.split("encoded, ")[1].split()[0])

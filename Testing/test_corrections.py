@@ -13,7 +13,6 @@ from ProMISeCore.corrections import Chain, Click, agreeing, clicks, corrected, w
 from ProMISeCore.errors import InputError
 from ProMISeCore.given import Given
 from ProMISeCore.segmenter import Segmenter
-from ProMISeCore.volumes import Volume
 
 SHAPE = (48, 56)
 ROWS, COLUMNS = np.mgrid[: SHAPE[0], : SHAPE[1]]
@@ -74,6 +73,14 @@ def test_a_bend_stops_at_an_edge_of_the_picture() -> None:
     assert plain[:, 40:].sum() > 5
     assert not stopped[:, 40:].any() and stopped[24, 38]
     assert stopped[:, :39].sum() > 0.9 * plain[:, :39].sum()
+
+
+def test_a_bend_reaches_no_further_than_three_times_the_way_from_the_border_to_the_click() -> None:
+    """40 pixels here; beside a border that is straight, the bend would go on along it."""
+    rows, columns = np.mgrid[:400, :400]
+    mask, click = columns < 200, Click(200, 239, True)
+    changed = corrected(mask, click, [], mask, np.full((400, 400, 1), 100.0, np.float32)) != mask
+    assert changed[click.pixel] and 110 < np.hypot(rows - 200, columns - 239)[changed].max() <= 3 * 40
 
 
 # Taken over from the decoder
@@ -154,8 +161,7 @@ def test_logits_agree_with_the_mask() -> None:
 
 @pytest.fixture
 def segmenter(tiny_model) -> Segmenter:
-    voxels = np.random.default_rng(0).integers(0, 500, (3, 40, 48)).astype(np.int16)
-    return Segmenter(tiny_model(exclusive=True), Volume(voxels, np.diag([-2.0, -2, 3, 1]), "noise"), "cpu")
+    return Segmenter(tiny_model(exclusive=True), volume((3, 40, 48)), "cpu")
 
 
 def test_own_points_are_obeyed_on_the_automatic_mask(segmenter: Segmenter) -> None:

@@ -348,6 +348,13 @@ def test_what_a_person_placed_is_read_back(tmp_path, volume, masks, mirrored) ->
         read_prompts(tmp_path / "s.mrk.json", names[1:])
 
 
+def test_places_in_a_file_of_ras_are_taken_as_they_are(tmp_path) -> None:
+    points = [{"description": "user", "position": [1, 2, 3]}]
+    lists = [{"type": "Fiducial", "name": "a positive", "coordinateSystem": "RAS", "controlPoints": points}]
+    (tmp_path / "a.mrk.json").write_text(json.dumps({"markups": lists}))
+    assert read_prompts(tmp_path / "a.mrk.json", ["a"])["a"].points_ras.tolist() == [[1, 2, 3]]
+
+
 @pytest.mark.parametrize(
     "text",
     [

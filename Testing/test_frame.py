@@ -172,6 +172,14 @@ def test_a_mask_prompt_is_outside_in_the_padding() -> None:
     torch.testing.assert_close(logits[:, :8], torch.full((16, 8), 3.5))
 
 
+def test_a_mask_prompt_does_not_alias() -> None:
+    """Stripes two pixels wide in every eight: each cell of eight pixels is a quarter inside, wherever they begin."""
+    mask = np.zeros((256, 256), bool)
+    mask[3::8] = mask[4::8] = True
+    prompt = Frame(256, 256, 128).mask_prompt(mask)[0]
+    assert prompt.shape == (32, 32) and float(prompt[4:-4, 4:-4].mean()) == pytest.approx(-5, abs=1)
+
+
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(InputError, match="corner or squeeze"):
         Frame(4, 4, 16, "centre")

@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from small_cases import NAME, volume, write
+from small_views import half_known, training, views
 
-from ProMISeCore import packs
+from ProMISeCore import packs, simulate
 from ProMISeCore.__main__ import main
 from ProMISeCore.augment import Augment
-from ProMISeCore.dataset import LabelledStack, Task, Views, changed, joined
+from ProMISeCore.dataset import LabelledStack, Task, changed, joined
 from ProMISeCore.doubt import fitted, foreign, is_foreign, outliers
-from ProMISeCore.material import Material
 from ProMISeCore.pairs import find
 from ProMISeCore.pretrain import mask_loss
-from ProMISeCore.settings import Settings
+from ProMISeCore.promise import Output
 from ProMISeCore.survey import Survey
 from ProMISeCore.training import Training
 from ProMISeCore.truth import UNKNOWN
 
 
-def views(count: int = 8, cases: int = 4, seed: int = 0) -> Views:
-    """Random embeddings at grid 4, a square in each mask (1 target), two rows of each case, everything known."""
-    generator = np.random.default_rng(seed)
-    masks = np.zeros((count, 1, 16, 16), bool)
-    masks[:, :, 4:10, 5:11] = True
-    embedding = generator.standard_normal((count, 256, 4, 4), np.float32).astype(np.float16)
-    case = np.arange(count) * cases // count
-    return Views(embedding, {}, masks, case, "v", np.ones_like(masks), np.ones(count, bool), np.arange(count))
-
-
-def training(model, material: Views, held: Views | None, folder: Path, **changes) -> Training:
-    settings = replace(Settings(steps=6, batch=4, every=3, patience=None), **changes)
-    labels = {info.name: info.point_labels for info in model.manifest.targets}
-    return Training(model, Material(material, labels), held, settings, folder / "t.pt")
+def everywhere(count: int) -> Output:
+    """What a decoder says that finds the target in every pixel."""
+    return Output(torch.full((count, 3, 16, 16), 9.0), torch.ones(count, 3))
 
 
 def test_unknown_pixels_change_neither_loss_nor_gradient() -> None:
@@ -61,7 +48,7 @@ def test_unknown_pixels_change_neither_loss_nor_gradient() -> None:
 
 def test_unknown_pixels_do_not_count_in_the_score(tiny_model, tmp_path) -> None:
     held = views()
-    learner = training(tiny_model(("a",)), held, held, tmp_path)
+    learner = training(tiny_model(("a",)), held, held, tmp_path / "t.pt")
     whole = learner.case_dice(held, np.arange(8), "a")
     held.known[:2], held.masks[:2] = False, False
     part = learner.case_dice(held, np.arange(8), "a")
@@ -69,10 +56,51 @@ def test_unknown_pixels_do_not_count_in_the_score(tiny_model, tmp_path) -> None:
     assert all(part[case] == whole[case] for case in part)
 
 
+def test_what_is_found_in_unknown_pixels_does_not_count_in_the_score(tiny_model, tmp_path) -> None:
+    material = half_known()
+    material.masks[:] = material.known
+    learner = training(tiny_model(("a",)), material, None, tmp_path / "t.pt")
+    learner._decoding.solve = lambda *_: everywhere(8)
+    assert learner.case_dice(material, np.arange(8), "a") == {0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}
+
+
+def test_targets_that_are_said_to_be_absent_count_as_not_found_in_the_score(tiny_model, tmp_path) -> None:
+    """The threshold is never reached: wrong where the square is there, right in the cases without it."""
+    material = views()
+    material.masks[4:] = False
+    learner = training(tiny_model(("a",), presence_threshold=1.0), material, None, tmp_path / "t.pt")
+    assert learner.case_dice(material, np.arange(8), "a") == {0: 0.0, 1: 0.0, 2: 1.0, 3: 1.0}
+
+
+def test_where_the_target_may_lie_in_unknown_pixels_presence_is_not_learned(tiny_model, tmp_path) -> None:
+    material, found = half_known(), []
+    material.masks[:] = False
+    for weight in (0.0, 1.0):
+        torch.manual_seed(0)
+        checkpoint, changes = tmp_path / f"{weight}.pt", {"presence": weight, "corrections": 0}
+        learner = training(tiny_model(("a",)), material, None, checkpoint, **changes)
+        found.append(float(learner._loss("a", np.arange(8)).detach()))
+    assert found[0] == found[1]
+
+
+def test_nobody_clicks_in_unknown_pixels(tiny_model, tmp_path, monkeypatch) -> None:
+    """All is found, the mask is known to end in column 8 of 16: frame column 32."""
+    material, asked = half_known(), []
+    material.masks[..., 8:] = False
+    learner = training(tiny_model(("a",)), material, None, tmp_path / "t.pt")
+    loss, corrections = learner._loss, simulate.corrections
+    monkeypatch.setattr(simulate, "corrections", lambda *given: asked.append(corrections(*given)) or asked[-1])
+    encoded, masks = learner._decoding.encoded(material, np.arange(8), "a")
+    known, generator = loss._known(np.arange(8), "a"), torch.Generator().manual_seed(0)
+    loss._after_clicks(encoded, "a", everywhere(8), masks, known, generator)
+    ((points, labels),) = asked
+    assert (points[..., 0][labels >= 0] < 32).all() and (labels == 0).any()
+
+
 def test_rows_of_which_nothing_is_known_are_never_drawn(tiny_model, tmp_path) -> None:
     material = views()
     material.known[[1, 6]], material.masks[[1, 6]] = False, False
-    learner = training(tiny_model(("a",)), material, None, tmp_path)
+    learner = training(tiny_model(("a",)), material, None, tmp_path / "t.pt")
     drawn = np.concatenate([learner.material.rows(0, learner.settings, learner.generator) for _ in range(50)])
     assert set(drawn.tolist()) == {0, 2, 3, 4, 5, 7}
 
@@ -136,14 +164,22 @@ def test_outliers_are_far_below_the_median() -> None:
 
 def test_a_doubted_case_is_not_learned_from_any_more_and_a_resumed_training_knows(tiny_model, tmp_path, monkeypatch):
     material = views(16, 8)
-    learner = training(tiny_model(("a",)), material, None, tmp_path)
+    learner = training(tiny_model(("a",)), material, None, tmp_path / "t.pt")
     monkeypatch.setattr(Training, "case_dice", lambda *_: dict.fromkeys(range(8), 0.9) | {5: 0.1})
     looks = []
     learner.run(looks.append)
     assert [suspect["case"] for look in looks for suspect in look.suspects] == [5]
-    resumed = training(tiny_model(("a",)), material, None, tmp_path)
+    resumed = training(tiny_model(("a",)), material, None, tmp_path / "t.pt")
     drawn = np.concatenate([resumed.material.rows(0, resumed.settings, resumed.generator) for _ in range(50)])
     assert not set(drawn.tolist()) & {10, 11} and len(set(drawn.tolist())) == 14
+
+
+def test_at_most_a_quarter_of_the_cases_is_doubted_the_worst_first(tiny_model, tmp_path) -> None:
+    learner = training(tiny_model(("a",)), views(16, 8), None, tmp_path / "t.pt")
+    learner.case_dice = lambda *_: dict.fromkeys(range(8), 0.9) | {1: 0.1, 4: 0.0, 6: 0.05}
+    looks = []
+    learner.run(looks.append)
+    assert [suspect["case"] for look in looks for suspect in look.suspects] == [4, 6]
 
 
 def test_a_case_without_the_target_is_not_doubted(tiny_model, tmp_path, monkeypatch) -> None:
@@ -151,7 +187,7 @@ def test_a_case_without_the_target_is_not_doubted(tiny_model, tmp_path, monkeypa
     material, held = views(16, 8), views(4, 2, seed=1)
     for empty in (material, held):
         empty.masks[empty.case == 1] = False
-    learner = training(tiny_model(("a",)), material, held, tmp_path)
+    learner = training(tiny_model(("a",)), material, held, tmp_path / "t.pt")
     monkeypatch.setattr(
         Training, "case_dice", lambda _, what, *__: dict.fromkeys(range(8 if what is material else 2), 0.9) | {1: 0.0}
     )
@@ -176,7 +212,7 @@ def test_held_out_labels_that_are_wrong_do_not_choose_the_state(
     monkeypatch.setattr(
         Training, "case_dice", lambda _, what, *__: held if what is judge else dict.fromkeys(range(8), 0.9)
     )
-    learner = training(model, material, judge, tmp_path)
+    learner = training(model, material, judge, tmp_path / "t.pt")
     learner.look_before()
     first = {key: value.clone() for key, value in model.tensors().items()}
     looks = []
@@ -186,14 +222,14 @@ def test_held_out_labels_that_are_wrong_do_not_choose_the_state(
     assert looks[-1].dice["a"] == (0.41 if judges else None)
     isFirst = all(torch.equal(value, first[key]) for key, value in model.tensors().items())
     assert isFirst == judges, "what does not get better is not kept, unless nothing judges"
-    resumed = training(tiny_model(("a",)), material, judge, tmp_path)
+    resumed = training(tiny_model(("a",)), material, judge, tmp_path / "t.pt")
     assert resumed.progress.unjudged == ([] if judges else ["a"]) and not any(resumed.material.distrusted.values())
 
 
 def test_a_computer_that_slept_has_not_used_its_minutes(tiny_model, tmp_path) -> None:
     times = iter(np.cumsum([*[0.0, 1.0] * 3, 0, 36_000, *[0.0, 1.0] * 900]).tolist())
     material = views()
-    learner = training(tiny_model(("a",)), material, None, tmp_path, minutes=0.2)
+    learner = training(tiny_model(("a",)), material, None, tmp_path / "t.pt", minutes=0.2)
     learner._clock = lambda: next(times)
     progress = learner.run()
     assert progress.step == 9 and 11 < progress.seconds < 14  # and two looks, of which the last is at the end
@@ -209,14 +245,14 @@ def test_a_computer_that_slept_during_a_look_has_not_used_its_minutes_either(tin
     def report(look) -> None:
         now[0] += asleep.pop() if asleep else 0.0
 
-    learner = training(tiny_model(("a",)), views(), None, tmp_path, minutes=0.5)
+    learner = training(tiny_model(("a",)), views(), None, tmp_path / "t.pt", minutes=0.5)
     learner._clock = clock
     progress = learner.run(report)
     assert not asleep and 30 <= progress.seconds < 34
 
 
 def test_a_short_sleep_within_a_step_is_no_use_of_minutes(tiny_model, tmp_path) -> None:
-    learner = training(tiny_model(("a",)), views(), None, tmp_path, minutes=0.5)
+    learner = training(tiny_model(("a",)), views(), None, tmp_path / "t.pt", minutes=0.5)
     assert [learner._lasted(seconds) for seconds in (1.0, 1.0, 9.0)] == [1.0, 1.0, 9.0]
     usual = learner._usual
     assert learner._lasted(70.0) == usual and learner._lasted(50.0, is_step=False) == 50.0
@@ -226,7 +262,7 @@ def test_a_short_sleep_within_a_step_is_no_use_of_minutes(tiny_model, tmp_path) 
 def test_a_training_without_finite_gradients_ends_with_a_reason(tiny_model, tmp_path, monkeypatch) -> None:
     from ProMISeCore.errors import WeightsError
 
-    learner = training(tiny_model(("a",)), views(), None, tmp_path, steps=100)
+    learner = training(tiny_model(("a",)), views(), None, tmp_path / "t.pt", steps=100)
     parameter = next(learner.model.targets["a"].parameters())
     monkeypatch.setattr(learner, "_loss", lambda *_: parameter.sum() * float("nan"))
     with pytest.raises(WeightsError, match="not finite, 21 steps in a row"):

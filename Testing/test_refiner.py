@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from refined_cases import parts_of, stirred
+from segmenting import volume
 from torch.nn import functional as F
 
 from ProMISeCore import packs
@@ -23,7 +24,6 @@ from ProMISeCore.pairs import Pair
 from ProMISeCore.refiner import Refiner, expected_iou, seen
 from ProMISeCore.segmenter import Segmenter
 from ProMISeCore.survey import Survey
-from ProMISeCore.volumes import Volume
 from ProMISeCore.wish import Wish
 
 SIDE = 64
@@ -153,10 +153,8 @@ def sparse_pair(tmp_path: Path) -> Pair:
 def test_every_slice_is_refined_on_its_own_picture(tiny_model: Callable, tmp_path: Path, cached: bool) -> None:
     model = tiny_model(("a", "b"), refiner=8)
     stirred(model)
-    voxels = np.random.default_rng(0).integers(0, 1000, (5, 40, 48)).astype(np.int16)
-    segmenter = Segmenter(
-        model, Volume(voxels, np.eye(4), "v"), "cpu", cache=Cache(tmp_path / "cache") if cached else None, batch=2
-    )
+    cache = Cache(tmp_path / "cache") if cached else None
+    segmenter = Segmenter(model, volume((5, 40, 48)), "cpu", cache=cache, batch=2)
     found = {result.index: result for result in segmenter.segment_volume()}
     for n in range(5):
         with torch.inference_mode():
@@ -171,8 +169,7 @@ def test_every_slice_is_refined_on_its_own_picture(tiny_model: Callable, tmp_pat
 def test_a_click_is_answered_on_the_picture_too(tiny_model: Callable) -> None:
     model = tiny_model(("a",), refiner=8)
     stirred(model)
-    voxels = np.random.default_rng(0).integers(0, 1000, (3, 40, 48)).astype(np.int16)
-    segmenter = Segmenter(model, Volume(voxels, np.eye(4), "v"), "cpu")
+    segmenter = Segmenter(model, volume((3, 40, 48)), "cpu")
     given = Given.of([[20, 24]])
     result = segmenter._prompted(1, "a", given)
     with torch.inference_mode():

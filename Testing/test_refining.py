@@ -57,6 +57,25 @@ def test_interrupted_while_refining_it_goes_on_to_the_same_weights(tiny_model: C
     assert all(torch.equal(value, whole.tensors()[key]) for key, value in resumed.tensors().items())
 
 
+def test_a_training_that_goes_on_keeps_the_refiner_that_was_best_before_it_stopped(
+    tiny_model: Callable, tmp_path: Path
+) -> None:
+    """Dice at the looks: before, at the refiners' start, after the first step, and after the others, resumed."""
+    material, kept, settings = views(), [], {"steps": 4, "every": 1, "refine": 1.0}
+    one, other = tiny_model(("a",), refiner=8), tiny_model(("a",), refiner=8)
+    first = training(one, material, material, tmp_path / "t.pt", **settings)
+    shown = iter([0.5, 0.5, 0.9, 0.1, 0.1])
+    first._held_dice = lambda name: next(shown)
+    first.look_before()
+    store = first._store
+    first._store = lambda: kept.append(parts_of(one, refiners=True)) or store()
+    first.run(stop=lambda: first.progress.step == 2)
+    resumed = training(other, material, material, tmp_path / "t.pt", **settings)
+    resumed._held_dice = lambda name: 0.1
+    assert resumed.run().best == {"a": 0.9}
+    assert all(torch.equal(value, kept[0][key]) for key, value in parts_of(other, refiners=True).items())
+
+
 def test_stopped_before_anything_is_drawn_the_rest_is_kept(tiny_model: Callable, tmp_path: Path) -> None:
     material, asked = views(), []
     learner = training(tiny_model(("a",), refiner=8), material, material, tmp_path / "t.pt")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hostile import Hostile
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -135,7 +135,8 @@ def test_an_unfrozen_backbone_learns() -> None:
     sam = build("tiny", SIDE)
     assert sam.training and all(parameter.requires_grad for parameter in sam.parameters())
     sam.decode(sam.encode(torch.randn(1, 3, SIDE, SIDE)), POINTS[:1], LABELS[:1])[0].sum().backward()
-    assert sam.mask_decoder.mask_tokens.weight.grad is not None and sam.image_encoder.stem.weight.grad is not None
+    learned = sam.mask_decoder.mask_tokens.weight, sam.image_encoder.stem.weight
+    assert all(weight.grad.abs().sum() > 0 for weight in learned)
 
 
 def test_decoding_first_in_inference_mode_does_not_spoil_training() -> None:
@@ -144,7 +145,7 @@ def test_decoding_first_in_inference_mode_does_not_spoil_training() -> None:
         sam.decode(embeddings(1))
     shift = torch.zeros(1, 4, 256, requires_grad=True)
     sam.decode(embeddings(1), shift=shift)[0].sum().backward()
-    assert shift.grad is not None
+    assert shift.grad.abs().sum() > 0
 
 
 def test_prompts_keep_their_precision_under_autocast(tiny: Sam) -> None:
@@ -370,14 +371,6 @@ def test_foreign_tensors(tmp_path: Path) -> None:
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "foreign.pth")
     with pytest.raises(WeightsError, match=r"no backbone that is known.*1 tensors such as conv.weight"):
         load(tmp_path / "foreign.pth")
-
-
-class Hostile:
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.trace),)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

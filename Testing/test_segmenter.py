@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from placements import storages
 from segmenting import balanced, count_encoded, run, volume
 
 from ProMISeCore import masks
 from ProMISeCore.cache import Cache
 from ProMISeCore.errors import InputError
 from ProMISeCore.segmenter import Segmenter
-from ProMISeCore.volumes import Volume
 
 # Order, partial results, shapes
 
@@ -68,24 +68,16 @@ def test_cancel_keeps_what_is_done(tiny_model) -> None:
     assert not partial[[0, 1, 4]].any()
 
 
-def test_48_storage_orders_give_one_mask(tiny_model) -> None:
+def test_storage_orders_give_one_mask(tiny_model) -> None:
     scan = volume((4, 6, 8), affine=np.diag([-1.5, -1.4, 4.0, 1.0]))
     model = balanced(tiny_model, scan)
     expected = run(Segmenter(model, scan, "cpu")).masks()["a"]
     assert expected.any() and not expected.all()
-    for order, flips in itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)):
-        stored = tuple(slice(None, None, flip) for flip in flips)
-        voxels = scan.voxels.transpose(order)[stored]
-        affine = np.eye(4)
-        for numpy_axis, (axis, flip) in enumerate(zip(order, flips, strict=True)):
-            column = scan.affine[:3, 2 - axis]
-            affine[:3, 2 - numpy_axis] = flip * column
-        first = [0 if flip > 0 else scan.voxels.shape[axis] - 1 for axis, flip in zip(order, flips, strict=True)]
-        corner = np.zeros(3)
-        corner[[2 - axis for axis in order]] = first
-        affine[:3, 3] = scan.affine[:3, :3] @ corner + scan.affine[:3, 3]
-        found = run(Segmenter(model, Volume(voxels, affine, "scan"), "cpu")).masks()["a"]
-        np.testing.assert_array_equal(found, expected.transpose(order)[stored], err_msg=f"{order} {flips}")
+    stored = list(storages(scan))[::7]  # every order of axes; test_volumes.py has all 48
+    labelled = list(storages(replace(scan, voxels=expected)))[::7]
+    for one, label in zip(stored, labelled, strict=True):
+        found = run(Segmenter(model, one, "cpu")).masks()["a"]
+        np.testing.assert_array_equal(found, label.voxels, err_msg=str(label.affine))
 
 
 # Prompts
@@ -131,6 +123,20 @@ def test_the_users_slice_is_kept(tiny_model) -> None:
     assert not canonical[[0, 1, 3, 4]].any()
     results = {result.index: result for result in segmenter.segment_volume()}
     assert list(results[2].masks) == ["b"] and list(results[1].masks) == ["a", "b"]
+
+
+def test_a_box_takes_the_place_of_points_prompted_before(tiny_model) -> None:
+    segmenter = Segmenter(tiny_model(), volume(), "cpu")
+    segmenter.segment_slice(2, "a", [[3, 3]], [1])
+    assert segmenter.prompts()["a"].points_ras.shape == (1, 3)
+    segmenter.segment_slice(2, "a", box_rc=[2, 2, 15, 15])
+    assert segmenter.prompts()["a"].points_ras.shape == (0, 3)
+
+
+def test_points_are_kept_where_they_have_emptied_the_slice(tiny_model) -> None:
+    segmenter = Segmenter(tiny_model(presence_threshold=1.0), volume(), "cpu")
+    assert not segmenter.segment_slice(2, "a", [[3, 3]], [0], own=[True]).masks["a"].any()
+    assert segmenter.prompts()["a"].labels.tolist() == [0] and segmenter.prompts()["a"].user.tolist() == [True]
 
 
 def test_without_prompts_a_slice_is_automatic_again(tiny_model) -> None:
@@ -207,6 +213,15 @@ def test_largest_component_leaves_one_piece(tiny_model) -> None:
     kept = run(Segmenter(balanced(tiny_model, volume(), largest_component=True), volume(), "cpu")).masks()["a"]
     assert ndimage.label(plain)[1] > 1 and ndimage.label(kept)[1] == 1
     assert not (kept & ~plain).any()
+
+
+def test_of_single_organs_every_piece_that_was_prompted_stays(tiny_model) -> None:
+    segmenter = Segmenter(tiny_model(largest_component=True, presence_threshold=1.0), volume(), "cpu")
+    for n in (0, 4):
+        segmenter.segment_slice(n, "a", mask=np.ones((20, 24), bool))
+    run(segmenter)
+    filled = segmenter.stack.canonical(segmenter.masks()["a"]).any((1, 2))
+    assert filled.tolist() == [True, False, False, False, True]
 
 
 def test_prompted_organs_have_no_pieces_that_nobody_asked_for(tiny_model) -> None:

@@ -124,4 +124,6 @@ def test_large_values_survive_float16(tiny_model, monkeypatch: pytest.MonkeyPatc
     model = tiny_model()
     encode = model.sam.encode
     monkeypatch.setattr(model.sam, "encode", lambda images: encode(images) * 1e6)
-    run(Segmenter(model, volume(), "cpu"))
+    results = list(Segmenter(model, volume(), "cpu").segment_volume())
+    logits = np.stack([values for result in results for values in result.logits.values()])
+    assert len(results) == 5 and np.isfinite(logits).all() and np.ptp(logits) > 0

@@ -57,6 +57,14 @@ def test_correction_clicks_what_was_missed_then_what_is_too_much():
     assert simulate.correction(SQUARE[None], SQUARE[None])[1].tolist() == [[-1]]
 
 
+def test_correction_clicks_the_larger_of_what_was_missed_and_what_is_too_much():
+    masks, found = torch.zeros(1, 8, 8).bool(), torch.zeros(1, 8, 8).bool()
+    masks[0, 1, 1:3] = True
+    found[0, 4:7, 4:7] = True
+    point, label = simulate.correction(masks, found)
+    assert label.tolist() == [[0]] and point.tolist() == [[[21.5, 21.5]]]  # pixel 5: 5.5 · 4 − 0.5
+
+
 def test_places_spread_positive_points_inside_and_negative_ones_outside():
     side = 32
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")

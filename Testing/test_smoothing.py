@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
+import segmenting as scans
 import SimpleITK as sitk
 from small_cases import NAME, volume, write
 
-from ProMISeCore import packs, smoothing
+from ProMISeCore import packs, smoothing, truth
 from ProMISeCore.__main__ import main
 from ProMISeCore.dataset import Task
+from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import Pair
+from ProMISeCore.segmenter import Segmenter
 
 TASK = Task({"a": 1}, "axial", {"mode": "percentile", "low": 0.5, "high": 99.5}, "repeat", "corner")
 
@@ -50,11 +54,33 @@ def test_long_volumes_and_thick_slices_are_not_tried(tiny_model, tmp_path, monke
     assert smoothing.best_sigma(tiny_model(("a",)), [], TASK, "cpu") == 0
 
 
-def test_trying_leaves_the_manifest_as_it_was(tiny_model: Callable, tmp_path: Path) -> None:
-    model, pair = tiny_model(("a",)), case(tmp_path, "p")
-    before = model.manifest
-    assert smoothing.best_sigma(model, [pair], TASK, "cpu") in (0.0, 2.5)
-    assert model.manifest == before
+@pytest.mark.parametrize(("fails", "tried"), [(False, [2.5, 0.0]), (True, [2.5])])
+def test_trying_leaves_the_manifest_as_it_was(tiny_model: Callable, tmp_path: Path, monkeypatch, fails, tried) -> None:
+    model, pair, found = tiny_model(("a",)), case(tmp_path, "p"), []
+    before, segment = model.manifest, Segmenter.segment_volume
+
+    def watched(self):
+        found.append(self.model.manifest.smoothing_mm)
+        if fails:
+            raise InputError("no memory")
+        return segment(self)
+
+    monkeypatch.setattr(Segmenter, "segment_volume", watched)
+    with pytest.raises(InputError) if fails else nullcontext():
+        smoothing.best_sigma(model, [pair], TASK, "cpu")
+    assert found == tried and model.manifest == before
+
+
+def test_what_is_tried_is_segmented_with_that_sigma_and_scored_where_something_is_known(tiny_model: Callable) -> None:
+    scan, found = scans.volume(), {}
+    for sigma in (0.0, 4.0):
+        segmenter = Segmenter(scans.balanced(tiny_model, scan, smoothing_mm=sigma), scan, "cpu")
+        found[sigma] = [mask.astype(np.uint8) for mask in scans.run(segmenter).masks().values()]
+        for labels in found[sigma]:
+            labels[:, :7] = truth.UNKNOWN
+    model = scans.balanced(tiny_model, scan)
+    assert all(smoothing._dice(model, scan, labels, sigma, "cpu") == 1.0 for sigma, labels in found.items())
+    assert smoothing._dice(model, scan, found[4.0], 0.0, "cpu") < 1.0
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from small_cases import write_disc
+from small_views import training
 
 import ProMISeCore
 from ProMISeCore import dataset, packs, pairs
 from ProMISeCore.augment import Augment
 from ProMISeCore.errors import InputError
-from ProMISeCore.material import Material
 from ProMISeCore.refiner import Refiner
-from ProMISeCore.settings import Settings
-from ProMISeCore.training import Training
 
 
 @pytest.fixture
@@ -31,9 +30,7 @@ def discs(tmp_path):
     for number in range(10):
         row, column = generator.integers(14, 34), generator.integers(14, 50)
         disc = (np.hypot(rows - row, columns - column) < 9) & (number < 7)
-        picture = (60 + 140 * disc + generator.integers(0, 20, disc.shape)).astype(np.uint8)
-        sitk.WriteImage(sitk.GetImageFromArray(picture), str(folder / f"c{number}.jpg"))
-        sitk.WriteImage(sitk.GetImageFromArray(disc.astype(np.uint8)), str(folder / f"c{number}.png"))
+        write_disc(folder, f"c{number}", disc, generator.integers(0, 20, disc.shape))
     return folder
 
 
@@ -44,12 +41,6 @@ def _views(folder, sam, place, views=2):
     found = pairs.find([str(folder)])
     chosen = dataset.plan(found, TASK, sam.side, views, 4, seed=0)
     return dataset.Encoder(sam, (), Augment(), place).views(chosen, lambda steps, total: steps)
-
-
-def _training(model, views, checkpoint, **changes):
-    settings = replace(Settings(steps=6, batch=4, every=3, rate=3e-3), **changes)
-    labels = {info.name: info.point_labels for info in model.manifest.targets}
-    return Training(model, Material(views, labels), views, settings, checkpoint)
 
 
 def test_views_hold_every_slice_plain_first_and_are_encoded_once(discs, tiny_sam, tmp_path, monkeypatch):
@@ -84,7 +75,7 @@ def test_a_step_changes_the_target_and_not_one_bit_of_sam(discs, tiny_model, tmp
     before = {key: value.clone() for key, value in model.sam.state_dict().items()}
     learned = {key: value.clone() for key, value in model.tensors().items()}
     views = _views(discs, model.sam, tmp_path)
-    _training(model, views, tmp_path / "t.pt").step("a")
+    training(model, views, views, tmp_path / "t.pt").step("a")
     assert all(torch.equal(value, before[key]) for key, value in model.sam.state_dict().items())
     changed = {key.split(".")[1] for key, value in model.tensors().items() if not torch.equal(value, learned[key])}
     assert changed == {"apm", "ips", "presence"}
@@ -93,8 +84,8 @@ def test_a_step_changes_the_target_and_not_one_bit_of_sam(discs, tiny_model, tmp
 def test_a_resumed_training_equals_an_uninterrupted_one(discs, tiny_model, tmp_path):
     views = _views(discs, tiny_model(("a",)).sam, tmp_path)
     whole = tiny_model(("a",))
-    _training(whole, views, tmp_path / "whole.pt").run(lambda line: None)
-    first = _training(tiny_model(("a",)), views, tmp_path / "part.pt")
+    training(whole, views, views, tmp_path / "whole.pt").run(lambda line: None)
+    first = training(tiny_model(("a",)), views, views, tmp_path / "part.pt")
 
     class Killed(Exception):
         pass
@@ -106,7 +97,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(discs, tiny_model, tmp_p
     with pytest.raises(Killed):
         first.run(kill)
     resumed = tiny_model(("a",))
-    progress = _training(resumed, views, tmp_path / "part.pt").run(lambda line: None)
+    progress = training(resumed, views, views, tmp_path / "part.pt").run(lambda line: None)
     assert progress.step == 6
     for key, value in resumed.tensors().items():
         assert torch.equal(value, whole.tensors()[key]), key
@@ -114,33 +105,34 @@ def test_a_resumed_training_equals_an_uninterrupted_one(discs, tiny_model, tmp_p
 
 def test_other_settings_do_not_continue_a_training(discs, tiny_model, tmp_path):
     views = _views(discs, tiny_model(("a",)).sam, tmp_path)
-    _training(tiny_model(("a",)), views, tmp_path / "t.pt").run(lambda line: None)
+    training(tiny_model(("a",)), views, views, tmp_path / "t.pt").run(lambda line: None)
     with pytest.raises(InputError, match="another start, settings"):
-        _training(tiny_model(("a",)), views, tmp_path / "t.pt", rate=1e-4)
+        training(tiny_model(("a",)), views, views, tmp_path / "t.pt", rate=1e-4)
 
 
 def test_loss_falls(discs, tiny_model, tmp_path):
     model = tiny_model(("a",))
     views = _views(discs, model.sam, tmp_path)
-    training = _training(model, views, tmp_path / "t.pt", steps=40, rate=1e-2)
+    learner = training(model, views, views, tmp_path / "t.pt", steps=40, rate=1e-2)
 
     def loss():  # of all rows, so that it does not depend on a draw
         with torch.no_grad():
-            return float(training._loss("a", np.arange(len(views))))
+            return float(learner._loss("a", np.arange(len(views))))
 
     before = loss()
-    for training.progress.step in range(40):
-        training.step("a")
+    for learner.progress.step in range(40):
+        learner.step("a")
     assert loss() < 0.9 * before
 
 
 def test_gradients_that_overflow_leave_the_weights_alone(discs, tiny_model, tmp_path, monkeypatch):
     model = tiny_model(("a",))
-    training = _training(model, _views(discs, model.sam, tmp_path), tmp_path / "t.pt")
+    views = _views(discs, model.sam, tmp_path)
+    learner = training(model, views, views, tmp_path / "t.pt")
     before = {key: value.clone() for key, value in model.tensors().items()}
     first = next(model.targets["a"].parameters())
-    monkeypatch.setattr(training, "_loss", lambda name, rows: first.sum() * float("inf"))
-    training.step("a")
+    monkeypatch.setattr(learner, "_loss", lambda name, rows: first.sum() * float("inf"))
+    learner.step("a")
     assert all(torch.equal(value, before[key]) for key, value in model.tensors().items())
 
 
@@ -149,18 +141,8 @@ def test_command_writes_a_pack_that_loads_and_says_what_it_is(discs, tiny_sam, t
 
     torch.save(tiny_sam.state_dict(), tmp_path / "b.pth")
     command = ["train", "--images", str(discs), "--targets", "disc=1", "--backbone", str(tmp_path / "b.pth")]
-    command += [
-        "--side",
-        "64",
-        "--out",
-        str(tmp_path / "disc.safetensors"),
-        "--steps",
-        "4",
-        "--batch",
-        "2",
-        "--views",
-        "1",
-    ]
+    command += ["--side", "64", "--out", str(tmp_path / "disc.safetensors")]
+    command += ["--steps", "4", "--batch", "2", "--views", "1"]
     assert main(command) == 0
     assert "held-out Dice disc" in capsys.readouterr().out
     manifest = packs.read_manifest(tmp_path / "disc.safetensors")

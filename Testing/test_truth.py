@@ -9,8 +9,9 @@ import pytest
 import SimpleITK as sitk
 
 from ProMISeCore import exports, pairs, truth
+from ProMISeCore.dataset import LabelledStack, Task
 from ProMISeCore.errors import InputError
-from ProMISeCore.volumes import Volume
+from ProMISeCore.volumes import Volume, check_grid
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, -1, 0, 20], [0, 0, 3, -30], [0, 0, 0, 1]])
 VOLUME = Volume(np.zeros((5, 4, 6), np.int16), AFFINE, "scan")
@@ -111,6 +112,36 @@ def test_sparse_slices_are_seen_along_every_axis(tmp_path: Path) -> None:
     mask[:, :, 3] = False
     found = truth.read(VOLUME, label_map(tmp_path / "a.nrrd", mask), {"x": 1}, "auto")[0]
     assert (found[:, :, 1:5] == U).all() and (found[:, :, [0, 5]] == 1).all()
+
+
+def test_slices_without_the_target_are_unknown_along_the_axis_that_is_learned_from(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(0, 255, (5, 4, 6)).astype(np.int16)
+    sitk.WriteImage(exports.on_grid(voxels, VOLUME), str(tmp_path / "image.nrrd"))
+    label_map(tmp_path / "label.nrrd", box(slice(1, 4), slice(1, 3), slice(2, 5)))
+    task = Task({"a": 1}, "coronal", {"mode": "bytes"}, "repeat", "corner", "unknown")
+    stack = LabelledStack(pairs.Pair("c", tmp_path / "image.nrrd", tmp_path / "label.nrrd"), task, 64)
+    unknown = stack.labels[0] == U
+    assert unknown.shape == (4, 5, 6), "four coronal slices, in two of which the target is"
+    assert unknown.all((1, 2)).tolist() == unknown.any((1, 2)).tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_slices_of_which_nothing_is_known_are_not_chosen_as_empty_ones(seed: int) -> None:
+    label = np.full((8, 4, 4), U, np.uint8)
+    label[2], label[5] = 0, 0
+    label[2, 1, 1] = 1
+    stack = LabelledStack.__new__(LabelledStack)
+    stack.labels = [label]
+    assert stack.choose(6, np.random.default_rng(seed)) == [2, 5]
+
+
+@pytest.mark.parametrize("shift", [2.0, 0.02])
+def test_a_label_map_of_the_same_shape_that_lies_elsewhere_is_refused(shift: float) -> None:
+    """By a voxel, or by a hundredth of one."""
+    beside = Volume(VOLUME.voxels, AFFINE.copy(), "label")
+    beside.affine[0, 3] += shift
+    with pytest.raises(InputError, match="elsewhere"):
+        check_grid(VOLUME, beside, "label")
 
 
 def test_two_segments_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from ProMISeCore import packs, versions
 from ProMISeCore.__main__ import main
@@ -22,16 +23,33 @@ KEY = "0.apm.read.bias"
 
 
 @pytest.fixture
-def taught(tiny_model):
-    """`taught(value)`: add a version of NAME whose first tensor is filled with that value."""
+def filled(tiny_model):
+    """`filled(value)`: the manifest and tensors of a pack whose first tensor is filled with that value."""
 
-    def add(value: float) -> versions.Version:
+    def make(value: float) -> tuple[packs.Manifest, dict[str, torch.Tensor]]:
         model = tiny_model(("a",))
-        tensors = {key: tensor.clone() for key, tensor in model.tensors().items()}
-        tensors[KEY].fill_(value)
-        return versions.add(NAME, model.manifest, tensors)
+        return model.manifest, model.tensors() | {KEY: torch.full_like(model.tensors()[KEY], value)}
 
-    return add
+    return make
+
+
+@pytest.fixture
+def taught(filled):
+    """`taught(value)`: add such a version of NAME."""
+    return lambda value: versions.add(NAME, *filled(value))
+
+
+@pytest.fixture
+def installed(filled, tmp_path):
+    """`installed(value)`: install such a pack of NAME from a file."""
+
+    def install(value: float) -> Path:
+        file = tmp_path / str(value) / f"{NAME}.safetensors"
+        file.parent.mkdir()
+        packs.save(file, *filled(value))
+        return install_pack(file)
+
+    return install
 
 
 def first(path: Path) -> float:
@@ -72,6 +90,17 @@ def test_an_installed_pack_becomes_a_version_before_it_is_replaced(taught, tiny_
     install_pack(foreign)
     assert packs.find(NAME).read_bytes() == foreign.read_bytes()
     assert [v.number for v in versions.listing(NAME)] == [1, 2]
+
+
+def test_installing_over_an_installed_pack_keeps_that_as_a_version(installed) -> None:
+    installed(7), installed(8)
+    assert [(first(v.path), v.present) for v in versions.listing(NAME)] == [(7, False), (8, True)]
+
+
+def test_rolling_back_keeps_what_was_only_installed(taught, installed) -> None:
+    taught(1), installed(7)
+    versions.roll_back(NAME, 1)
+    assert [(first(v.path), v.present) for v in versions.listing(NAME)] == [(1, True), (7, False)]
 
 
 def test_a_version_that_cannot_be_written_leaves_the_present_one(taught, monkeypatch) -> None:

@@ -183,16 +183,24 @@ class Desk:
     def world(self, n: float, row: float, column: float) -> np.ndarray:
         return self.session.source.world([[n, row, column]])[0]
 
+    def controlPoints(self, target: str = "bar", positive: bool = True) -> np.ndarray:
+        """(n, row, column) of each control point of a list."""
+        node = self.session.promptNodes(target)[0 if positive else 1]
+        world = [node.GetNthControlPointPositionWorld(i) for i in range(node.GetNumberOfControlPoints())]
+        return self.session.source.nrc(np.reshape(world, (-1, 3)))
+
     def onSlice(self, n: int, target: str = "bar", positive: bool = True) -> list[int]:
         """Indices of the control points on a slice."""
-        node = self.session.promptNodes(target)[0 if positive else 1]
-        places = [self.session.source.nrc([node.GetNthControlPointPositionWorld(i)])[0]
-                  for i in range(node.GetNumberOfControlPoints())]  # fmt: skip
-        return [i for i, place in enumerate(places) if round(place[0]) == n]
+        return np.flatnonzero(self.controlPoints(target, positive)[:, 0].round() == n).tolist()
 
     def move(self, n: int, row: float, column: float, target: str = "bar", positive: bool = True) -> None:
         node = self.session.promptNodes(target)[0 if positive else 1]
         node.SetNthControlPointPositionWorld(self.onSlice(n, target, positive)[0], *self.world(n, row, column))
+
+
+def middle(d: Desk, target: str, n: int = 4) -> tuple[int, int]:
+    """(row, column) in the middle of the target on a slice."""
+    return tuple(int(np.flatnonzero(d.masks(target)[n].any(axis=axis)).mean()) for axis in (1, 0))
 
 
 def changed(before: dict, after: dict) -> dict[str, list[int]]:

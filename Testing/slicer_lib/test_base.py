@@ -39,9 +39,7 @@ def include(d: Desk, place: tuple[int, int], n: int = 5) -> None:
 
 def remove(d: Desk, place: tuple[int, int], n: int = 5) -> None:
     node = d.session.promptNodes("bar")[0]
-    places = [d.session.source.nrc([node.GetNthControlPointPositionWorld(i)])[0]
-              for i in range(node.GetNumberOfControlPoints())]  # fmt: skip
-    (index,) = [i for i, found in enumerate(places) if np.allclose(found, (n, *place), atol=0.01)]
+    (index,) = [i for i, found in enumerate(d.controlPoints()) if np.allclose(found, (n, *place), atol=0.01)]
     node.RemoveNthControlPoint(index)
     d.settle()
 

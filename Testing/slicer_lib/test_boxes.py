@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from desks import Desk
+from desks import Desk, changed
 from test_base import P1, P2, disc, edited, include, propagated, remove, undoAndRedoAreExact
 
 
@@ -61,6 +61,15 @@ def test_the_box_is_asked_with_and_the_clicks_correct_the_answer(clicked) -> Non
     d.settle()
     assert np.array_equal(d.masks()[5], answer)
     undoAndRedoAreExact(d, start)
+
+
+def test_a_box_leaves_locked_slices_as_they_are(desk) -> None:
+    d = desk()
+    d.session.lock(4)
+    before = d.everything()
+    resize(d, 0.4, 0.4, 1)
+    found = changed(before, d.everything())["bar"]
+    assert 4 not in found and {3, 5} <= set(found)
 
 
 def test_boxes_do_not_pile_up(clicked) -> None:

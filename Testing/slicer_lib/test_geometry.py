@@ -157,3 +157,15 @@ def test_a_box_that_is_told_and_drawn_again_is_the_same_and_the_users(case) -> N
     d.session.undo()
     d.settle()
     assert not roi.roiIsUsers and np.allclose(roi.drawnRoi()[0], center)
+
+
+def test_the_voxels_that_a_session_has_are_its_own(scene) -> None:
+    import slicer
+    from desks import addVolume
+    from ProMISeSlicerLib import mrml
+
+    node = addVolume()
+    voxels = mrml.voxelsOf(node)
+    before = voxels.copy()
+    slicer.util.arrayFromVolume(node)[:] = 7
+    assert np.array_equal(voxels, before) and not np.array_equal(mrml.voxelsOf(node), before)

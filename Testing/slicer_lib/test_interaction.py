@@ -68,6 +68,13 @@ def test_a_point_outside_is_not_used(desk) -> None:
     assert not changed(before, d.everything())["rod"]
 
 
+def test_of_a_point_beyond_the_first_slice_nothing_is_left_when_it_is_deleted(desk) -> None:
+    d = desk()
+    d.session.addPoint("bar", d.world(-3, 8, 8), True)
+    d.settle()
+    assert d.session.target("bar").deleteLast(0) and not d.session.target("bar").deleteLast(0)
+
+
 def test_points_without_a_position_are_no_prompts(desk) -> None:
     d = desk()
     node = d.session.promptNodes("bar")[0]
@@ -147,6 +154,20 @@ def test_propagation_takes_a_corrected_slice_to_its_neighbours(desk) -> None:
     d.session.redo()
     d.settle()
     assert changed(before, d.everything())["bar"] == [1, 2, 3, 5, 6]
+
+
+def test_a_propagation_ends_where_confidence_falls_to_three_quarters_of_the_first_neighbours() -> None:
+    from ProMISeSlicerLib.engine import SliceResult
+    from ProMISeSlicerLib.propagation import Propagation
+
+    class Sinking:
+        """Less confident from slice to slice: 0.9, 0.8, 0.7, 0.6, of which the last is less than 0.675."""
+
+        def segmentSlice(self, n, target, points, labels, box, mask, own):
+            return SliceResult(n, {target: mask}, iou={target: 0.9 - 0.1 * n})
+
+    way = Propagation("a", np.ones((4, 4), bool), [list(range(9))], untilUnsure=True)
+    assert [result.index for result in way.results(Sinking())] == [0, 1, 2]
 
 
 def test_review_finds_the_worst_slice(desk) -> None:

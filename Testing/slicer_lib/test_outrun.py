@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from desks import Desk, changed
-from test_monkey import Monkey, places
+from desks import Desk, changed, middle
+from test_monkey import Local, places
 
 NOTHING = {"bar": [], "rod": []}
 
 
-class Hasty(Monkey):
+class Hasty(Local):
     """Acts on two slices, across both targets, and waits for answers only now and then."""
 
     ACTIONS = ("add", "add", "move", "delete", "box", "undo", "undo", "redo", "drag")
-
-    def __init__(self, d: Desk, seed: int, patience: float) -> None:
-        """patience: the share of actions whose answers are waited for."""
-        super().__init__(d, seed)
-        self.patience = patience
-
-    def act(self, names: tuple[str, ...] = ACTIONS) -> None:
-        from ProMISeSlicerLib.session import SessionError
-
-        try:
-            getattr(self, str(self.random.choice(names)))()
-        except SessionError as error:
-            assert "there is no prompt step" in str(error)
-        if self.random.random() < self.patience:
-            self.d.settle()
+    SLICES = (4, 6)
 
     def drag(self) -> None:
         """A point is held while answers to earlier prompts come in and something else is done."""
@@ -40,14 +26,6 @@ class Hasty(Monkey):
             self.d.settle()
             self.act(("add", "undo", "redo"))
             node.InvokeEvent(node.PointEndInteractionEvent)
-
-    def _place(self) -> np.ndarray:
-        return self.d.world(self.random.integers(4, 6), *self.random.uniform([10, 6], [22, 34]))
-
-
-def middle(d: Desk, target: str) -> tuple[int, int]:
-    """(row, column) in the middle of the target on slice 4."""
-    return tuple(int(np.flatnonzero(d.masks(target)[4].any(axis=axis)).mean()) for axis in (1, 0))
 
 
 def undoAll(d: Desk) -> None:
@@ -112,7 +90,7 @@ def test_hasty_prompts_undo_and_redo_lead_back_to_the_start(desk, seed: int, act
     masks, points = d.everything(), places(d)
     monkey = Hasty(d, seed, patience)
     for _ in range(actions):
-        monkey.act()
+        monkey.act(Hasty.ACTIONS)
     d.settle()
     undoAll(d)
     assert changed(masks, d.everything()) == NOTHING and places(d) == points

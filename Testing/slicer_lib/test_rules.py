@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from desks import addVolume, changed, manifest
+from desks import addVolume, changed, manifest, middle
 
 
 def editor(d):
@@ -64,6 +64,36 @@ def test_masking_outside_other_segments_leaves_the_edited_one_free(desk) -> None
     assert not mask[8, 14]
 
 
+def test_masking_outside_visible_segments_knows_no_hidden_ones(desk) -> None:
+    import slicer
+
+    d = desk()
+    own = addSegment(d, "mine", rightHalf(d))
+    rules = editor(d)
+    rules.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedOutsideVisibleSegments)
+    before = d.masks()[4].copy()
+    d.move(4, 8, 13)
+    d.settle()
+    assert not (d.masks()[4] & ~before)[:, 13:].any()
+    d.session.segmentationNode.GetDisplayNode().SetSegmentVisibility(own, False)
+    d.move(4, 8, 14)
+    d.settle()
+    assert d.masks()[4][8, 15]
+
+
+def test_masking_inside_all_segments_takes_the_edited_one_for_one_of_them(desk) -> None:
+    import slicer
+
+    d = desk()
+    before = d.masks()[4].copy()
+    editor(d).SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideAllSegments)
+    row, column = middle(d, "bar")
+    d.move(4, row, column)
+    d.settle()
+    mask = d.masks()[4]
+    assert mask[row, column] and (mask != before).any() and not (mask & ~(before | d.masks("rod")[4])).any()
+
+
 def test_intensity_masking_counts_too_and_only_for_this_segmentation(desk) -> None:
     import slicer
 
@@ -82,11 +112,21 @@ def test_intensity_masking_counts_too_and_only_for_this_segmentation(desk) -> No
     assert not np.array_equal(d.masks()[4], before)
 
 
+def test_a_range_of_intensities_of_another_volume_masks_nothing(desk) -> None:
+    d = desk()
+    rules = editor(d)
+    rules.SetAndObserveSourceVolumeNode(addVolume(name="other"))
+    rules.SetSourceVolumeIntensityMask(True)
+    rules.SetSourceVolumeIntensityMaskRange(150, 250)
+    d.move(4, 4, 5)
+    d.settle()
+    assert d.masks()[4][4, 5]
+
+
 def test_an_automatic_target_gives_way_and_gets_back_with_undo(desk) -> None:
     d = desk()
     before = d.everything()
-    column = int(np.flatnonzero(before["rod"][4].any(axis=0)).mean())
-    row = int(np.flatnonzero(before["rod"][4].any(axis=1)).mean())
+    row, column = middle(d, "rod")
     d.move(4, row, column)
     d.settle()
     after = d.everything()
@@ -110,11 +150,20 @@ def test_a_slice_that_is_the_users_does_not_give_way(desk) -> None:
     d = desk()
     d.session.lock(4, "rod")
     before = d.everything()
-    row, column = (int(np.flatnonzero(before["rod"][4].any(axis=axis)).mean()) for axis in (1, 0))
-    d.move(4, row, column)
+    d.move(4, *middle(d, "rod"))
     d.settle()
     assert changed(before, d.everything()) == {"bar": [4], "rod": []}
     assert not (d.masks("bar")[4] & before["rod"][4]).any()
+
+
+def test_what_a_pass_finds_leaves_out_what_another_target_keeps(desk) -> None:
+    d = desk()
+    d.move(4, *middle(d, "rod"))
+    d.settle()
+    yours = d.masks()[4].copy()
+    d.session.segment()
+    d.settle()
+    assert yours.any() and np.array_equal(d.masks()[4], yours) and not (d.masks("rod")[4] & yours).any()
 
 
 def test_propagated_slices_are_kept_from_passes_until_released(desk) -> None:
@@ -186,6 +235,26 @@ def test_the_scene_records_pack_and_settings(desk) -> None:
     assert data["pack"]["manifest"]["name"] == "fake" and data["pack"]["sha256"] is None
 
 
+def test_a_lock_is_recorded_in_the_scene_at_once(desk) -> None:
+    import json
+
+    d = desk()
+    d.session.lock(4, "rod")
+    assert json.loads(d.session.node.GetParameter("state"))["slices"]["rod"]["4"]["locked"]
+
+
+def test_a_scene_of_another_version_of_its_pack_is_refused(scene) -> None:
+    from ProMISeSlicerLib.packfile import recordedPack
+    from ProMISeSlicerLib.session import SessionError
+
+    from ProMISeCore import packs
+
+    pack = packs.EMBEDDED / "heart.safetensors"
+    recorded = {"manifest": packs.read_manifest(pack).entries(), "sha256": "ab" * 32}
+    with pytest.raises(SessionError, match="another version than the one this scene was made with"):
+        recordedPack(recorded, "scene", pack)
+
+
 def test_a_scene_whose_pack_is_missing_says_which_and_keeps_everything(desk, scene) -> None:
     import json
 
@@ -214,8 +283,7 @@ def bar_moved_onto_rod(described) -> tuple[dict, dict]:
     d.session.segment()
     d.settle()
     before = d.everything()
-    row, column = (int(np.flatnonzero(before["rod"][4].any(axis=axis)).mean()) for axis in (1, 0))
-    d.move(4, row, column)
+    d.move(4, *middle(d, "rod"))
     d.settle()
     after = d.everything()
     d.session.close()

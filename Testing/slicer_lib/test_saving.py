@@ -81,9 +81,7 @@ def place(d: Desk, *points: str, n: int = 5) -> None:
 def find(d: Desk, n: int, point: str) -> tuple:
     """The node and index of a point as `placed` says it."""
     node = d.session.promptNodes("bar")[0 if point[0] == "+" else 1]
-    places = d.session.source.nrc([node.GetNthControlPointPositionWorld(i)
-                                   for i in range(node.GetNumberOfControlPoints())])  # fmt: skip
-    (index,) = [i for i, nrc in enumerate(places)
+    (index,) = [i for i, nrc in enumerate(d.controlPoints(positive=point[0] == "+"))
                 if round(nrc[0]) == n and round(nrc[2]) == int(point[1:]) and abs(nrc[1] - 26.3) < 0.1]  # fmt: skip
     return node, index
 

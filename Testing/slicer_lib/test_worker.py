@@ -46,9 +46,9 @@ def test_prompts_go_before_the_next_step_of_a_pass(worker: Worker) -> None:
 
 
 def test_a_newer_job_takes_the_place_of_a_waiting_one(worker: Worker) -> None:
-    go, ran = threading.Event(), []
-    worker.submit("block", lambda: go.wait(5))
-    time.sleep(0.05)
+    started, go, ran = threading.Event(), threading.Event(), []
+    worker.submit("block", lambda: started.set() or go.wait(5))
+    assert started.wait(5)
     for value in range(5):
         worker.submit("drag", lambda value=value: ran.append(value) or value)
     go.set()
@@ -97,8 +97,19 @@ def test_one_thread_serves_all_jobs_and_ends(worker: Worker) -> None:
 
 
 def test_nothing_runs_while_there_is_nothing_to_do(worker: Worker) -> None:
-    worker.submit("one", lambda: 1)
-    collected(worker)
-    before = time.thread_time(), time.process_time()
-    time.sleep(0.2)
-    assert time.process_time() - before[1] < 0.05
+    """Its thread does not wake up by itself: it waits, without an end, until somebody has a job."""
+    waits, idle, wait = [], threading.Event(), worker._condition.wait
+
+    def watched(seconds: float | None = None) -> bool:
+        if threading.current_thread() is worker._thread:
+            waits.append(seconds)
+            idle.set()
+        return wait(seconds)
+
+    worker._condition.wait = watched
+    for value in range(3):
+        idle.clear()
+        worker.submit("one", lambda value=value: value)
+        assert [report.value for report in collected(worker)] == [value]
+        assert idle.wait(5)
+    assert set(waits) == {None}

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -187,7 +186,12 @@ def test_sample_data_registers_in_slicer_5_10(module, monkeypatch) -> None:
     from SampleData import SampleDataLogic
 
     monkeypatch.delattr(SampleDataLogic, "registerCustomSampleDataCategory")
+    monkeypatch.setattr(SampleDataLogic, "sources", [])
+    monkeypatch.setattr(SampleDataLogic, "categories", {})
     module.registerSampleData()
+    found = [(source["category"], source["sampleName"]) for source in SampleDataLogic.sources]
+    assert found == [("ProMISe", "ProMISeHeartPhantom"), ("ProMISe", "MRHead")]
+    assert SampleDataLogic.categories == {}
 
 
 def test_opening_the_module_loads_no_torch(module) -> None:
@@ -204,19 +208,6 @@ with slicer_double.running(pathlib.Path({str(MAIN)!r}), pathlib.Path(tempfile.mk
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("[]")
-
-
-def test_loading_the_module_is_quick(module) -> None:
-    """The file alone, once Slicer's own modules are there; about 3 ms, with room for a busy machine."""
-    import slicer_double
-
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        slicer_double.load(MAIN)
-        times.append(time.perf_counter() - start)
-    print(f"ProMISeSlicer.py loads in {1000 * min(times):.1f} ms")
-    assert min(times) < 0.5
 
 
 def test_self_tests_pass(module) -> None:
