@@ -75,9 +75,12 @@ class Jobs:
                 del self._latest[report.key]
             yield report
 
-    def close(self) -> None:
-        self._worker.close()
-        self.engine.close()
+    def close(self, seconds: float) -> bool:
+        """End the thread, then the engine that it works with; False where that takes longer."""
+        ended = self._worker.close(seconds)
+        if ended:
+            self.engine.close()
+        return ended
 
     def _afterOpening(self, work: Callable) -> Callable:
         """`work`, in the worker's thread, after the engine has been opened there for the voxels of now."""

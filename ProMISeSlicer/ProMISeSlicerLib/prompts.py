@@ -18,6 +18,7 @@ from . import mrml, views
 
 AUTO, USER = "auto", "user"
 SOURCE = "ProMISe.source"  # attribute of an ROI node: who placed it
+SHOWN = "ProMISe.shown"  # attribute of a prompt node while no session is open: "1" if it was shown in the last one
 ROLE = "ProMISe.role"  # attribute of every prompt node: "positive", "negative" or "roi"
 _ROLES = ("positive", "negative", "roi")
 
@@ -75,6 +76,18 @@ class TargetPrompts:
     @property
     def nodes(self) -> tuple:
         return self.positive, self.negative, self.roi
+
+    def hide(self) -> None:
+        """Out of sight while nobody follows them; `show` brings back those that were seen, also after loading."""
+        for node in self.nodes:
+            node.SetAttribute(SHOWN, "1" if node.GetDisplayVisibility() else "0")
+            node.SetDisplayVisibility(False)
+
+    def show(self) -> None:
+        for node in self.nodes:
+            if node.GetAttribute(SHOWN) == "1":
+                node.SetDisplayVisibility(True)
+            node.RemoveAttribute(SHOWN)
 
     def points(self) -> list[Point]:
         """Every placed point of both lists."""

@@ -22,7 +22,7 @@ from .pace import Pace, Progress
 from .prompts import TargetPrompts, Watcher, createNodes
 from .propagation import Propagation, ways
 from .review import cells, nextWorst
-from .source import Source, checkedVolume
+from .source import ResizedError, Source, checkedVolume
 from .state import SceneState, findSession, stateFor
 from .steps import Steps
 from .target import Target
@@ -42,6 +42,7 @@ class Session:
 
     def __init__(self, volumeNode, pack, segmentationNode=None, engine: Engine | None = None, axis: str | None = None):
         self.onActivity: Callable[[], None] | None = None
+        self.onClosed: Callable[[SessionError], None] | None = None  # told why, where it closes itself
         self.hint = ""  # for the user, about what was done last
         self.currentSlice: int | None = None  # the one on screen, previewed while an ROI is dragged
         self._closed = False
@@ -103,6 +104,11 @@ class Session:
     @property
     def isBusy(self) -> bool:
         return not self._closed and (bool(self._dirty) or self._jobs.busy)
+
+    @property
+    def isInPass(self) -> bool:
+        """Whether slices of a pass or a propagation are still to come."""
+        return not self._closed and self._pace.isUnderWay
 
     @property
     def progress(self) -> Progress:
@@ -264,15 +270,19 @@ class Session:
         """The slice nobody has looked at yet to look at next, worst first, then around again; None where none is."""
         return nextWorst(self.sliceStates(target), self._seen.setdefault(target, set()))
 
-    def close(self) -> None:
-        """End the thread and all observers; the nodes stay in the scene. May be called twice."""
-        if self._closed:
-            return
-        self._closed = True
-        self._stop.append(True)
-        self._watcher.close()
-        self._jobs.close()
-        self.onActivity = None
+    def close(self, seconds: float = 5.0) -> bool:
+        """End the thread and all observers; the nodes stay in the scene, the prompts hidden until a session goes on.
+
+        False where the thread was still at a step after `seconds`: call it again, which lends it the interpreter.
+        """
+        if not self._closed:
+            self._closed = True
+            self._stop.append(True)
+            self._watcher.close()
+            self.onActivity = self.onClosed = None
+            for target in self._targets.values():
+                target.prompts.hide()
+        return self._jobs.close(seconds)
 
     # Setting up
 
@@ -310,6 +320,7 @@ class Session:
             self._state.refer(role, node)
         records, order = readRecords(data["slices"].get(name, {}), self.grid), known.get("points", ())
         prompts, quiet = TargetPrompts(*nodes), self._watcher.quiet
+        prompts.show()
         self._targets[name] = Target(name, segmentId, prompts, records, self.segments, self.source, quiet, order)
 
     def _watch(self) -> None:
@@ -319,12 +330,20 @@ class Session:
         @vtk.calldata_type(vtk.VTK_OBJECT)
         def removed(caller, event, node=None):
             if node in (self.volumeNode, self.segmentationNode, self.node):
-                self.close()
+                self._giveUp(SessionError(f"{node.GetName()} was removed, so segmenting has ended."))
 
+        ended = SessionError("The scene was closed, so segmenting has ended.")
         self._watcher.observe(self._scene, slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, removed)
-        self._watcher.observe(self._scene, slicer.vtkMRMLScene.StartCloseEvent, lambda *_: self.close())
+        self._watcher.observe(self._scene, slicer.vtkMRMLScene.StartCloseEvent, lambda *_: self._giveUp(ended))
         moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
         self._watcher.observe(self.volumeNode, moved, lambda *_: self._follow())
+
+    def _giveUp(self, why: SessionError) -> None:
+        """Close without waiting for the thread, as what it works on has gone."""
+        told = self.onClosed
+        self.close(0)
+        if told is not None:
+            told(why)
 
     def _follow(self) -> None:
         """Prompts and segmentation stay under the volume's parent transform."""
@@ -376,11 +395,12 @@ class Session:
         self._active()
 
     def _refresh(self) -> None:
-        """Take the voxels anew where they have changed, as with the frames of a sequence."""
+        """Take the voxels anew where they have changed, as with the frames of a sequence; those that cannot be used, as
+        of an empty frame, are an error until others come."""
         try:
             changed = self.source.refresh()
-        except SessionError:
-            self.close()
+        except ResizedError as error:
+            self._giveUp(error)
             raise
         if changed:
             self.segments.grid = self.grid
