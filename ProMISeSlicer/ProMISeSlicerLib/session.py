@@ -23,7 +23,7 @@ from .prompts import TargetPrompts, Watcher, createNodes
 from .propagation import Propagation, ways
 from .review import cells, nextWorst
 from .source import ResizedError, Source, checkedVolume
-from .state import SceneState, findSession, stateFor
+from .state import SceneState, findSession, stateFor, volumeIn
 from .steps import Steps
 from .target import Target
 from .turning import turnToVolume
@@ -51,12 +51,13 @@ class Session:
         found = packfile.packFile(pack)
         self.manifest, self.axis = found.manifest, axis
         self.source = Source(volumeNode, self.manifest, axis)
-        with teaching():
-            self._state = stateFor(volumeNode, segmentationNode, self.targets)
         segmentationNode = segmentationNode or mrml.createSegmentation(volumeNode, f"{volumeNode.GetName()} ProMISe")
         with teaching():
+            mrml.prepare(segmentationNode, volumeNode)
             turnToVolume(segmentationNode, volumeNode)
             self.segments = mrml.Segments(segmentationNode, volumeNode, self.source.grid)
+            self._madeOn = volumeIn(segmentationNode)
+            self._state = stateFor(volumeNode, segmentationNode, self.targets)
         self.engine = engine if engine is not None else CoreEngine(found.path or packfile.find(self.manifest.name))
         self._setUp(found)
 
@@ -147,11 +148,20 @@ class Session:
             self.engine.check()
         self._refresh()
         kept = sum(target.keepHandEdits() for target in self._targets.values())
-        self.hint = f"{kept} slices were edited by hand and are kept; release them to replace them" if kept else ""
+        self.hint = self._ofKept(kept) if kept else ""
         self._pace.begin(len(self.source))
         stop, engine = self._stop, self.engine
         self._jobs.stream(_PASS, lambda: engine.segmentVolume(first, lambda: bool(stop)))
         self._active()
+
+    def _ofKept(self, count: int) -> str:
+        """What to tell of slices that hold something else than was written last."""
+        if self._madeOn in (None, self.volumeNode):
+            return f"{count} slices were edited by hand and are kept; release them to replace them"
+        return (
+            f"{count} slices hold what was made on {self._madeOn.GetName()!r} and are kept; release them to replace "
+            "them, or choose no segmentation to get a new one"
+        )
 
     def cancel(self) -> None:
         """Stop the pass or propagation; what is done stays."""

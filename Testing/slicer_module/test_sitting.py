@@ -144,6 +144,38 @@ def test_a_pass_that_a_setting_ends_is_said_to_have_ended(opened) -> None:
     assert session.isClosed and not panel.widget.session.isBusy and not panel.ui.progressBar.visible
 
 
+def test_a_segmentation_chosen_on_purpose_is_worked_in_and_whose_it_was_is_said(segmented, volume) -> None:
+    first, other = segmented.widget.parameterNode.segmentation, add_other(volume)
+    segmented.widget.parameterNode.inputVolume = other
+    segmented.widget.parameterNode.segmentation = first
+    before = None
+    for said in ("24 slices hold what was made on 'scan' and are kept", "Done. Where the segment is wrong"):
+        segmented.click("segmentButton")
+        segmented.settle()
+        assert said in segmented.status and segmented.widget.session.segmentationNode is first
+        assert before is None or np.array_equal(voxels(segmented), before)
+        before = voxels(segmented)
+
+
+@pytest.mark.parametrize("isMoved", [False, True])
+def test_a_segmentation_that_the_selector_has_made_is_drawn_on_the_volumes_grid(panel, volume, isMoved: bool) -> None:
+    """qMRMLNodeFactory makes an instance, names it and adds it: no display node, no geometry, no transform."""
+    import slicer
+
+    if isMoved:
+        parent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        volume.SetAndObserveTransformNodeID(parent.GetID())
+    panel.widget.parameterNode.segmentation = panel.ui.segmentationSelector.addNode()
+    panel.click("segmentButton")
+    panel.settle()
+    node = panel.widget.parameterNode.segmentation
+    assert panel.status.startswith("Done.") and np.array_equal(
+        voxels(panel), slicer.util.arrayFromVolume(volume) == 100
+    )
+    assert node.GetDisplayNode() is not None and node.GetParentTransformNode() is volume.GetParentTransformNode()
+    assert node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is volume
+
+
 # The session closes itself
 
 
