@@ -146,6 +146,7 @@ class Session:
         self.cancel()
         with teaching():
             self.engine.check()
+        self._mend()
         self._refresh()
         kept = sum(target.keepHandEdits() for target in self._targets.values())
         self.hint = self._ofKept(kept) if kept else ""
@@ -196,6 +197,7 @@ class Session:
         are released. One undo step.
         """
         self._needOpen()
+        self._mend()
         self._flush()
         n, known = self.source.slice(slice), self.target(target)
         mask = known.mask(n)
@@ -250,6 +252,7 @@ class Session:
     def undo(self) -> None:
         """Take back one prompt step, or what a propagation under way has done so far; later hand edits stay."""
         self._needOpen()
+        self._mend()
         self._flush()
         if not self.canUndo:
             raise SessionError("there is no prompt step to undo")
@@ -263,6 +266,7 @@ class Session:
 
     def redo(self) -> None:
         self._needOpen()
+        self._mend()
         self._flush()
         if not self.canRedo:
             raise SessionError("there is no prompt step to redo")

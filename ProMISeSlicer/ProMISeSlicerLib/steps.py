@@ -287,18 +287,18 @@ class Steps:
 
     def undo(self) -> None:
         self._takeBack()
-        step = self.history.undo()
-        for name, n in list(step.before.awaited):  # the answer may change other targets, too
-            for other in self._others(name):
-                if not step.touches((other.name, n)):
-                    for side in (step.before, step.after):
-                        side.take((other.name, n), other.mask(n), other.records.get(n))
-        self._go(step, step.after, step.before)
+        with self.history.undoing() as step:
+            for name, n in list(step.before.awaited):  # the answer may change other targets, too
+                for other in self._others(name):
+                    if not step.touches((other.name, n)):
+                        for side in (step.before, step.after):
+                            side.take((other.name, n), other.mask(n), other.records.get(n))
+            self._go(step, step.after, step.before)
 
     def redo(self) -> None:
         self._takeBack()
-        step = self.history.redo()
-        self._go(step, step.before, step.after)
+        with self.history.redoing() as step:
+            self._go(step, step.before, step.after)
 
     def _go(self, step: Step, here: Moment, there: Moment) -> None:
         """From one side of a step to the other; all that was here is kept, to come back to exactly."""
