@@ -122,6 +122,11 @@ class History:
         return bool(self._undone)
 
     @property
+    def steps(self) -> list[Step]:
+        """All, done and undone."""
+        return [*self._done, *self._undone]
+
+    @property
     def undone(self) -> list[Step]:
         """In the order of redo."""
         return self._undone[::-1]

@@ -227,6 +227,17 @@ class TargetPrompts:
             self.placeRoi(*state)
 
 
+def hardenedRoi(state: tuple | None, matrix: np.ndarray) -> tuple | None:
+    """What `restoreRoi` needs after a transform (4, 4) was hardened into the ROI."""
+    if state is None:
+        return None
+    box, size, source = state
+    box = matrix @ box
+    lengths = np.linalg.norm(box[:3, :3], axis=0)
+    box[:3, :3] /= lengths
+    return box, tuple(np.asarray(size) * lengths), source
+
+
 def crossing(corners: np.ndarray, count: int) -> dict[int, tuple[float, float, float, float]]:
     """Slices 0…count−1 that a box crosses → (row, column, row, column) hull of the cut; corners as (n, row, column).
 

@@ -14,6 +14,7 @@ import slicer
 import vtk
 
 from . import mrml, packfile
+from .anchor import Anchor
 from .base import plainRecords, readRecords
 from .engine import CoreEngine, Engine
 from .failing import SessionError, explained, teaching
@@ -303,6 +304,7 @@ class Session:
     def _setUp(self, found: packfile.PackFile) -> None:
         self._watcher = Watcher(self._changed)
         self._jobs = Jobs(self.engine, self.source)
+        self._anchor = Anchor(self.volumeNode)
         self._stop: list[bool] = []
         self._dirty: dict[str, bool] = {}
         self._pace = Pace()
@@ -360,10 +362,13 @@ class Session:
             told(why)
 
     def _follow(self) -> None:
-        """Prompts and segmentation stay under the volume's parent transform."""
+        """Prompts and segmentation stay with the volume: under its parent transform, and hardened with it."""
         prompts = [node for target in self._targets.values() for node in target.prompts.nodes]
-        for node in (self.segmentationNode, *prompts):
-            mrml.follow(node, self.volumeNode)
+        with self._watcher.quiet():
+            hardened = self._anchor.follow((self.segmentationNode, *prompts))
+        if hardened is not None:
+            self.segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(self.volumeNode)
+            self._steps.harden(hardened)
 
     def _mend(self) -> None:
         """Make prompt nodes and segments again that were removed from the scene."""

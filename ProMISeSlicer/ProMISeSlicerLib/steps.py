@@ -9,7 +9,7 @@ import numpy as np
 from .base import Base
 from .history import Bits, Cell, History, Moment, Step, revert
 from .jobs import Jobs
-from .prompts import SOURCE, USER
+from .prompts import SOURCE, USER, hardenedRoi
 from .propagation import Propagation
 from .source import Source
 from .target import BASE, PROPAGATED, Mark, Target, differ, differences
@@ -282,6 +282,14 @@ class Steps:
         (step, _), self._chain = self._chain, None
         if not step.cells:
             self.history.discard(step)
+
+    def harden(self, matrix: np.ndarray) -> None:
+        """The boxes' own space has become another by matrix (4, 4), also of those that undo and redo bring back."""
+        for step in [*self.history.steps, *self._open.values()]:
+            for side in (step.before, step.after):
+                side.roi = hardenedRoi(side.roi, matrix)
+        for target in self._targets.values():
+            target.roi = target.roi._replace(state=target.prompts.roiState())
 
     # Undo
 
