@@ -40,7 +40,8 @@ def createNodes(target: str, color, volumeNode) -> tuple:
     for role in _ROLES:
         isRoi = role == "roi"
         node = scene.AddNewNodeByClass(
-            "vtkMRMLMarkupsROINode" if isRoi else "vtkMRMLMarkupsFiducialNode", f"{target} {'ROI' if isRoi else role}"
+            "vtkMRMLMarkupsROINode" if isRoi else "vtkMRMLMarkupsFiducialNode",
+            f"{volumeNode.GetName()} {target} {'ROI' if isRoi else role}",
         )
         node.CreateDefaultDisplayNodes()
         node.SetAttribute(ROLE, role)

@@ -258,6 +258,13 @@ def test_prompts_of_an_ended_session_are_out_of_sight_until_it_goes_on(segmented
     assert prompts(segmented.widget.session) == nodes and seen(nodes) == before
 
 
+def test_names_of_prompts_say_of_which_volume_they_are(segmented, volume) -> None:
+    segmented.widget.parameterNode.inputVolume = add_other(volume)
+    segmented.click("segmentButton")
+    names = [node.GetName() for node in prompts(segmented.widget.session)]
+    assert names[:3] == ["other disc positive", "other disc negative", "other disc ROI"]
+
+
 def test_placing_somebody_elses_points_outlives_the_session(segmented) -> None:
     import slicer
     from ProMISeSlicerLib import views
