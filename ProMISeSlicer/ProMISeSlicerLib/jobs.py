@@ -55,6 +55,12 @@ class Jobs:
 
         self._latest[key] = self._worker.stream(key, steps)
 
+    @property
+    def waiting(self) -> list[tuple[str, int]]:
+        """Prompted slices, as (target, slice), whose answers have not come."""
+        cells = [key for key in self._latest if isinstance(key, tuple) and isinstance(key[0], str)]
+        return sorted(cells)
+
     def isWaiting(self, target: str, n: int) -> bool:
         return (target, n) in self._latest
 

@@ -316,6 +316,7 @@ class Session:
         self._state.refer("volume", self.volumeNode)
         self._state.refer("segmentation", self.segmentationNode)
         self._state.data.update(pack=found.entries(), axis=self.axis, settings=self.engine.settings())
+        self._steps.awaitAgain(self._state.data.get("awaited", ()))
         self._save()
         self._watch()
 
@@ -479,7 +480,9 @@ class Session:
 
     def _save(self) -> None:
         slices = {name: plainRecords(target.records, self.grid) for name, target in self._targets.items()}
-        self._state.data.update(targets=[self._targets[name].entry() for name in self.targets], slices=slices)
+        self._state.data.update(
+            targets=[self._targets[name].entry() for name in self.targets], slices=slices, awaited=self._jobs.waiting
+        )
         self._state.save()
 
     def _each(self, target: str | None) -> list[Target]:

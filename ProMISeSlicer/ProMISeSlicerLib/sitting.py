@@ -107,8 +107,10 @@ class Sitting:
             self.host.updateButtons()
 
     def forget(self) -> None:
-        """The scene is closed: what comes is chosen by whatever is opened next."""
-        self.end()
+        """The scene is closed: nothing of it stays, and what comes is chosen by whatever is opened next."""
+        if self.session is not None:
+            self.end()
+            self.host.say("")
         self._seen = None
 
     def close(self) -> None:
@@ -154,7 +156,7 @@ class Sitting:
         self.session = session
         session.onActivity, session.onClosed = self.host.run.onSessionChanged, self._onClosed
         self.host.showSession()
-        self.host.updateButtons()
+        self.host.run.onSessionChanged()  # an answer may still be awaited
 
     @contextmanager
     def _settling(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -136,6 +136,13 @@ class Steps:
         base = target.record(n).get(BASE) if step is None else Base.of(step, n)
         target.rebase(n, base)
         self._decode(target, n, target.table, target.roi.boxes, base)
+
+    def awaitAgain(self, cells: Iterable[Cell]) -> None:
+        """Ask again for the answers to the user's prompts that had not come when the session was saved or ended."""
+        for name, n in cells:
+            target = self._targets.get(name)
+            if target is not None and n < len(self._source) and target.state(n) == USER:  # else a drag was under way
+                self._decodeAgain((name, n))
 
     # From results to segments
 

@@ -288,3 +288,30 @@ def test_a_step_whose_undo_fails_can_be_undone_again(cranked, monkeypatch) -> No
         take()
     d.session.undo()
     assert different(before, everything(d)) == []
+
+
+@pytest.mark.parametrize("isSaved", [False, True])
+def test_an_answer_that_had_not_come_when_the_session_ended_comes_in_the_next(
+    cranked, scene, tmp_path, isSaved
+) -> None:
+    from ProMISeSlicerLib.fakeEngine import FakeEngine
+    from ProMISeSlicerLib.session import Session
+
+    d = cranked()
+    place = d.world(4, 26, 30)
+    d.session.addPoint("bar", place, True)
+    before = d.everything()
+    assert not d.masks()[4][26, 30], "the answer has not come"
+    if isSaved:
+        assert scene.WriteToMRB(str(tmp_path / "scene.mrb"), None)
+        scene.Clear(0)
+        assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
+    else:
+        d.session.close()
+    d.engine = FakeEngine()
+    d.session = Session.fromScene(None, d.engine)
+    d.settle()
+    assert changed(before, d.everything()) == {"bar": [4], "rod": []} and d.masks()[4][26, 30]
+    d.session.close()
+    d.session = Session.fromScene(None, d.engine)
+    assert not d.session.isBusy, "it has come"

@@ -15,6 +15,7 @@ def test_scene_closed_in_the_middle_of_a_run(opened) -> None:
     slicer.mrmlScene.Clear(False)
     assert panel.widget.session is None and not panel.widget.run.timer.active
     assert panel.widget.parameterNode is not None and not panel.ui.segmentButton.enabled
+    assert panel.status.startswith("Load and select a volume"), "nothing is left of what was done"
 
 
 @pytest.mark.parametrize("which", ["inputVolume", "segmentation"])

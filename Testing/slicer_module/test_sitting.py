@@ -59,6 +59,17 @@ def test_after_a_look_at_another_pack_the_session_goes_on(segmented) -> None:
     assert np.array_equal(segmented.mask("disc", 4), mask) and is_followed(segmented)
 
 
+def test_an_answer_that_had_not_come_before_the_look_comes_after_it(segmented) -> None:
+    before, session = segmented.mask("disc", 4), segmented.widget.session
+    x, y, z = session.sliceCenter(4)
+    session.engine.delay = 0.2
+    session.addPoint("disc", (x + 8, y, z), True)
+    segmented.choose("lung")
+    segmented.choose("fake")
+    segmented.settle()
+    assert not np.array_equal(segmented.mask("disc", 4), before)
+
+
 def test_a_look_at_another_pack_outlives_leaving_the_module(segmented) -> None:
     segmented.choose("lung")
     segmented.widget.exit()
