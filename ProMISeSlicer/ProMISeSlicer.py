@@ -92,13 +92,13 @@ class ProMISeSlicerParameterNode:
 
 
 class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: Segment and the life cycle; packs, Correct, Review and Settings have a class each in the library.
+    """The panel: the life cycle; the session, packs, Correct, Review and Settings have a class each in the library.
 
     Nothing is computed here, installed by opening, or polled: a timer runs while the session is busy.
     """
 
     def __init__(self, parent=None):
-        self.logic = self.session = self.parameterNode = self._guiTag = None
+        self.logic = self.sitting = self.parameterNode = self._guiTag = None
         VTKObservationMixin.__init__(self)
         ScriptedLoadableModuleWidget.__init__(self, parent)  # last: without a parent it calls setup()
 
@@ -124,8 +124,10 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from ProMISeSlicerLib.running import RunSection
         from ProMISeSlicerLib.settings import SettingsSection
         from ProMISeSlicerLib.shortcuts import Shortcuts
+        from ProMISeSlicerLib.sitting import Sitting
         from ProMISeSlicerLib.teaching import TeachSection
 
+        self.sitting = Sitting(self)
         self.correction = CorrectionSection(self.ui, self)
         self.review = ReviewSection(self.ui, self)
         self.settings = SettingsSection(self.ui, self)
@@ -150,7 +152,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self):
         """The module is reloaded, or the application ends."""
         self.unwatchViews()
-        self.setSession(None)
+        self.sitting.close()
         self.setParameterNode(None)
         self.removeObservers()
         self.teach.letGo()
@@ -183,14 +185,16 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.shortcuts.disable()
 
     def onReload(self):
-        """For developers: the libraries are loaded again with the module."""
+        """For developers: the libraries are loaded again with the module, which stays open."""
         self.cleanup()
         for name in [name for name in sys.modules if name.split(".")[0] in ("ProMISeSlicerLib", "ProMISeCore")]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
+        if self.parent.isEntered:
+            slicer.modules.ProMISeSlicerWidget.enter()  # the new one; reloading calls its setup() alone
 
     def onSceneStartClose(self, caller, event):
-        self.setSession(None)
+        self.sitting.forget()
         self.setParameterNode(None)
 
     def onSceneChanged(self, caller, event):
@@ -200,9 +204,6 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAboutToBeRemoved(self, caller, event, node=None):
-        if self.session and node in (self.session.volumeNode, self.session.segmentationNode):
-            self.setSession(None)
-            self.say(_("{name} was removed, so segmenting it has ended.").format(name=node.GetName()))
         self.teach.onNodeRemoved(node)
 
     # Parameters
@@ -214,7 +215,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(self.logic.getParameterNode())
         if not self.parameterNode.inputVolume:
             self.parameterNode.inputVolume = choosing.volumeToBeginWith()
-        self.resumeSession()
+        self.sitting.resume()
 
     def setParameterNode(self, parameterNode):
         if self.parameterNode:
@@ -228,35 +229,16 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.onParametersChanged()
 
     def onParametersChanged(self, caller=None, event=None):
-        """Another volume, segmentation or slices: a session of the former ones ends, its results stay."""
-        session, node = self.session, self.parameterNode
-        if session and session.volumeNode is not node.inputVolume:
-            self.setSession(None)
-            node.segmentation = self.logic.segmentationOf(node.inputVolume)
-            self.resumeSession()
-        elif session and (session.axis or "") != node.slices.value:
-            self.setSession(None)
-            node.segmentation = None  # its slices are others
-        elif session and session.segmentationNode is not node.segmentation:
-            self.setSession(None)
-            self.resumeSession()
+        self.sitting.reconcile()
         self.choice.show()
         self.updateButtons()
 
     # Session
 
-    def setSession(self, session):
-        """Show another session, or none; the one before ends, its results stay."""
-        self.run.stop()
-        before, self.session = self.session, session
-        if before:
-            self.correction.stopPlacing()
-            before.close()
-        if session:
-            session.onActivity = self.run.onSessionChanged
-        if self.parameterNode:
-            self.showSession()
-            self.updateButtons()
+    @property
+    def session(self):
+        """The one that the panel shows, or None."""
+        return self.sitting.session
 
     def showSession(self):
         self.correction.refresh()
@@ -268,16 +250,6 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             action(self.session)
             self.review.refresh()
             self.run.onSessionChanged()
-
-    def resumeSession(self):
-        """Go on with the session that the selected volume and segmentation were saved with, if any."""
-        node = self.parameterNode
-        saved = None if self.session else self.logic.savedSession(node.inputVolume, node.segmentation, node.pack)
-        if saved:
-            with self.reporting(_("The saved session cannot go on")):
-                session, pack = self.logic.resumeSession(saved)
-                node.pack, node.slices = pack.path.stem, SliceDirection(session.axis or "")
-                self.setSession(session)
 
     def sliceOnScreen(self):
         return self.logic.sliceOnScreen(self.session) if self.session else None
@@ -291,11 +263,9 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.rank.updateButtons()
 
     def onSettingsChanged(self):
-        """Device, folders or models are others: the session goes on with them."""
-        self.setSession(None)
+        """Device or folders are others: the session goes on with them."""
         self.choice.fill()
-        if self.parameterNode:
-            self.resumeSession()
+        self.sitting.renew()
         self.updateButtons()
 
     def say(self, text):
@@ -377,11 +347,14 @@ class ProMISeSlicerLogic(ScriptedLoadableModuleLogic):
 
         return resuming.saved(volumeNode, segmentationNode, pack)
 
-    def segmentationOf(self, volumeNode):
-        """The segmentation that a session on this volume has worked in, or None."""
+    def segmentationOf(self, volumeNode, axis=None):
+        """The segmentation that the last session on this volume has worked in, or None.
+
+        axis: of its slices, as for `makeSession` or "" for the pack's own; None for whatever they were.
+        """
         from ProMISeSlicerLib import resuming
 
-        return resuming.segmentationOf(volumeNode)
+        return resuming.segmentationOf(volumeNode, axis)
 
     def resumeSession(self, node):
         """A saved session, and its pack. Raises SessionError where its pack or volume is not there."""

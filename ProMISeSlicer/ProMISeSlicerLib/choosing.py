@@ -24,7 +24,7 @@ def volumeToBeginWith():
 
 
 class PackSection:
-    """host: the module's widget, of which `logic`, `parameterNode`, `reporting` and `setSession` are used."""
+    """host: the module's widget, of which `logic`, `parameterNode` and `reporting` are used."""
 
     def __init__(self, ui, host) -> None:
         self.ui, self.host, self.packs = ui, host, []
@@ -97,7 +97,6 @@ class PackSection:
             return
         pack = self.packs[self.ui.packTree.indexOfTopLevelItem(item.parent() or item)]
         if pack is not self.chosen():
-            self.host.setSession(None)
             self.host.parameterNode.pack = pack.path.stem
         self.show()
 

@@ -101,13 +101,16 @@ class CorrectionSection:
             self.button(name).checked = active is not None and node is active
 
     def stopPlacing(self) -> None:
-        views.stopPlacing()
+        """Of this session's prompts; somebody else's list may be the one that is placed."""
+        session, active = self.session, views.placingNode()
+        if session and any(active is node for name in session.targets for node in session.promptNodes(name)):
+            views.stopPlacing()
 
     # Prompts
 
     def onTarget(self, index: int) -> None:
         if self.session and self.host.parameterNode and index >= 0:
-            views.stopPlacing()
+            self.stopPlacing()
             self.host.parameterNode.target = self.session.targets[index]
             self.updateButtons()
             self.host.review.refresh()

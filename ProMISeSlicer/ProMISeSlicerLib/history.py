@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -120,6 +122,11 @@ class History:
         return bool(self._undone)
 
     @property
+    def steps(self) -> list[Step]:
+        """All, done and undone."""
+        return [*self._done, *self._undone]
+
+    @property
     def undone(self) -> list[Step]:
         """In the order of redo."""
         return self._undone[::-1]
@@ -127,13 +134,16 @@ class History:
     def isNewest(self, step: Step) -> bool:
         return bool(self._done) and self._done[-1] is step
 
-    def undo(self) -> Step:
-        self._undone.append(self._done.pop())
-        return self._undone[-1]
+    @contextmanager
+    def undoing(self) -> Iterator[Step]:
+        """The newest step done, which counts as undone within; where that fails, it can be undone again."""
+        with _moved(self._done, self._undone) as step:
+            yield step
 
-    def redo(self) -> Step:
-        self._done.append(self._undone.pop())
-        return self._done[-1]
+    @contextmanager
+    def redoing(self) -> Iterator[Step]:
+        with _moved(self._undone, self._done) as step:
+            yield step
 
     def newest(self, cell: Cell) -> Step | None:
         """The newest step done of the slice's own target that has touched it."""
@@ -157,6 +167,17 @@ class History:
 
     def _doneSince(self, step: Step) -> list[Step]:
         return self._done[self._done.index(step) + 1 :] if step in self._done else []
+
+
+@contextmanager
+def _moved(here: list[Step], there: list[Step]) -> Iterator[Step]:
+    """The last step of one list as the last of another, unless what is done meanwhile fails."""
+    there.append(here.pop())
+    try:
+        yield there[-1]
+    except Exception:
+        here.append(there.pop())
+        raise
 
 
 def revert(current: np.ndarray, here: np.ndarray, there: np.ndarray) -> np.ndarray:

@@ -55,6 +55,12 @@ class Jobs:
 
         self._latest[key] = self._worker.stream(key, steps)
 
+    @property
+    def waiting(self) -> list[tuple[str, int]]:
+        """Prompted slices, as (target, slice), whose answers have not come."""
+        cells = [key for key in self._latest if isinstance(key, tuple) and isinstance(key[0], str)]
+        return sorted(cells)
+
     def isWaiting(self, target: str, n: int) -> bool:
         return (target, n) in self._latest
 
@@ -75,9 +81,12 @@ class Jobs:
                 del self._latest[report.key]
             yield report
 
-    def close(self) -> None:
-        self._worker.close()
-        self.engine.close()
+    def close(self, seconds: float) -> bool:
+        """End the thread, then the engine that it works with; False where that takes longer."""
+        ended = self._worker.close(seconds)
+        if ended:
+            self.engine.close()
+        return ended
 
     def _afterOpening(self, work: Callable) -> Callable:
         """`work`, in the worker's thread, after the engine has been opened there for the voxels of now."""

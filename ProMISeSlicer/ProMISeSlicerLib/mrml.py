@@ -173,10 +173,18 @@ class SliceGrid:
 def createSegmentation(volumeNode, name: str):
     """A segmentation node on the volume's grid, under the same parent transform."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    node.CreateDefaultDisplayNodes()
-    follow(node, volumeNode)  # first: the geometry, in which voxels are saved, is that between the two nodes
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    prepare(node, volumeNode)
     return node
+
+
+def prepare(node, volumeNode) -> None:
+    """Make sure that a segmentation node is drawn; one without segments comes onto the volume's grid, under its parent
+    transform. Slicer's node selectors add nodes that have nothing but a name."""
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+    if node.GetSegmentation().GetNumberOfSegments() == 0:
+        follow(node, volumeNode)  # first: the geometry, in which voxels are saved, is that between the two nodes
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
 
 
 def follow(node, volumeNode) -> None:

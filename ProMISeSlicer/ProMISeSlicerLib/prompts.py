@@ -18,6 +18,7 @@ from . import mrml, views
 
 AUTO, USER = "auto", "user"
 SOURCE = "ProMISe.source"  # attribute of an ROI node: who placed it
+SHOWN = "ProMISe.shown"  # attribute of a prompt node while no session is open: "1" if it was shown in the last one
 ROLE = "ProMISe.role"  # attribute of every prompt node: "positive", "negative" or "roi"
 _ROLES = ("positive", "negative", "roi")
 
@@ -39,7 +40,8 @@ def createNodes(target: str, color, volumeNode) -> tuple:
     for role in _ROLES:
         isRoi = role == "roi"
         node = scene.AddNewNodeByClass(
-            "vtkMRMLMarkupsROINode" if isRoi else "vtkMRMLMarkupsFiducialNode", f"{target} {'ROI' if isRoi else role}"
+            "vtkMRMLMarkupsROINode" if isRoi else "vtkMRMLMarkupsFiducialNode",
+            f"{volumeNode.GetName()} {target} {'ROI' if isRoi else role}",
         )
         node.CreateDefaultDisplayNodes()
         node.SetAttribute(ROLE, role)
@@ -75,6 +77,18 @@ class TargetPrompts:
     @property
     def nodes(self) -> tuple:
         return self.positive, self.negative, self.roi
+
+    def hide(self) -> None:
+        """Out of sight while nobody follows them; `show` brings back those that were seen, also after loading."""
+        for node in self.nodes:
+            node.SetAttribute(SHOWN, "1" if node.GetDisplayVisibility() else "0")
+            node.SetDisplayVisibility(False)
+
+    def show(self) -> None:
+        for node in self.nodes:
+            if node.GetAttribute(SHOWN) == "1":
+                node.SetDisplayVisibility(True)
+            node.RemoveAttribute(SHOWN)
 
     def points(self) -> list[Point]:
         """Every placed point of both lists."""
@@ -212,6 +226,17 @@ class TargetPrompts:
             self.roi.RemoveAllControlPoints()
         else:
             self.placeRoi(*state)
+
+
+def hardenedRoi(state: tuple | None, matrix: np.ndarray) -> tuple | None:
+    """What `restoreRoi` needs after a transform (4, 4) was hardened into the ROI."""
+    if state is None:
+        return None
+    box, size, source = state
+    box = matrix @ box
+    lengths = np.linalg.norm(box[:3, :3], axis=0)
+    box[:3, :3] /= lengths
+    return box, tuple(np.asarray(size) * lengths), source
 
 
 def crossing(corners: np.ndarray, count: int) -> dict[int, tuple[float, float, float, float]]:

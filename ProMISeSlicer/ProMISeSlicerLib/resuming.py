@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from . import environment
 from .packfile import packFile
 from .session import Session
-from .state import SceneState, findSession, sessionNodes
+from .state import SceneState, sessionNodes
 
 
-def _packOf(node) -> str:
+def packOf(node) -> str:
     """Name of the pack in a session's node."""
     return SceneState(node).data.get("pack", {}).get("manifest", {}).get("name", "")
 
@@ -25,13 +25,20 @@ def saved(volumeNode, segmentationNode, pack: str = ""):
         for node in reversed(sessionNodes())
         if (node.GetNodeReference("volume"), node.GetNodeReference("segmentation")) == wanted
     ]
-    return next((node for node in found if _packOf(node) == pack), next(iter(found), None))
+    return next((node for node in found if packOf(node) == pack), next(iter(found), None))
 
 
-def segmentationOf(volumeNode):
-    """The segmentation that the last session on this volume has worked in, or None."""
-    node = findSession(volumeNode) if volumeNode is not None else None
-    return node.GetNodeReference("segmentation") if node is not None else None
+def segmentationOf(volumeNode, axis: str | None = None):
+    """The segmentation that the last session on this volume has worked in, or None.
+
+    axis: of its slices, "" for the pack's own; None for whatever they were.
+    """
+    if volumeNode is None:
+        return None
+    found = [node for node in reversed(sessionNodes()) if node.GetNodeReference("volume") is volumeNode]
+    if axis is not None:
+        found = [node for node in found if (SceneState(node).data.get("axis") or "") == axis]
+    return found[0].GetNodeReference("segmentation") if found else None
 
 
 def resume(node, packs: Sequence, makeEngine: Callable) -> tuple:
@@ -41,7 +48,7 @@ def resume(node, packs: Sequence, makeEngine: Callable) -> tuple:
     makeEngine(pack): what computes. Raises SessionError where the pack or the volume is not there any more.
     """
     recorded = SceneState(node).data.get("pack", {})
-    named = [pack for pack in packs if pack.manifest.name == _packOf(node)]
+    named = [pack for pack in packs if pack.manifest.name == packOf(node)]
     others = [pack for pack in packs if pack not in named]  # may have been called otherwise
     found = next(_sameFiles([*named, *others], recorded.get("sha256")), None)
     if found is None and not named:

@@ -11,7 +11,7 @@ PUMP_MS = 30
 
 
 class RunSection:
-    """host: the module's widget, of which `session`, `setSession`, `parameterNode`, `logic`, `choice`, `review`,
+    """host: the module's widget, of which `session`, `sitting`, `parameterNode`, `logic`, `choice`, `review`,
     `sliceOnScreen`, `resourcePath`, `updateButtons`, `reporting` and `say` are used.
 
     Nothing is polled: the timer runs while the session is busy.
@@ -28,7 +28,7 @@ class RunSection:
     def stop(self) -> None:
         """There is nothing to do, or another session."""
         self.timer.stop()
-        self.ui.progressBar.visible = False
+        self.ui.progressBar.visible = self._inPass = False
 
     def updateButtons(self) -> None:
         """The main button says why it cannot be clicked."""
@@ -48,7 +48,7 @@ class RunSection:
             if not self.ensureInstalled():
                 return
             if not self.host.session:
-                self.makeSession(self.host.parameterNode)
+                self.host.sitting.begin()
             self.host.session.segment(self.host.sliceOnScreen())
             self._inPass = True
             self.onSessionChanged()
@@ -58,12 +58,6 @@ class RunSection:
         needs = self.host.logic.missing(self.host.choice.chosen())
         requirements = self.host.resourcePath("requirements.txt")
         return not needs or installing.askAndInstall(needs, requirements, self.host.say)
-
-    def makeSession(self, node) -> None:
-        pack, axis = self.host.choice.chosen(), node.slices.value or None
-        session = self.host.logic.makeSession(node.inputVolume, pack, node.segmentation, axis)
-        node.segmentation, node.pack = session.segmentationNode, pack.path.stem
-        self.host.setSession(session)
 
     def onCancel(self) -> None:
         with self.host.reporting(_("Cancelling failed")):

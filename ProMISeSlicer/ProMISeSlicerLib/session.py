@@ -14,6 +14,7 @@ import slicer
 import vtk
 
 from . import mrml, packfile
+from .anchor import Anchor
 from .base import plainRecords, readRecords
 from .engine import CoreEngine, Engine
 from .failing import SessionError, explained, teaching
@@ -22,8 +23,8 @@ from .pace import Pace, Progress
 from .prompts import TargetPrompts, Watcher, createNodes
 from .propagation import Propagation, ways
 from .review import cells, nextWorst
-from .source import Source, checkedVolume
-from .state import SceneState, findSession, stateFor
+from .source import ResizedError, Source, checkedVolume
+from .state import SceneState, findSession, stateFor, volumeIn
 from .steps import Steps
 from .target import Target
 from .turning import turnToVolume
@@ -42,6 +43,7 @@ class Session:
 
     def __init__(self, volumeNode, pack, segmentationNode=None, engine: Engine | None = None, axis: str | None = None):
         self.onActivity: Callable[[], None] | None = None
+        self.onClosed: Callable[[SessionError], None] | None = None  # told why, where it closes itself
         self.hint = ""  # for the user, about what was done last
         self.currentSlice: int | None = None  # the one on screen, previewed while an ROI is dragged
         self._closed = False
@@ -50,12 +52,13 @@ class Session:
         found = packfile.packFile(pack)
         self.manifest, self.axis = found.manifest, axis
         self.source = Source(volumeNode, self.manifest, axis)
-        with teaching():
-            self._state = stateFor(volumeNode, segmentationNode, self.targets)
         segmentationNode = segmentationNode or mrml.createSegmentation(volumeNode, f"{volumeNode.GetName()} ProMISe")
         with teaching():
+            mrml.prepare(segmentationNode, volumeNode)
             turnToVolume(segmentationNode, volumeNode)
             self.segments = mrml.Segments(segmentationNode, volumeNode, self.source.grid)
+            self._madeOn = volumeIn(segmentationNode)
+            self._state = stateFor(volumeNode, segmentationNode, self.targets)
         self.engine = engine if engine is not None else CoreEngine(found.path or packfile.find(self.manifest.name))
         self._setUp(found)
 
@@ -105,6 +108,11 @@ class Session:
         return not self._closed and (bool(self._dirty) or self._jobs.busy)
 
     @property
+    def isInPass(self) -> bool:
+        """Whether slices of a pass or a propagation are still to come."""
+        return not self._closed and self._pace.isUnderWay
+
+    @property
     def progress(self) -> Progress:
         return self._pace.progress
 
@@ -139,13 +147,23 @@ class Session:
         self.cancel()
         with teaching():
             self.engine.check()
+        self._mend()
         self._refresh()
         kept = sum(target.keepHandEdits() for target in self._targets.values())
-        self.hint = f"{kept} slices were edited by hand and are kept; release them to replace them" if kept else ""
+        self.hint = self._ofKept(kept) if kept else ""
         self._pace.begin(len(self.source))
         stop, engine = self._stop, self.engine
         self._jobs.stream(_PASS, lambda: engine.segmentVolume(first, lambda: bool(stop)))
         self._active()
+
+    def _ofKept(self, count: int) -> str:
+        """What to tell of slices that hold something else than was written last."""
+        if self._madeOn in (None, self.volumeNode):
+            return f"{count} slices were edited by hand and are kept; release them to replace them"
+        return (
+            f"{count} slices hold what was made on {self._madeOn.GetName()!r} and are kept; release them to replace "
+            "them, or choose no segmentation to get a new one"
+        )
 
     def cancel(self) -> None:
         """Stop the pass or propagation; what is done stays."""
@@ -180,6 +198,7 @@ class Session:
         are released. One undo step.
         """
         self._needOpen()
+        self._mend()
         self._flush()
         n, known = self.source.slice(slice), self.target(target)
         mask = known.mask(n)
@@ -234,6 +253,7 @@ class Session:
     def undo(self) -> None:
         """Take back one prompt step, or what a propagation under way has done so far; later hand edits stay."""
         self._needOpen()
+        self._mend()
         self._flush()
         if not self.canUndo:
             raise SessionError("there is no prompt step to undo")
@@ -247,6 +267,7 @@ class Session:
 
     def redo(self) -> None:
         self._needOpen()
+        self._mend()
         self._flush()
         if not self.canRedo:
             raise SessionError("there is no prompt step to redo")
@@ -264,21 +285,26 @@ class Session:
         """The slice nobody has looked at yet to look at next, worst first, then around again; None where none is."""
         return nextWorst(self.sliceStates(target), self._seen.setdefault(target, set()))
 
-    def close(self) -> None:
-        """End the thread and all observers; the nodes stay in the scene. May be called twice."""
-        if self._closed:
-            return
-        self._closed = True
-        self._stop.append(True)
-        self._watcher.close()
-        self._jobs.close()
-        self.onActivity = None
+    def close(self, seconds: float = 5.0) -> bool:
+        """End the thread and all observers; the nodes stay in the scene, the prompts hidden until a session goes on.
+
+        False where the thread was still at a step after `seconds`: call it again, which lends it the interpreter.
+        """
+        if not self._closed:
+            self._closed = True
+            self._stop.append(True)
+            self._watcher.close()
+            self.onActivity = self.onClosed = None
+            for target in self._targets.values():
+                target.prompts.hide()
+        return self._jobs.close(seconds)
 
     # Setting up
 
     def _setUp(self, found: packfile.PackFile) -> None:
         self._watcher = Watcher(self._changed)
         self._jobs = Jobs(self.engine, self.source)
+        self._anchor = Anchor(self.volumeNode)
         self._stop: list[bool] = []
         self._dirty: dict[str, bool] = {}
         self._pace = Pace()
@@ -290,6 +316,7 @@ class Session:
         self._state.refer("volume", self.volumeNode)
         self._state.refer("segmentation", self.segmentationNode)
         self._state.data.update(pack=found.entries(), axis=self.axis, settings=self.engine.settings())
+        self._steps.awaitAgain(self._state.data.get("awaited", ()))
         self._save()
         self._watch()
 
@@ -310,6 +337,7 @@ class Session:
             self._state.refer(role, node)
         records, order = readRecords(data["slices"].get(name, {}), self.grid), known.get("points", ())
         prompts, quiet = TargetPrompts(*nodes), self._watcher.quiet
+        prompts.show()
         self._targets[name] = Target(name, segmentId, prompts, records, self.segments, self.source, quiet, order)
 
     def _watch(self) -> None:
@@ -319,18 +347,29 @@ class Session:
         @vtk.calldata_type(vtk.VTK_OBJECT)
         def removed(caller, event, node=None):
             if node in (self.volumeNode, self.segmentationNode, self.node):
-                self.close()
+                self._giveUp(SessionError(f"{node.GetName()} was removed, so segmenting has ended."))
 
+        ended = SessionError("The scene was closed, so segmenting has ended.")
         self._watcher.observe(self._scene, slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, removed)
-        self._watcher.observe(self._scene, slicer.vtkMRMLScene.StartCloseEvent, lambda *_: self.close())
+        self._watcher.observe(self._scene, slicer.vtkMRMLScene.StartCloseEvent, lambda *_: self._giveUp(ended))
         moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
         self._watcher.observe(self.volumeNode, moved, lambda *_: self._follow())
 
+    def _giveUp(self, why: SessionError) -> None:
+        """Close without waiting for the thread, as what it works on has gone."""
+        told = self.onClosed
+        self.close(0)
+        if told is not None:
+            told(why)
+
     def _follow(self) -> None:
-        """Prompts and segmentation stay under the volume's parent transform."""
+        """Prompts and segmentation stay with the volume: under its parent transform, and hardened with it."""
         prompts = [node for target in self._targets.values() for node in target.prompts.nodes]
-        for node in (self.segmentationNode, *prompts):
-            mrml.follow(node, self.volumeNode)
+        with self._watcher.quiet():
+            hardened = self._anchor.follow((self.segmentationNode, *prompts))
+        if hardened is not None:
+            self.segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(self.volumeNode)
+            self._steps.harden(hardened)
 
     def _mend(self) -> None:
         """Make prompt nodes and segments again that were removed from the scene."""
@@ -376,11 +415,12 @@ class Session:
         self._active()
 
     def _refresh(self) -> None:
-        """Take the voxels anew where they have changed, as with the frames of a sequence."""
+        """Take the voxels anew where they have changed, as with the frames of a sequence; those that cannot be used, as
+        of an empty frame, are an error until others come."""
         try:
             changed = self.source.refresh()
-        except SessionError:
-            self.close()
+        except ResizedError as error:
+            self._giveUp(error)
             raise
         if changed:
             self.segments.grid = self.grid
@@ -440,7 +480,9 @@ class Session:
 
     def _save(self) -> None:
         slices = {name: plainRecords(target.records, self.grid) for name, target in self._targets.items()}
-        self._state.data.update(targets=[self._targets[name].entry() for name in self.targets], slices=slices)
+        self._state.data.update(
+            targets=[self._targets[name].entry() for name in self.targets], slices=slices, awaited=self._jobs.waiting
+        )
         self._state.save()
 
     def _each(self, target: str | None) -> list[Target]:

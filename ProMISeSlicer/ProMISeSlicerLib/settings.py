@@ -57,20 +57,25 @@ class SettingsSection:
         self.changeFolder("cache", path)
 
     def onResetFolders(self) -> None:
+        before = _inUse()
         for kind in folders.KINDS:
             folders.choose(kind, "")
         self.showFolders()
-        self.refresh()
-        self.host.onSettingsChanged()
+        self.afterFolders(before)
 
     def changeFolder(self, kind: str, path: str) -> None:
+        before = _inUse()
         folders.choose(kind, path)
+        self.afterFolders(before)
+
+    def afterFolders(self, before: list) -> None:
         self.refresh()
-        self.host.onSettingsChanged()
+        if _inUse() != before:
+            self.host.onSettingsChanged()
 
     def onLimit(self, gigabytes: float) -> None:
+        """Of the next session's engine: one that is open keeps its own."""
         store("CacheLimit", gigabytes)
-        self.host.onSettingsChanged()
 
     def onCollapsed(self, collapsed: bool) -> None:
         if not collapsed:
@@ -96,8 +101,12 @@ class SettingsSection:
         with self.host.reporting(_("Not all models could be removed")):
             self.host.say(_("Downloaded models removed, {size} freed.").format(size=amount(upkeep.removeModels())))
         self.refresh()
-        self.host.onSettingsChanged()
 
     def onCheck(self) -> None:
         lines = [("✓ " if fine else "✗ ") + text for fine, text in upkeep.check(preferences.device())]
         self.ui.selfCheckLabel.text = "\n".join(lines)
+
+
+def _inUse() -> list:
+    """Folders that a session is made of; the cache's concerns the next engine alone."""
+    return [folders.folder(kind) for kind in folders.KINDS if kind != "cache"]

@@ -10,6 +10,10 @@ from .failing import SessionError, teaching
 _LEAST_PIXELS = 4
 
 
+class ResizedError(SessionError):
+    """The volume has another number of voxels than the session was made for."""
+
+
 class Source:
     """A volume node read as the manifest asks for. nrc is (slice, row, column), ras world mm; slices (n, H, W[, C]).
 
@@ -29,13 +33,18 @@ class Source:
         return self._time != self._voxelTime()
 
     def refresh(self) -> bool:
-        """Take the voxels anew where they have changed; True if so. Raises SessionError if their number has."""
+        """Take the voxels anew where they have changed; True if so. Raises ResizedError if their number has, another
+        SessionError for voxels that cannot be used."""
         if not self.isStale:
             return False
-        shape = self.grid.shape
-        self._read()
-        if self.grid.shape != shape:
-            raise SessionError("the volume has another size now; start a new session on it")
+        shape, size = self.grid.shape, self._size
+        image = self.node.GetImageData()
+        isResized = image is not None and image.GetNumberOfPoints() > 0 and image.GetDimensions() != size
+        if not isResized:
+            self._read()
+        if isResized or self.grid.shape != shape:
+            name = self.node.GetName()
+            raise ResizedError(f"the volume {name!r} has another size now; segment again for a new session on it")
         return True
 
     def nrc(self, ras) -> np.ndarray:
@@ -69,11 +78,13 @@ class Source:
             raise SessionError(f"the volume {volume.name!r} is constant ({voxels.flat[0]}): it shows nothing")
         self.volume, self.grid = volume, mrml.SliceGrid.of(stack)
         self.slices = stack.canonical(voxels)
-        self._time = self._voxelTime()
+        self._time, self._size = self._voxelTime(), self.node.GetImageData().GetDimensions()
 
     def _voxelTime(self) -> tuple:
-        scalars = self.node.GetImageData().GetPointData().GetScalars()
-        return scalars.GetAddressAsString(""), scalars.GetMTime()
+        """Empty for a volume without voxels."""
+        image = self.node.GetImageData()
+        scalars = None if image is None else image.GetPointData().GetScalars()
+        return () if scalars is None else (scalars.GetAddressAsString(""), scalars.GetMTime())
 
 
 def checkedVolume(volumeNode):

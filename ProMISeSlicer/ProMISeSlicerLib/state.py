@@ -77,6 +77,14 @@ def findSession(node):
     return found[-1] if isModule and len(found) == 1 else None
 
 
+def volumeIn(segmentationNode):
+    """The volume that a segmentation was made on: its last session's, or that of its geometry; None if unknown."""
+    for node in reversed(sessionNodes()):
+        if node.GetNodeReference("segmentation") is segmentationNode:
+            return node.GetNodeReference("volume")
+    return segmentationNode.GetNodeReference(segmentationNode.GetReferenceImageGeometryReferenceRole())
+
+
 def stateFor(volumeNode, segmentationNode, targets: list[str]) -> SceneState:
     """The memory of the session that worked on these nodes with these targets, or a new one."""
     for node in reversed(sessionNodes()):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 
 from .base import Base
 from .history import Bits, Cell, History, Moment, Step, revert
 from .jobs import Jobs
-from .prompts import SOURCE, USER
+from .prompts import SOURCE, USER, hardenedRoi
 from .propagation import Propagation
 from .source import Source
 from .target import BASE, PROPAGATED, Mark, Target, differ, differences
@@ -136,6 +136,13 @@ class Steps:
         base = target.record(n).get(BASE) if step is None else Base.of(step, n)
         target.rebase(n, base)
         self._decode(target, n, target.table, target.roi.boxes, base)
+
+    def awaitAgain(self, cells: Iterable[Cell]) -> None:
+        """Ask again for the answers to the user's prompts that had not come when the session was saved or ended."""
+        for name, n in cells:
+            target = self._targets.get(name)
+            if target is not None and n < len(self._source) and target.state(n) == USER:  # else a drag was under way
+                self._decodeAgain((name, n))
 
     # From results to segments
 
@@ -283,22 +290,30 @@ class Steps:
         if not step.cells:
             self.history.discard(step)
 
+    def harden(self, matrix: np.ndarray) -> None:
+        """The boxes' own space has become another by matrix (4, 4), also of those that undo and redo bring back."""
+        for step in [*self.history.steps, *self._open.values()]:
+            for side in (step.before, step.after):
+                side.roi = hardenedRoi(side.roi, matrix)
+        for target in self._targets.values():
+            target.roi = target.roi._replace(state=target.prompts.roiState())
+
     # Undo
 
     def undo(self) -> None:
         self._takeBack()
-        step = self.history.undo()
-        for name, n in list(step.before.awaited):  # the answer may change other targets, too
-            for other in self._others(name):
-                if not step.touches((other.name, n)):
-                    for side in (step.before, step.after):
-                        side.take((other.name, n), other.mask(n), other.records.get(n))
-        self._go(step, step.after, step.before)
+        with self.history.undoing() as step:
+            for name, n in list(step.before.awaited):  # the answer may change other targets, too
+                for other in self._others(name):
+                    if not step.touches((other.name, n)):
+                        for side in (step.before, step.after):
+                            side.take((other.name, n), other.mask(n), other.records.get(n))
+            self._go(step, step.after, step.before)
 
     def redo(self) -> None:
         self._takeBack()
-        step = self.history.redo()
-        self._go(step, step.before, step.after)
+        with self.history.redoing() as step:
+            self._go(step, step.before, step.after)
 
     def _go(self, step: Step, here: Moment, there: Moment) -> None:
         """From one side of a step to the other; all that was here is kept, to come back to exactly."""

@@ -169,3 +169,54 @@ def test_the_voxels_that_a_session_has_are_its_own(scene) -> None:
     before = voxels.copy()
     slicer.util.arrayFromVolume(node)[:] = 7
     assert np.array_equal(voxels, before) and not np.array_equal(mrml.voxelsOf(node), before)
+
+
+@pytest.mark.parametrize("geometry", ["transformed", "sheared", "turned"])
+def test_hardening_the_volumes_transform_leaves_masks_and_prompts_on_the_anatomy(desk, geometry: str) -> None:
+    d = desk(geometry)
+    session, volume = d.session, d.session.volumeNode
+    nodes = [node for target in session.targets for node in session.promptNodes(target)]
+    d.session.addPoint("bar", worldOf(volume, (2, 2, 2)), True)
+    d.settle()
+    roi = session.target("bar").prompts
+    automatic = roi.roiCorners()
+    roi.drawRoi(roi.drawnRoi()[0], roi.drawnRoi()[1], roi.drawnRoi()[2] * 0.5)
+    d.settle()
+
+    def everything() -> list:
+        points = [point.ras for target in session.targets for point in session.target(target).prompts.points()]
+        masks = [stored(d, target).tobytes() for target in session.targets]
+        return [sorted(np.round(points, 4).tolist()), np.round(roi.roiCorners(), 2).tolist(), masks]
+
+    before, calls = everything(), len(d.engine.calls)
+    volume.HardenTransform()
+    d.settle()
+    assert [node.GetTransformNodeID() for node in (volume, session.segmentationNode, *nodes)] == [None] * 8
+    assert everything() == before and len(d.engine.calls) == calls
+    session.undo()
+    assert np.allclose(roi.roiCorners(), automatic, atol=1 if geometry == "sheared" else 0.01), "ROIs have right angles"
+    session.redo()
+    d.settle()
+    assert everything() == before
+    session.segment()
+    d.settle()
+    assert everything() == before and not session.hint
+
+
+def test_a_segmentation_hardened_before_its_volume_is_not_moved_twice(desk) -> None:
+    """As with a folder of the subject hierarchy, whose nodes are hardened one after another."""
+    d = desk("transformed")
+    before = {target: stored(d, target) for target in d.session.targets}
+    d.session.segmentationNode.HardenTransform()
+    d.session.volumeNode.HardenTransform()
+    assert all(np.array_equal(stored(d, target), before[target]) for target in before)
+
+
+def test_a_transform_that_is_taken_off_is_taken_off_all(desk) -> None:
+    d = desk("transformed")
+    volume = d.session.volumeNode
+    before = {target: stored(d, target) for target in d.session.targets}
+    at = d.session.source.nrc([point.ras for point in d.session.target("bar").prompts.points()])
+    volume.SetAndObserveTransformNodeID(None)
+    assert np.allclose(at, d.session.source.nrc([point.ras for point in d.session.target("bar").prompts.points()]))
+    assert all(np.array_equal(stored(d, target), before[target]) for target in before)

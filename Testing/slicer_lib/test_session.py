@@ -212,6 +212,31 @@ def test_nothing_is_left_behind(scene, desk) -> None:
     assert d.session.pump() == (0, 0, None)
 
 
+def test_prompts_that_were_shown_are_shown_again_also_in_a_scene_saved_between_sessions(desk, scene, tmp_path) -> None:
+    from ProMISeSlicerLib.fakeEngine import FakeEngine
+    from ProMISeSlicerLib.session import Session
+
+    d = desk()
+    d.session.promptNodes("rod")[2].SetDisplayVisibility(False)
+    d.session.close()
+    nodes = [node for target in d.session.targets for node in d.session.promptNodes(target)]
+    assert not any(node.GetDisplayVisibility() for node in nodes)
+    assert scene.WriteToMRB(str(tmp_path / "scene.mrb"), None)
+    scene.Clear(0)
+    assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
+    session = d.session = Session.fromScene(None, FakeEngine())
+    nodes = [node for target in session.targets for node in session.promptNodes(target)]
+    assert [bool(node.GetDisplayVisibility()) for node in nodes] == [True] * 5 + [False]
+
+
+def test_a_session_that_closes_itself_tells_why(desk, scene) -> None:
+    told = []
+    d = desk()
+    d.session.onClosed = told.append
+    scene.RemoveNode(d.session.segmentationNode)
+    assert d.session.isClosed and "was removed" in str(*told)
+
+
 @pytest.mark.parametrize("wrong", ["nothing", "constant", "thin", "removed"])
 def test_errors_teach(scene, wrong) -> None:
     import slicer

@@ -241,3 +241,64 @@ def test_undo_leaves_a_lock_alone_and_takes_back_a_point_outside(cranked) -> Non
     d.session.lock(4, "bar")
     d.session.undo()
     assert d.session.sliceStates("bar")[4]["state"] == "locked"
+
+
+def test_undo_and_redo_after_the_segment_was_deleted(cranked) -> None:
+    """In Segment Editor; the new segment holds what the step took away, and nothing else."""
+    d = cranked()
+    before = d.masks()[4]
+    d.move(4, 8, 9)
+    d.settle()
+    after = d.masks()[4]
+    d.session.segmentationNode.GetSegmentation().RemoveSegment(d.session.segmentId("bar"))
+    d.session.undo()
+    assert np.array_equal(d.masks()[4], before & ~after) and np.flatnonzero(d.masks().any(axis=(1, 2))).tolist() == [4]
+    d.session.redo()
+    assert not d.masks().any() and d.session.canUndo
+    d.session.segmentationNode.GetSegmentation().RemoveSegment(d.session.segmentId("bar"))
+    d.session.segment()
+    d.settle()
+    assert d.masks()[3].any()
+
+
+def test_a_step_whose_undo_fails_can_be_undone_again(cranked, monkeypatch) -> None:
+    d = cranked()
+    before = everything(d)
+    d.move(4, 8, 9)
+    d.settle()
+    for take, isNext in ((d.session.undo, "canUndo"), (d.session.redo, "canRedo")):
+        with monkeypatch.context() as patch:
+            patch.setattr(d.session.target("bar"), "replacePoints", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                take()
+        assert getattr(d.session, isNext)
+        take()
+    d.session.undo()
+    assert different(before, everything(d)) == []
+
+
+@pytest.mark.parametrize("isSaved", [False, True])
+def test_an_answer_that_had_not_come_when_the_session_ended_comes_in_the_next(
+    cranked, scene, tmp_path, isSaved
+) -> None:
+    from ProMISeSlicerLib.fakeEngine import FakeEngine
+    from ProMISeSlicerLib.session import Session
+
+    d = cranked()
+    place = d.world(4, 26, 30)
+    d.session.addPoint("bar", place, True)
+    before = d.everything()
+    assert not d.masks()[4][26, 30], "the answer has not come"
+    if isSaved:
+        assert scene.WriteToMRB(str(tmp_path / "scene.mrb"), None)
+        scene.Clear(0)
+        assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
+    else:
+        d.session.close()
+    d.engine = FakeEngine()
+    d.session = Session.fromScene(None, d.engine)
+    d.settle()
+    assert changed(before, d.everything()) == {"bar": [4], "rod": []} and d.masks()[4][26, 30]
+    d.session.close()
+    d.session = Session.fromScene(None, d.engine)
+    assert not d.session.isBusy, "it has come"

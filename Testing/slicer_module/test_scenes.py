@@ -15,6 +15,7 @@ def test_scene_closed_in_the_middle_of_a_run(opened) -> None:
     slicer.mrmlScene.Clear(False)
     assert panel.widget.session is None and not panel.widget.run.timer.active
     assert panel.widget.parameterNode is not None and not panel.ui.segmentButton.enabled
+    assert panel.status.startswith("Load and select a volume"), "nothing is left of what was done"
 
 
 @pytest.mark.parametrize("which", ["inputVolume", "segmentation"])
@@ -43,21 +44,28 @@ def test_volume_switched_in_the_middle_of_a_run(opened, volume) -> None:
     assert panel.widget.session.volumeNode is other
 
 
-def test_module_reloaded_in_the_middle_of_a_run(opened, monkeypatch) -> None:
+@pytest.mark.parametrize("isOpen", [True, False])
+def test_module_reloaded_in_the_middle_of_a_run(opened, monkeypatch, isOpen: bool) -> None:
+    """Slicer makes another panel, of which it calls `setup`; `enter` is what switches on shortcuts in views."""
     import sys
+    import types
 
     import slicer
 
     panel, reloaded = opened(delay=0.05), []
+    panel.widget.parent.setProperty("isEntered", isOpen)
     names = [name for name in sys.modules if name.startswith(("ProMISeSlicerLib", "ProMISeCore"))]
     libraries = {name: sys.modules[name] for name in names}
     monkeypatch.setattr(slicer.util, "reloadScriptedModule", reloaded.append)
+    other = types.SimpleNamespace(enter=lambda: reloaded.append("entered"))
+    monkeypatch.setattr(slicer.modules, "ProMISeSlicerWidget", other, raising=False)
     panel.click("segmentButton")
     panel.settle(lambda: panel.ui.progressBar.value >= 1)
     session = panel.widget.session
     panel.widget.onReload()
     try:
-        assert reloaded == ["ProMISeSlicer"] and session.isClosed and not panel.widget.run.timer.active
+        assert reloaded == ["ProMISeSlicer", *(["entered"] if isOpen else [])]
+        assert session.isClosed and not panel.widget.run.timer.active
         assert not [name for name in sys.modules if name.startswith("ProMISeSlicerLib")]
     finally:
         sys.modules.update(libraries)
@@ -128,7 +136,7 @@ def test_other_slices_are_another_session_with_another_segmentation(segmented) -
     assert segmented.widget.session.axis == "sagittal" and len(segmented.widget.review.states) == 40
     assert segmented.widget.parameterNode.segmentation is not first
     segmented.widget.exit()
-    segmented.widget.setSession(None)
+    segmented.widget.sitting.end()
     segmented.widget.enter()
     assert segmented.widget.session.axis == "sagittal"
 
