@@ -392,11 +392,16 @@ class ProMISeSlicerLogic(ScriptedLoadableModuleLogic):
     # Scene
 
     def sliceOnScreen(self, session):
-        """Slice of the session nearest to the middle of the view that shows such slices best; None without views."""
+        """Slice of the session that a view shows in its own plane; None where no view is parallel to the slices."""
         from ProMISeSlicerLib import views
 
-        ras = views.onScreen(session.sliceCenter(0), session.sliceCenter(len(session.grid) - 1))
-        return None if ras is None else session.sliceAt(ras)
+        return views.sliceShown(session.planes, session.volumeNode)
+
+    def alignViews(self, session):
+        """Where no view is parallel to the session's slices, turn the nearest one that shows the volume to them."""
+        from ProMISeSlicerLib import views
+
+        views.align(session.planes, session.volumeNode)
 
     def is3DShown(self, segmentationNode):
         surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()

@@ -64,6 +64,7 @@ class RunSection:
         session = self.host.logic.makeSession(node.inputVolume, pack, node.segmentation, axis)
         node.segmentation, node.pack = session.segmentationNode, pack.path.stem
         self.host.setSession(session)
+        self.host.review.alignment.bring()
 
     def onCancel(self) -> None:
         with self.host.reporting(_("Cancelling failed")):

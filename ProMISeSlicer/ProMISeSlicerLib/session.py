@@ -19,6 +19,7 @@ from .engine import CoreEngine, Engine
 from .failing import SessionError, explained, teaching
 from .jobs import Jobs, tidied
 from .pace import Pace, Progress
+from .planes import Planes
 from .prompts import TargetPrompts, Watcher, createNodes
 from .propagation import Propagation, ways
 from .review import cells, nextWorst
@@ -121,9 +122,10 @@ class Session:
     def segmentId(self, target: str) -> str:
         return self.target(target).segmentId
 
-    def sliceAt(self, ras) -> int:
-        """The stack's slice nearest to a world point, 0…n−1."""
-        return int(np.clip(round(self.source.nrc([ras])[0][0]), 0, len(self.source) - 1))
+    @property
+    def planes(self) -> Planes:
+        """The slices as planes in the world, as the volume lies now."""
+        return Planes(self.source)
 
     def sliceCenter(self, n: int) -> tuple[float, float, float]:
         """World mm of the middle of slice n, to jump to."""
