@@ -416,11 +416,13 @@ class ProMISeSlicerLogic(ScriptedLoadableModuleLogic):
             segmentationNode.RemoveClosedSurfaceRepresentation()
 
     def addPhantom(self):
-        """The generated heart phantom as a volume node."""
-        from ProMISeSlicerLib import environment
+        """The generated heart phantom as a volume node, selected and shown like one that was loaded."""
+        from ProMISeSlicerLib import environment, views
 
-        volume = environment.core("phantom").heart()
-        return slicer.util.addVolumeFromArray(volume.voxels, ijkToRAS=volume.affine, name="ProMISeHeartPhantom")
+        heart = environment.core("phantom").heart()
+        node = slicer.util.addVolumeFromArray(heart.voxels, ijkToRAS=heart.affine, name="ProMISeHeartPhantom")
+        views.select(node)
+        return node
 
 
 class ProMISeSlicerTest(ScriptedLoadableModuleTest):

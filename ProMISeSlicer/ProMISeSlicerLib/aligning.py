@@ -1,4 +1,7 @@
-"""The button Align views, and what the buttons for the slice on screen say while no view shows one slice only."""
+"""What the slice views show: the volume that a person chooses, and one of them the slices of it in their own planes.
+
+While none does, the buttons for the slice on screen say so, and the button Align views is there.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ class Alignment:
         self._toolTips = [(button, button.toolTip) for button in buttons]
         ui.alignButton.visible = False
         ui.alignButton.connect("clicked(bool)", self.onAlign)
+        ui.inputVolumeSelector.connect("nodeActivated(vtkMRMLNode*)", self.onVolumeChosen)  # by a person only
 
     @property
     def reason(self) -> str:
@@ -34,12 +38,15 @@ class Alignment:
                 button.toolTip = self.reason if isMissing else toolTip
             self.host.correction.updateButtons()
 
+    def onVolumeChosen(self, volumeNode) -> None:
+        """As Segment Editor does with its source volume; views that show it already stay as they are."""
+        if volumeNode is not None and not views.isShown(volumeNode):
+            views.show(volumeNode)
+
     def bring(self) -> None:
-        """The volume of the session to the views, where none shows it, and one of them to the planes of its slices."""
-        session = self.host.session
-        if not views.isShown(session.volumeNode):
-            views.show(session.volumeNode)
-        self.host.logic.alignViews(session)
+        """The volume of the session to the views, and one of them to the planes of its slices."""
+        self.onVolumeChosen(self.host.session.volumeNode)
+        self.host.logic.alignViews(self.host.session)
 
     def onAlign(self) -> None:
         with self.host.reporting(_("The views could not be aligned")):

@@ -45,6 +45,13 @@ def show(volumeNode) -> None:
     slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
 
 
+def select(volumeNode) -> None:
+    """As the active volume, in all slice views, whole: what Slicer does with a volume that was loaded."""
+    logic = slicer.app.applicationLogic()
+    logic.GetSelectionNode().SetActiveVolumeID(volumeNode.GetID())
+    logic.PropagateVolumeSelection(1)
+
+
 def _bestView(planes: Planes, volumeNode):
     """The slice view that looks along the slices' normal best, first of those that show the volume; None without."""
     matrices = {node: _matrix(node) for node in _mapped()}

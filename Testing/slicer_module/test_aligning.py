@@ -1,4 +1,4 @@
-"""Which slice is on screen in volumes that lie oblique, and views that are turned to their slices."""
+"""What the slice views show: the chosen volume, and of oblique ones the slice on screen in its own plane."""
 
 from __future__ import annotations
 
@@ -177,3 +177,31 @@ def test_a_sheared_volume_is_aligned_to_its_own_planes(module, opened) -> None:
     assert background().GetBackgroundVolumeID() == volume.GetID(), "no view showed it"
     panel.widget.review.goTo(6)
     assert panel.widget.sliceOnScreen() == 6 and off_plane(panel.widget.session, 6) < 1e-3
+
+
+def test_the_phantom_is_selected_and_shown_though_another_volume_is(panel, volume) -> None:
+    import slicer
+
+    selection = slicer.app.applicationLogic().GetSelectionNode()
+    selection.SetActiveVolumeID(volume.GetID())
+    background().SetBackgroundVolumeID(volume.GetID())
+    phantom = panel.widget.logic.addPhantom()
+    assert selection.GetActiveVolumeID() == background().GetBackgroundVolumeID() == phantom.GetID()
+    panel.widget.parameterNode.inputVolume = None
+    panel.widget.enter()
+    assert panel.widget.parameterNode.inputVolume is phantom, "the volume is chosen already"
+
+
+def test_a_volume_that_the_user_chooses_is_shown_and_one_that_a_script_chooses_is_not(panel, volume) -> None:
+    import slicer
+
+    background().SetBackgroundVolumeID(volume.GetID())
+    other = slicer.util.addVolumeFromArray(np.eye(8)[None].repeat(3, 0), name="other")
+    panel.widget.parameterNode.inputVolume = other
+    assert background().GetBackgroundVolumeID() == volume.GetID()
+    panel.ui.inputVolumeSelector.nodeActivated.emit(other)
+    assert background().GetBackgroundVolumeID() == other.GetID()
+    background().SetForegroundVolumeID(volume.GetID())
+    panel.ui.inputVolumeSelector.nodeActivated.emit(volume)
+    panel.ui.inputVolumeSelector.nodeActivated.emit(None)
+    assert background().GetBackgroundVolumeID() == other.GetID(), "a fused view shows it already"
