@@ -118,6 +118,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setupSections(self, panel):
         from ProMISeSlicerLib.choosing import PackSection
         from ProMISeSlicerLib.correcting import CorrectionSection
+        from ProMISeSlicerLib.installing import Installation
         from ProMISeSlicerLib.keeping import KeepingSection
         from ProMISeSlicerLib.ranking import RankSection
         from ProMISeSlicerLib.reviewing import ReviewSection
@@ -126,6 +127,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from ProMISeSlicerLib.shortcuts import Shortcuts
         from ProMISeSlicerLib.teaching import TeachSection
 
+        self.installation = Installation(self)
         self.correction = CorrectionSection(self.ui, self)
         self.review = ReviewSection(self.ui, self)
         self.settings = SettingsSection(self.ui, self)
@@ -149,6 +151,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         """The module is reloaded, or the application ends."""
+        self.installation.cancel()
         self.unwatchViews()
         self.setSession(None)
         self.setParameterNode(None)

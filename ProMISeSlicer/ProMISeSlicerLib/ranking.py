@@ -21,7 +21,7 @@ _VOLUME, _UNSURE, _WHY = range(3)
 
 
 class RankSection:
-    """host: the module's widget, of which `choice`, `teach`, `parameterNode`, `resourcePath`, `say` and `reporting` are
+    """host: the module's widget, of which `choice`, `teach`, `installation`, `parameterNode`, `say` and `reporting` are
     used. The volumes' copies are deleted when the child process has ended.
     """
 
@@ -46,7 +46,8 @@ class RankSection:
 
     def updateButtons(self, value=None) -> None:
         pack = self.host.choice.chosen()
-        self.ui.rankButton.enabled = pack is not None and not self.isRunning
+        canBegin = pack is not None and not self.isRunning
+        self.ui.rankButton.enabled = canBegin and not self.host.installation.isRunning
         self.ui.rankStopButton.enabled = self.isRunning
 
     def onRank(self) -> None:
@@ -55,8 +56,7 @@ class RankSection:
             if not nodes:
                 self.host.say(_("Every volume of this scene has a segmentation: load one without."))
                 return
-            needs = installing.missing(self.host.choice.chosen())
-            if needs and not installing.askAndInstall(needs, self.host.resourcePath("requirements.txt"), self.host.say):
+            if not self.host.installation.ensure(installing.missing(self.host.choice.chosen())):
                 return
             self._output, self._volumes, self._files, self._problems = [], {}, [], []
             self.ui.nextCaseTree.clear()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import qt
 from slicer.i18n import tr as _
 
-from . import installing, progress
+from . import progress
 
 PUMP_MS = 30
 
 
 class RunSection:
     """host: the module's widget, of which `session`, `setSession`, `parameterNode`, `logic`, `choice`, `review`,
-    `sliceOnScreen`, `resourcePath`, `updateButtons`, `reporting` and `say` are used.
+    `installation`, `sliceOnScreen`, `updateButtons`, `reporting` and `say` are used.
 
     Nothing is polled: the timer runs while the session is busy.
     """
@@ -35,29 +35,25 @@ class RunSection:
         session, node = self.host.session, self.host.parameterNode
         busy = bool(session and session.isBusy)
         reason = self.host.logic.whyNot(node.inputVolume if node else None, self.host.choice.chosen())
+        reason = self.host.installation.reason or reason
         self.ui.segmentButton.enabled = not reason and not busy
         self.ui.segmentButton.toolTip = reason or _("Segment all slices, the one on screen first.")
         self.ui.segmentButton.text = _("Segment again") if session else _("Segment")
-        self.ui.cancelButton.enabled = busy
+        self.ui.cancelButton.enabled = busy or self.host.installation.isDownloading
         if self.ui.statusLabel.text in ("", self._reason):  # news and errors stay
             self.host.say(reason)
         self._reason = reason
 
     def onSegment(self) -> None:
         with self.host.reporting(_("Segmenting could not start")):
-            if not self.ensureInstalled():
+            isThere = self.host.installation.ensure(self.host.logic.missing(self.host.choice.chosen()))
+            if not isThere or self.host.parameterNode is None:  # another module was opened meanwhile
                 return
             if not self.host.session:
                 self.makeSession(self.host.parameterNode)
             self.host.session.segment(self.host.sliceOnScreen())
             self._inPass = True
             self.onSessionChanged()
-
-    def ensureInstalled(self) -> bool:
-        """Ask once for what is missing, with sizes, and install it; False when the user declines."""
-        needs = self.host.logic.missing(self.host.choice.chosen())
-        requirements = self.host.resourcePath("requirements.txt")
-        return not needs or installing.askAndInstall(needs, requirements, self.host.say)
 
     def makeSession(self, node) -> None:
         pack, axis = self.host.choice.chosen(), node.slices.value or None
@@ -67,6 +63,9 @@ class RunSection:
         self.host.review.alignment.bring()
 
     def onCancel(self) -> None:
+        if self.host.installation.isDownloading:
+            self.host.installation.cancel()
+            return
         with self.host.reporting(_("Cancelling failed")):
             self.host.session.cancel()
             self.onPump()
