@@ -19,6 +19,8 @@ class RunSection:
 
     def __init__(self, ui, host) -> None:
         self.ui, self.host, self._inPass, self._reason = ui, host, False, ""
+        self._shown = self._failed = (None, 0, 0)  # session, its questions and answers when it was shown, and failed
+        self._failure = ""
         self.timer = qt.QTimer()
         self.timer.setInterval(PUMP_MS)
         self.timer.connect("timeout()", self.onPump)
@@ -81,8 +83,17 @@ class RunSection:
 
     def onPump(self) -> None:
         """Take in what is done, show how far it is, and stop when nothing is left to do."""
+        session, before = self.host.session, self.ui.statusLabel.text
         with self.host.reporting(_("Segmenting failed")):
-            self.showProgress(*self.host.session.pump())
+            found = session.pump()
+            if self.isNew or self._inPass or session.isBusy:
+                self.showProgress(*found)
+        if self.ui.statusLabel.text != before and self.ui.statusLabel.text.startswith("⚠"):
+            self._failure, self._failed = self.ui.statusLabel.text, self._counts()
+        self.afterPump()
+
+    def afterPump(self) -> None:
+        """Nothing is drawn again where only a point follows the mouse."""
         session, shown = self.host.session, self.host.parameterNode is not None
         if session and session.isBusy:
             if shown:
@@ -90,8 +101,19 @@ class RunSection:
             return
         self.stop()
         if shown:
-            self.host.review.refresh()
+            if self.isNew:
+                self._shown = self._counts()
+                self.host.review.refresh()
             self.host.updateButtons()
+
+    def _counts(self) -> tuple:
+        session = self.host.session
+        return (session, session.questions, session.answers) if session else (None, 0, 0)
+
+    @property
+    def isNew(self) -> bool:
+        """Whether anything was asked or answered since the session was shown at rest."""
+        return self._counts() != self._shown
 
     def showProgress(self, done: int, total: int, secondsLeft: float | None) -> None:
         """done and total: slices of the pass; left open where it was cancelled."""
@@ -104,5 +126,13 @@ class RunSection:
         elif self._inPass:
             self._inPass = False
             self.host.say(progress.after(done, total, session.hint))
-        else:
-            self.host.say(progress.sentence(session.hint) if session.hint else _("The segment is up to date."))
+        elif session.hint:
+            self.host.say(progress.sentence(session.hint))
+        elif not self.isWarning():
+            self.host.say(_("The segment is up to date."))
+
+    def isWarning(self) -> bool:
+        """Whether what is said has to stay: a warning, unless it was of a prompt step before the last one."""
+        text, (session, questions) = self.ui.statusLabel.text, self._failed[:2]
+        isOver = text == self._failure and session is self.host.session and session.questions > questions
+        return text.startswith("⚠") and not isOver

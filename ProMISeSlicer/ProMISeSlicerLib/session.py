@@ -44,6 +44,7 @@ class Session:
     def __init__(self, volumeNode, pack, segmentationNode=None, engine: Engine | None = None, axis: str | None = None):
         self.onActivity: Callable[[], None] | None = None
         self.hint = ""  # for the user, about what was done last
+        self.questions = self.answers = 0  # prompt steps until now, and what has come of them and of passes
         self.currentSlice: int | None = None  # the one on screen, previewed while an ROI is dragged
         self._closed = False
         self.volumeNode = checkedVolume(volumeNode)
@@ -374,6 +375,7 @@ class Session:
                 self._settled()
 
     def _settled(self) -> None:
+        self.questions += 1
         self._save()
         self._active()
 
@@ -396,6 +398,7 @@ class Session:
         with slicer.util.RenderBlocker() if hasattr(slicer, "app") else nullcontext():
             automatic: dict[str, list] = {}
             for report in self._jobs.reports(seconds):
+                self.answers += 1
                 if report.kind == "error":
                     failures.append(report.value)
                 if report.key in (_PASS, _PROPAGATION):
