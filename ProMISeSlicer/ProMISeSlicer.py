@@ -31,7 +31,7 @@ class ProMISeSlicer(ScriptedLoadableModule):
         self.parent.title = _("ProMISe")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = ["Segmentations", "Markups"]
-        self.parent.contributors = ["ProMISeSlicer maintainers"]
+        self.parent.contributors = ["ProMISeSlicer Maintainers (OWNER)"]
         self.parent.helpText = _(
             "Segments a volume with one click and shows the control points it used. Move them, and the segment follows."
             ' See the <a href="{url}#readme">documentation</a>. Research use only, not for clinical use;'
