@@ -1,4 +1,8 @@
-"""What a program tells a running command on stdin: pause, resume or stop, a line each; its end, that it has gone."""
+"""What a program tells a running command on stdin: pause, resume, stop or kill, a line each; its end, that it has gone.
+
+kill ends the process at once, as the system would: where a launcher stands in between, as in 3D Slicer, the program can
+only end that.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
+KILLED = 137  # exit code, as of a process that the system has killed
 _POLL_SECONDS = 0.1  # while paused
 
 
@@ -53,3 +58,5 @@ class Commands:
             self._paused.clear()
         elif command == "stop":
             self.stopped = True
+        elif command == "kill":
+            os._exit(KILLED)

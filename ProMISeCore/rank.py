@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ProMISeCore import pairs, volumes
+from ProMISeCore.commands import Commands
 from ProMISeCore.errors import InputError
 from ProMISeCore.reading import plain_name
 from ProMISeCore.segment import add_model_arguments
@@ -24,15 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pack", required=True, metavar="NAME", help="pack's name (see promise packs) or file")
     parser.add_argument("--images", required=True, nargs="+", metavar="PATH", help="folder, pattern or files")
     parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--listen", action="store_true", help="commands on stdin: pause, resume, stop, kill")
     add_model_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Segment every image without labels and list them, the least sure first."""
+    commands = Commands(0 if arguments.listen else None)
     labelled, images = pairs.sort_out(arguments.images)
     if not images:
         raise InputError(f"all {len(labelled)} images have labels; give the folder of those that are not segmented yet")
-    ranked = rank(images, arguments)
+    ranked = rank(images, arguments, commands)
     if arguments.json:
         print(json.dumps(ranked, ensure_ascii=False))
         return
@@ -43,10 +46,10 @@ def run(arguments: argparse.Namespace) -> None:
     print(table(rows))
 
 
-def rank(images: Sequence[Path], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def rank(images: Sequence[Path], arguments: argparse.Namespace, commands: Commands) -> list[dict[str, Any]]:
     """An entry for every image as docs/teach.md describes it, the least sure first; last those that cannot be used.
 
-    Raises InputError where none can be.
+    Raises InputError where none can be, KeyboardInterrupt where the asking program wants it to stop or has gone.
     """
     import ProMISeCore
     from ProMISeCore.cache import Cache
@@ -60,10 +63,12 @@ def rank(images: Sequence[Path], arguments: argparse.Namespace) -> list[dict[str
         cache = None if arguments.no_cache else Cache(notice=tell)
         try:
             segmenter = Segmenter(model, volumes.read(path), arguments.device, arguments.axis, cache, notice=tell)
-            results = sorted(segmenter.segment_volume(), key=lambda result: result.index)
+            results = sorted(segmenter.segment_volume(cancel=commands.stop), key=lambda result: result.index)
         except InputError as error:
             unusable.append({**about, **_UNKNOWN, "why": str(error), "targets": {}})
             continue
+        if commands.stopped:
+            raise KeyboardInterrupt
         targets = {
             name: of_slices([result.masks[name] for result in results], [result.iou[name] for result in results])
             for name in segmenter.targets

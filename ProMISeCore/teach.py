@@ -66,6 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
+    commands = Commands(0 if arguments.events else None, teller.tell)  # from the beginning: a check may take long, too
     base = None if arguments.base is None else packs.find(arguments.base)
     wish = _wish(arguments)
     if base is None and wish.dropped:
@@ -97,7 +98,6 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     order = Order(
         folder, settings, arguments.device, base, _starts(arguments.start), f"promise teach --seed {wish.seed} {budget}"
     )
-    commands = Commands(0 if arguments.events else None, teller.tell)
     Teaching(survey, order, teller.tell, commands).run()
 
 

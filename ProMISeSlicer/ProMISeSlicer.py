@@ -31,7 +31,7 @@ class ProMISeSlicer(ScriptedLoadableModule):
         self.parent.title = _("ProMISe")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = ["Segmentations", "Markups"]
-        self.parent.contributors = ["ProMISeSlicer maintainers"]
+        self.parent.contributors = ["ProMISeSlicer Maintainers (OWNER)"]
         self.parent.helpText = _(
             "Segments a volume with one click and shows the control points it used. Move them, and the segment follows."
             ' See the <a href="{url}#readme">documentation</a>. Research use only, not for clinical use;'
@@ -118,6 +118,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setupSections(self, panel):
         from ProMISeSlicerLib.choosing import PackSection
         from ProMISeSlicerLib.correcting import CorrectionSection
+        from ProMISeSlicerLib.installing import Installation
         from ProMISeSlicerLib.keeping import KeepingSection
         from ProMISeSlicerLib.ranking import RankSection
         from ProMISeSlicerLib.reviewing import ReviewSection
@@ -128,6 +129,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from ProMISeSlicerLib.teaching import TeachSection
 
         self.sitting = Sitting(self)
+        self.installation = Installation(self)
         self.correction = CorrectionSection(self.ui, self)
         self.review = ReviewSection(self.ui, self)
         self.settings = SettingsSection(self.ui, self)
@@ -151,6 +153,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         """The module is reloaded, or the application ends."""
+        self.installation.cancel()
         self.unwatchViews()
         self.sitting.close()
         self.setParameterNode(None)
@@ -365,11 +368,16 @@ class ProMISeSlicerLogic(ScriptedLoadableModuleLogic):
     # Scene
 
     def sliceOnScreen(self, session):
-        """Slice of the session nearest to the middle of the view that shows such slices best; None without views."""
+        """Slice of the session that a view shows in its own plane; None where no view is parallel to the slices."""
         from ProMISeSlicerLib import views
 
-        ras = views.onScreen(session.sliceCenter(0), session.sliceCenter(len(session.grid) - 1))
-        return None if ras is None else session.sliceAt(ras)
+        return views.sliceShown(session.planes, session.volumeNode)
+
+    def alignViews(self, session):
+        """Where no view is parallel to the session's slices, turn the nearest one that shows the volume to them."""
+        from ProMISeSlicerLib import views
+
+        views.align(session.planes, session.volumeNode)
 
     def is3DShown(self, segmentationNode):
         surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
@@ -384,11 +392,13 @@ class ProMISeSlicerLogic(ScriptedLoadableModuleLogic):
             segmentationNode.RemoveClosedSurfaceRepresentation()
 
     def addPhantom(self):
-        """The generated heart phantom as a volume node."""
-        from ProMISeSlicerLib import environment
+        """The generated heart phantom as a volume node, selected and shown like one that was loaded."""
+        from ProMISeSlicerLib import environment, views
 
-        volume = environment.core("phantom").heart()
-        return slicer.util.addVolumeFromArray(volume.voxels, ijkToRAS=volume.affine, name="ProMISeHeartPhantom")
+        heart = environment.core("phantom").heart()
+        node = slicer.util.addVolumeFromArray(heart.voxels, ijkToRAS=heart.affine, name="ProMISeHeartPhantom")
+        views.select(node)
+        return node
 
 
 class ProMISeSlicerTest(ScriptedLoadableModuleTest):

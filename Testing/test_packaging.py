@@ -104,9 +104,30 @@ def test_catalogue_entries_agree_with_cmake() -> None:
     assert " ".join(entry["build_dependencies"]) == described["depends"] == cmake_value("EXTENSION_DEPENDS")
     assert entry["scm_url"] == described["scmurl"] == cmake_value("EXTENSION_HOMEPAGE") + ".git"
     assert entry["scm_url"].rsplit("/", 1)[1].startswith("Slicer"), "the Extensions Index refuses other names"
-    for keyword in ("homepage", "contributors", "description", "iconurl"):
+    for keyword in ("homepage", "contributors", "description", "iconurl", "screenshoturls"):
         assert described[keyword] == cmake_value(f"EXTENSION_{keyword.upper()}")
     assert (entry["scm_revision"], entry["category"]) == (described["scmrevision"], described["category"])
+
+
+def test_the_extensions_index_can_read_the_cmake_file() -> None:
+    """With the expressions of its check_description_files.py; every picture that it would fetch is there."""
+    cmake, folder = text("CMakeLists.txt"), "https://raw.githubusercontent.com/OWNER/SlicerProMISe/main/"
+    patterns = {
+        "project": r"project\s*\(\s*([^\s\)\n\r]+)",
+        "icon": r'set\s*\(EXTENSION_ICONURL\s*"([^"]+)"[ ]*\)',
+        "screenshots": r'set\s*\(EXTENSION_SCREENSHOTURLS\s*"([^"]+)"\)',
+    }
+    found = {name: re.findall(pattern, cmake, re.IGNORECASE | re.MULTILINE) for name, pattern in patterns.items()}
+    assert found["project"][0] == "ProMISeSlicer"
+    addresses = [*found["icon"], *found["screenshots"][0].split()]
+    assert len(addresses) == 4 and all(address.startswith(folder) for address in addresses)
+    files = [ROOT / address.removeprefix(folder) for address in addresses]
+    assert all(file.is_file() and file.suffix in (".png", ".jpg", ".gif") for file in files)
+
+
+def test_contributors_have_a_name_and_an_organisation() -> None:
+    for person in cmake_value("EXTENSION_CONTRIBUTORS").split(", "):
+        assert re.fullmatch(r"\S+( \S+)+ \([^()]+\)", person)
 
 
 def test_catalogue_entry_has_only_the_keys_of_the_schema() -> None:

@@ -18,6 +18,7 @@ _TAIL = 12  # lines of stderr that are kept, to tell why it failed
 #: Of glibc: memory that is given back and asked for again at every step takes most of the time on virtual machines.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "2000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 _PATIENCE_MS = 5000  # for a checkpoint, when the application ends
+_TO_OBEY_MS = 1500  # what is to end at once may be loading libraries
 
 
 def interpreter() -> str:
@@ -29,6 +30,7 @@ class Child:
     """onLine(text) for every line of stdout; onEnd(exit code, last lines of stderr) once, None where it was killed.
 
     command: program and first arguments, `python -m ProMISeCore` unless given; tests give a slower or a faulty one.
+    In Slicer the process is a launcher that waits for the Python which computes, and hands stdin and stdout on.
     """
 
     def __init__(
@@ -40,8 +42,12 @@ class Child:
         self._onLine, self._onEnd = onLine, onEnd
         self._command = list(command or (interpreter(), "-m", "ProMISeCore"))
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest, self._errors, self._ended = "", deque(maxlen=_TAIL), False
+        self._rest, self._errors, self._ended, self._isKilled = "", deque(maxlen=_TAIL), False, False
         self._process = qt.QProcess()
+        self._timer = qt.QTimer()
+        self._timer.singleShot = True
+        self._timer.setInterval(_TO_OBEY_MS)
+        self._timer.connect("timeout()", self._process.kill)
         self._process.connect("readyReadStandardOutput()", self._read)
         self._process.connect("readyReadStandardError()", self._readErrors)
         self._process.connect("finished(int,QProcess::ExitStatus)", self._finished)
@@ -67,7 +73,7 @@ class Child:
         self._process.start(self._command[0], [*self._command[1:], *map(str, arguments)])
 
     def send(self, word: str) -> None:
-        """A command: pause, resume or stop."""
+        """A command: pause, resume, stop or kill."""
         if self.isRunning:
             self._process.write(qt.QByteArray(f"{word}\n".encode()))
 
@@ -75,11 +81,19 @@ class Child:
         """The application ends: the child is told by the end of its stdin, makes a checkpoint and ends, too."""
         if self.isRunning:
             self._process.closeWriteChannel()
-            self._process.waitForFinished(_PATIENCE_MS)
+            if not self._process.waitForFinished(_PATIENCE_MS) and self._isKilled:
+                self._process.kill()
 
     def kill(self) -> None:
-        """At once; what it wrote last stays."""
-        self._process.kill()
+        """At once; what it wrote last stays. `onEnd` comes when it has ended.
+
+        It ends itself: killing the launcher would leave it working. That is for a launcher that is still there later.
+        """
+        if self.isRunning and not self._isKilled:
+            self.send("kill")
+            self._isKilled = True
+            self._process.closeWriteChannel()
+            self._timer.start()
 
     def _read(self) -> None:
         self._rest += self._decoder.decode(bytes(self._process.readAllStandardOutput().data()))
@@ -94,7 +108,7 @@ class Child:
     def _finished(self, code: int, status) -> None:
         self._read()
         self._readErrors()
-        self._end(code if status == qt.QProcess.NormalExit else None)
+        self._end(code if status == qt.QProcess.NormalExit and not self._isKilled else None)
 
     def _failed(self, error) -> None:
         """Of the errors only this one means that `finished` never comes."""
@@ -103,6 +117,7 @@ class Child:
             self._end(None)
 
     def _end(self, code: int | None) -> None:
+        self._timer.stop()
         if not self._ended:
             self._ended = True
             self._onEnd(code, "\n".join(self._errors))

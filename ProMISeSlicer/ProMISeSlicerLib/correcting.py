@@ -7,7 +7,8 @@ from slicer.i18n import tr as _
 from . import views
 
 _BUTTONS = ("positive", "negative", "delete", "undo", "redo", "propagate")
-_NEED_SESSION = ("positive", "negative", "delete", "propagate")
+_NEED_SESSION = ("positive", "negative")
+_NEED_SLICE = ("delete", "propagate")
 _SHOWN = ("Points", "Roi", "Handles", "3D")
 
 
@@ -64,6 +65,8 @@ class CorrectionSection:
     def updateButtons(self) -> None:
         for name in _NEED_SESSION:
             self.button(name).enabled = self.session is not None
+        for name in _NEED_SLICE:
+            self.button(name).enabled = self.host.sliceOnScreen() is not None
         self.ui.undoButton.enabled = bool(self.session and self.session.canUndo)
         self.ui.redoButton.enabled = bool(self.session and self.session.canRedo)
         nodes = self.nodes

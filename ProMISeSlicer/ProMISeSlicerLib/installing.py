@@ -12,6 +12,10 @@ from . import environment, folders
 _OLDEST_TORCH = ">=2.2"
 
 
+class Cancelled(Exception):
+    """The user does not want a download any more."""
+
+
 def missing(pack) -> list[environment.Requirement]:
     """Packages, and the pack's backbone if it has to be downloaded; each with its size."""
     return [*environment.missing(), *_backbone(pack)]
@@ -28,25 +32,70 @@ def _backbone(pack) -> list[environment.Requirement]:
     return [environment.Requirement(f"backbone:{name}", f"{known.summary} ({known.licence})", size, how)]
 
 
-def askAndInstall(needs: Sequence[environment.Requirement], requirements: str, say: Callable[[str], None]) -> bool:
-    """One question that lists everything with sizes, then `install`; False when the user declines.
+class Installation:
+    """Getting what is missing, one thing at a time: Slicer's installers turn the event loop, so every button is live.
 
-    Raises RuntimeError in testing mode, where nothing is ever installed.
+    host: the module's widget, of which `teach`, `resourcePath`, `updateButtons` and `say` are used.
     """
-    listed = "\n".join(f"• {need.what} ({need.size})" for need in needs)
-    if slicer.app.testingEnabled():
-        raise RuntimeError(_("missing, and not installed while testing:\n{listed}").format(listed=listed))
-    question = _("Segmenting needs the following, to be installed once:\n{listed}\nInstall it now?")
-    if not slicer.util.confirmOkCancelDisplay(question.format(listed=listed)):
-        say(_("Nothing was installed. Segmenting needs:\n{listed}").format(listed=listed))
-        return False
 
-    def progress(name: str, done: int, total: int | None) -> None:
-        say(_("Downloading {name}: {size:.0f} MB").format(name=name, size=done / 1e6))
+    def __init__(self, host) -> None:
+        self.host = host
+        self.isRunning = self.isDownloading = self._isCancelled = False
+
+    @property
+    def reason(self) -> str:
+        """Why nothing that needs it can begin meanwhile, or ""."""
+        return _("Something is being installed.") if self.isRunning else ""
+
+    def ensure(self, needs: Sequence[environment.Requirement]) -> bool:
+        """One question that lists everything with sizes, then `install`; False when the user declines or cancels.
+
+        Raises RuntimeError where something cannot be had, and in testing mode, where nothing is ever installed.
+        """
+        if not needs or self.isRunning:
+            return not needs
+        listed = "\n".join(f"• {need.what} ({need.size})" for need in needs)
+        if slicer.app.testingEnabled():
+            raise RuntimeError(_("missing, and not installed while testing:\n{listed}").format(listed=listed))
+        if any(need.name == "torch" for need in needs):
+            _findTorchUtils()
+        question = _("Segmenting needs the following, to be installed once:\n{listed}\nInstall it now?")
+        if not slicer.util.confirmOkCancelDisplay(question.format(listed=listed)):
+            self.host.say(_("Nothing was installed. Segmenting needs:\n{listed}").format(listed=listed))
+            return False
+        return self._get(needs)
+
+    def cancel(self) -> None:
+        """A download ends with its next piece, and goes on from there another time; a package is installed whole."""
+        self._isCancelled = self.isRunning
+
+    def _get(self, needs: Sequence[environment.Requirement]) -> bool:
+        self.isRunning, self._isCancelled = True, False
+        names = ", ".join(need.what for need in needs)
+        self.host.say(_("Installing {names}: this takes some minutes…").format(names=names))
+        self._show()
+        slicer.app.processEvents()  # the message is on screen before the window stops answering
+        try:
+            install(needs, self.host.resourcePath("requirements.txt"), self._progress)
+        except Cancelled:
+            self.host.say(_("Cancelled. What was downloaded is kept; the next time goes on from there."))
+        finally:
+            self.isRunning = self.isDownloading = False
+            self._show()
+        return not self._isCancelled
+
+    def _progress(self, name: str, done: int, total: int | None) -> None:
+        if not self.isDownloading:
+            self.isDownloading = True
+            self._show()
+        self.host.say(_("Downloading {name}: {size:.0f} MB").format(name=name, size=done / 1e6))
         slicer.app.processEvents()
+        if self._isCancelled:
+            raise Cancelled
 
-    install(needs, requirements, progress)
-    return True
+    def _show(self) -> None:
+        self.host.updateButtons()
+        self.host.teach.updateButtons()
 
 
 def install(
@@ -66,13 +115,18 @@ def install(
             _download(name.partition(":")[2], progress)
 
 
-def _installTorch() -> None:
-    try:
-        import PyTorchUtils
-    except ModuleNotFoundError as error:
+def _findTorchUtils() -> None:
+    """Raises RuntimeError where the PyTorch extension is missing."""
+    if not environment.isThere("PyTorchUtils"):
         raise RuntimeError(
             _("the PyTorch extension is missing; install it from the Extensions Manager and restart Slicer")
-        ) from error
+        )
+
+
+def _installTorch() -> None:
+    _findTorchUtils()
+    import PyTorchUtils
+
     logic = PyTorchUtils.PyTorchUtilsLogic()
     if logic.installTorch(askConfirmation=False, torchVersionRequirement=_OLDEST_TORCH) is None:
         raise RuntimeError(_("PyTorch was not installed; try it in the module PyTorch Utils"))

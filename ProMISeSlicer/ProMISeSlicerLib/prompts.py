@@ -267,8 +267,9 @@ def crossing(corners: np.ndarray, count: int) -> dict[int, tuple[float, float, f
 class Watcher:
     """Observers on the prompt nodes: says which target's prompts may have changed, and whether a drag is under way.
 
-    changed(target, dragging): called for every event, so it must only take a note; what has changed is found out by
-    comparing, which also covers what fires unusual events (removing all points, undo, scripts).
+    changed(target, dragging): called for every event but those of a point that follows the mouse, so it must only take
+    a note; what has changed is found out by comparing, which also covers what fires unusual events (removing all
+    points, undo, scripts).
     """
 
     def __init__(self, changed: Callable[[str, bool], None]) -> None:
@@ -282,10 +283,10 @@ class Watcher:
         for node in prompts.nodes:
             self._observe(node, events.PointStartInteractionEvent, lambda *_, n=node: self._start(target, n))
             self._observe(node, events.PointEndInteractionEvent, lambda *_, n=node: self._end(target, n))
+            self._observe(node, events.PointModifiedEvent, self._modified(target))
             for event in (
                 events.PointPositionDefinedEvent,
                 events.PointPositionUndefinedEvent,
-                events.PointModifiedEvent,
                 events.PointRemovedEvent,
                 vtk.vtkCommand.ModifiedEvent,
             ):
@@ -324,6 +325,17 @@ class Watcher:
     def _end(self, target: str, node) -> None:
         self._dragged.discard(target)
         self._note(target)
+
+    def _modified(self, target: str) -> Callable:
+        """For a point's every change; several at once, and the removal of all, come without an index."""
+
+        @vtk.calldata_type(vtk.VTK_INT)
+        def note(node, event, index=None):
+            preview = slicer.vtkMRMLMarkupsNode.PositionPreview
+            if index is None or node.GetNthControlPointPositionStatus(index) != preview:
+                self._note(target)
+
+        return note
 
     def _note(self, target: str) -> None:
         if not self._quiet:

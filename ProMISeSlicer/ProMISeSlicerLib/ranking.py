@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ _VOLUME, _UNSURE, _WHY = range(3)
 
 
 class RankSection:
-    """host: the module's widget, of which `choice`, `teach`, `parameterNode`, `resourcePath`, `say` and `reporting` are
+    """host: the module's widget, of which `choice`, `teach`, `installation`, `parameterNode`, `say` and `reporting` are
     used. The volumes' copies are deleted when the child process has ended.
     """
 
@@ -46,7 +47,8 @@ class RankSection:
 
     def updateButtons(self, value=None) -> None:
         pack = self.host.choice.chosen()
-        self.ui.rankButton.enabled = pack is not None and not self.isRunning
+        canBegin = pack is not None and not self.isRunning
+        self.ui.rankButton.enabled = canBegin and not self.host.installation.isRunning
         self.ui.rankStopButton.enabled = self.isRunning
 
     def onRank(self) -> None:
@@ -55,8 +57,7 @@ class RankSection:
             if not nodes:
                 self.host.say(_("Every volume of this scene has a segmentation: load one without."))
                 return
-            needs = installing.missing(self.host.choice.chosen())
-            if needs and not installing.askAndInstall(needs, self.host.resourcePath("requirements.txt"), self.host.say):
+            if not self.host.installation.ensure(installing.missing(self.host.choice.chosen())):
                 return
             self._output, self._volumes, self._files, self._problems = [], {}, [], []
             self.ui.nextCaseTree.clear()
@@ -88,22 +89,31 @@ class RankSection:
 
     def _launch(self) -> None:
         if not self._files:
-            self._clear()
-            self.host.say(f"⚠ {'; '.join(self._problems)}")
+            self.host.say(" ".join([f"⚠ {'; '.join(self._problems)}", *self._clear()]))
         else:
             pack = self.host.choice.chosen()
             backbone = folders.backbonePlace(pack.manifest.backbone.name)
             self._child = Child(self._output.append, self._ended, self.host.teach.command)
-            given = ["--pack", str(pack.path), "--backbone", backbone, "--device", preferences.device(), "--json"]
+            given = [
+                "--pack",
+                str(pack.path),
+                "--backbone",
+                backbone,
+                "--device",
+                preferences.device(),
+                "--json",
+                "--listen",
+            ]
             self._child.start(["rank", *given, "--images", *self._files])
         self.updateButtons()
 
     def onCancel(self) -> None:
         self._timer.stop()
         if self._child is not None and self._child.isRunning:
+            self.host.say(_("Ending…"))
             self._child.kill()
         else:
-            self._clear()
+            self.host.say(" ".join([_("Cancelled; nothing was compared."), *self._clear()]))
         self.updateButtons()
 
     def letGo(self) -> None:
@@ -114,14 +124,21 @@ class RankSection:
             self._child.letGo()
         self._clear()
 
-    def _clear(self) -> None:
-        """The copies are nobody's any more."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+    def _clear(self) -> list[str]:
+        """The copies are nobody's any more, once the child has ended. Says so where they could not be removed."""
+        folder, self._folder = self._folder, None
+        if folder is None:
+            return []
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            logging.warning("ProMISe: copies of volumes were not removed: %s", error)
+            text = _("⚠ Copies of the volumes could not be removed; delete the folder {folder}.")
+            return [text.format(folder=folder)]
+        return []
 
     def _ended(self, code: int | None, errors: str) -> None:
-        self._clear()
+        left = self._clear()
         if code is None:
             self.host.say(_("Cancelled, or the child process was killed; nothing was compared."))
         elif code:
@@ -129,6 +146,8 @@ class RankSection:
         else:
             with self.host.reporting(_("What the child process found cannot be read")):
                 self.show(json.loads("\n".join(self._output)))
+        if left:
+            self.host.say(" ".join([self.ui.statusLabel.text, *left]))
         self.updateButtons()
 
     def show(self, ranked: Sequence[dict]) -> None:

@@ -7,6 +7,7 @@ import time
 from slicer.i18n import tr as _
 
 from . import views
+from .aligning import Alignment
 from .strip import SliceStrip, describe, legend
 
 _REFRESH_S = 0.4  # between two looks at all slices while a pass is running
@@ -22,11 +23,13 @@ def _settled(states: list[dict]) -> list[dict]:
 
 
 class ReviewSection:
-    """host: the module's widget, of which `session`, `parameterNode`, `sliceOnScreen`, `ask` and `say` are used."""
+    """host: the module's widget, of which `session`, `parameterNode`, `logic`, `correction`, `sliceOnScreen`, `ask`,
+    `reporting` and `say` are used.
+    """
 
     def __init__(self, ui, host) -> None:
         self.ui, self.host, self.states, self._refreshed = ui, host, [], 0.0
-        self.strip = SliceStrip(ui.sliceStrip, self.goTo)
+        self.strip, self.alignment = SliceStrip(ui.sliceStrip, self.goTo), Alignment(ui, host)
         ui.legendLabel.text = legend()
         for name in _BUTTONS:
             slot = getattr(self, "on" + name[0].upper() + name[1:])
@@ -49,9 +52,13 @@ class ReviewSection:
     def onSliceShown(self, caller=None, event=None) -> None:
         """A slice view shows another slice."""
         shown = self.host.sliceOnScreen() if self.states else None
+        self.alignment.show(bool(self.states) and shown is None)
         self.strip.mark(shown)
         state = self.states[shown] if shown is not None else None
-        self.ui.reviewLabel.text = describe(shown, state) if state else _("Nothing is segmented yet.")
+        if state:
+            self.ui.reviewLabel.text = describe(shown, state)
+        else:
+            self.ui.reviewLabel.text = self.alignment.reason if self.states else _("Nothing is segmented yet.")
         whose = state["state"] if state else "todo"
         self.ui.lockButton.enabled = whose in ("auto", "user")
         self.ui.releaseButton.enabled = whose in ("locked", "user")
@@ -74,7 +81,8 @@ class ReviewSection:
             self.goTo(worst)
 
     def goTo(self, index: int) -> None:
-        """Show a slice in the views."""
+        """Show a slice in the views, in its own plane in one of them."""
         if self.host.session:
+            self.host.logic.alignViews(self.host.session)
             views.jump(self.host.session.sliceCenter(index))
             self.onSliceShown()

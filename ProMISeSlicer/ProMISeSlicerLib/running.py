@@ -5,20 +5,22 @@ from __future__ import annotations
 import qt
 from slicer.i18n import tr as _
 
-from . import installing, progress
+from . import progress
 
 PUMP_MS = 30
 
 
 class RunSection:
     """host: the module's widget, of which `session`, `sitting`, `parameterNode`, `logic`, `choice`, `review`,
-    `sliceOnScreen`, `resourcePath`, `updateButtons`, `reporting` and `say` are used.
+    `installation`, `sliceOnScreen`, `updateButtons`, `reporting` and `say` are used.
 
     Nothing is polled: the timer runs while the session is busy.
     """
 
     def __init__(self, ui, host) -> None:
         self.ui, self.host, self._inPass, self._reason = ui, host, False, ""
+        self._shown = self._failed = (None, 0, 0)  # session, its questions and answers when it was shown, and failed
+        self._failure = ""
         self.timer = qt.QTimer()
         self.timer.setInterval(PUMP_MS)
         self.timer.connect("timeout()", self.onPump)
@@ -35,31 +37,31 @@ class RunSection:
         session, node = self.host.session, self.host.parameterNode
         busy = bool(session and session.isBusy)
         reason = self.host.logic.whyNot(node.inputVolume if node else None, self.host.choice.chosen())
+        reason = self.host.installation.reason or reason
         self.ui.segmentButton.enabled = not reason and not busy
         self.ui.segmentButton.toolTip = reason or _("Segment all slices, the one on screen first.")
         self.ui.segmentButton.text = _("Segment again") if session else _("Segment")
-        self.ui.cancelButton.enabled = busy
+        self.ui.cancelButton.enabled = busy or self.host.installation.isDownloading
         if self.ui.statusLabel.text in ("", self._reason):  # news and errors stay
             self.host.say(reason)
         self._reason = reason
 
     def onSegment(self) -> None:
         with self.host.reporting(_("Segmenting could not start")):
-            if not self.ensureInstalled():
+            isThere = self.host.installation.ensure(self.host.logic.missing(self.host.choice.chosen()))
+            if not isThere or self.host.parameterNode is None:  # another module was opened meanwhile
                 return
             if not self.host.session:
                 self.host.sitting.begin()
+                self.host.review.alignment.bring()
             self.host.session.segment(self.host.sliceOnScreen())
             self._inPass = True
             self.onSessionChanged()
 
-    def ensureInstalled(self) -> bool:
-        """Ask once for what is missing, with sizes, and install it; False when the user declines."""
-        needs = self.host.logic.missing(self.host.choice.chosen())
-        requirements = self.host.resourcePath("requirements.txt")
-        return not needs or installing.askAndInstall(needs, requirements, self.host.say)
-
     def onCancel(self) -> None:
+        if self.host.installation.isDownloading:
+            self.host.installation.cancel()
+            return
         with self.host.reporting(_("Cancelling failed")):
             self.host.session.cancel()
             self.onPump()
@@ -75,8 +77,17 @@ class RunSection:
 
     def onPump(self) -> None:
         """Take in what is done, show how far it is, and stop when nothing is left to do."""
+        session, before = self.host.session, self.ui.statusLabel.text
         with self.host.reporting(_("Segmenting failed")):
-            self.showProgress(*self.host.session.pump())
+            found = session.pump()
+            if self.isNew or self._inPass or session.isBusy:
+                self.showProgress(*found)
+        if self.ui.statusLabel.text != before and self.ui.statusLabel.text.startswith("⚠"):
+            self._failure, self._failed = self.ui.statusLabel.text, self._counts()
+        self.afterPump()
+
+    def afterPump(self) -> None:
+        """Nothing is drawn again where only a point follows the mouse."""
         session, shown = self.host.session, self.host.parameterNode is not None
         if session and session.isBusy:
             if shown:
@@ -84,8 +95,19 @@ class RunSection:
             return
         self.stop()
         if shown:
-            self.host.review.refresh()
+            if self.isNew:
+                self._shown = self._counts()
+                self.host.review.refresh()
             self.host.updateButtons()
+
+    def _counts(self) -> tuple:
+        session = self.host.session
+        return (session, session.questions, session.answers) if session else (None, 0, 0)
+
+    @property
+    def isNew(self) -> bool:
+        """Whether anything was asked or answered since the session was shown at rest."""
+        return self._counts() != self._shown
 
     def showProgress(self, done: int, total: int, secondsLeft: float | None) -> None:
         """done and total: slices of the pass; left open where it was cancelled."""
@@ -98,5 +120,13 @@ class RunSection:
         elif self._inPass:
             self._inPass = False
             self.host.say(progress.after(done, total, session.hint))
-        else:
-            self.host.say(progress.sentence(session.hint) if session.hint else _("The segment is up to date."))
+        elif session.hint:
+            self.host.say(progress.sentence(session.hint))
+        elif not self.isWarning():
+            self.host.say(_("The segment is up to date."))
+
+    def isWarning(self) -> bool:
+        """Whether what is said has to stay: a warning, unless it was of a prompt step before the last one."""
+        text, (session, questions) = self.ui.statusLabel.text, self._failed[:2]
+        isOver = text == self._failure and session is self.host.session and session.questions > questions
+        return text.startswith("⚠") and not isOver

@@ -15,7 +15,11 @@ HEAD_URL = "https://github.com/Slicer/SlicerTestingData/releases/download/SHA256
 
 
 def register(addPhantom: Callable) -> None:
-    """addPhantom(): makes the phantom's volume node. Categories have titles from Slicer 5.12 on."""
+    """addPhantom(): makes the phantom's volume node, and shows it, as Sample Data does not where it downloads nothing.
+
+    Categories have titles from Slicer 5.12 on. `SampleData.downloadSample` knows no source without an address (5.10 to
+    5.13): scripts call `ProMISeSlicerLogic().addPhantom()`.
+    """
     import SampleData
 
     logic = SampleData.SampleDataLogic

@@ -1,4 +1,4 @@
-"""The list of segments to learn; below them, of the pack to go on from, those that no case has, which stay."""
+"""The list of segments to learn; below them, of the pack to go on from, those that are not learned now, which stay."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .lesson import segmentOf
 class SegmentList:
     """widget: the list; changed: called where the user has ticked or renamed something.
 
+    A segment of the cases that the pack has, too, stays as it is once it is unticked: then it is listed below.
     unticked, dropped: what was unticked, of segments (as `show` was given them) and of those that stay. That, and the
     names that the user has given to segments, outlive the rows.
     """
@@ -45,7 +46,7 @@ class SegmentList:
     def show(self, targets: Mapping[str, int], known: Sequence[str], pack: str) -> None:
         """targets: a name as `--targets` takes it → how many cases have it; known: names of the pack's."""
         texts = [self._named.get(target, target) for target in targets]
-        self._targets, self._stays = list(targets), _without(known, texts)
+        self._targets, self._stays = list(targets), list(known)
         self.widget.blockSignals(True)
         self.widget.clear()
         for text, (target, count) in zip(texts, targets.items(), strict=True):
@@ -53,10 +54,17 @@ class SegmentList:
             item.setFlags(item.flags() | qt.Qt.ItemIsEditable)
             self.widget.addItem(item)
         for name in self._stays:
-            text = _("In no case: it stays as it is in {pack}. Untick it to leave it out of the new version.")
+            text = _("Not learned now: it stays as it is in {pack}. Untick it to leave it out of the new version.")
             shown = _("{name} (stays)").format(name=name)
             self.widget.addItem(_item(shown, name not in self.dropped, text.format(pack=pack)))
+        self._hideLearned()
         self.widget.blockSignals(False)
+
+    def _hideLearned(self) -> None:
+        """What is learned from the cases does not stay as it is."""
+        learned = {segmentOf(target) for target in self.chosen}
+        for name, row in zip(self._stays, self._rows()[1], strict=True):
+            row.setHidden(name in learned)
 
     def _rows(self) -> tuple[list, list]:
         """Of segments, and of those that stay."""
@@ -65,22 +73,14 @@ class SegmentList:
         return items[:first], items[first:]
 
     def _onItem(self, item) -> None:
-        segments, rest = self._rows()
+        segments = self._rows()[0]
         for target, row in zip(self._targets, segments, strict=True):
             self._named[target] = row.text()
         unticked = [row.checkState() != qt.Qt.Checked for row in segments]
         self.unticked = (self.unticked - set(self._targets)) | set(compress(self._targets, unticked))
-        there = _without(self._stays, [row.text() for row in segments])
-        for name, row in zip(self._stays, rest, strict=True):
-            row.setHidden(name not in there)  # called so by now, a segment of the cases is it
+        self._hideLearned()
         self.dropped = (self.dropped - set(self._stays)) | set(self.left)
         self._changed()
-
-
-def _without(names: Sequence[str], targets: Sequence[str]) -> list[str]:
-    """Names that none of the targets, as `--targets` takes them, has."""
-    listed = {segmentOf(target) for target in targets}
-    return [name for name in names if name not in listed]
 
 
 def _item(text: str, isTicked: bool, toolTip: str):

@@ -20,6 +20,7 @@ from .engine import CoreEngine, Engine
 from .failing import SessionError, explained, teaching
 from .jobs import Jobs, tidied
 from .pace import Pace, Progress
+from .planes import Planes
 from .prompts import TargetPrompts, Watcher, createNodes
 from .propagation import Propagation, ways
 from .review import cells, nextWorst
@@ -45,6 +46,7 @@ class Session:
         self.onActivity: Callable[[], None] | None = None
         self.onClosed: Callable[[SessionError], None] | None = None  # told why, where it closes itself
         self.hint = ""  # for the user, about what was done last
+        self.questions = self.answers = 0  # prompt steps until now, and what has come of them and of passes
         self.currentSlice: int | None = None  # the one on screen, previewed while an ROI is dragged
         self._closed = False
         self.volumeNode = checkedVolume(volumeNode)
@@ -129,9 +131,10 @@ class Session:
     def segmentId(self, target: str) -> str:
         return self.target(target).segmentId
 
-    def sliceAt(self, ras) -> int:
-        """The stack's slice nearest to a world point, 0…n−1."""
-        return int(np.clip(round(self.source.nrc([ras])[0][0]), 0, len(self.source) - 1))
+    @property
+    def planes(self) -> Planes:
+        """The slices as planes in the world, as the volume lies now."""
+        return Planes(self.source)
 
     def sliceCenter(self, n: int) -> tuple[float, float, float]:
         """World mm of the middle of slice n, to jump to."""
@@ -411,6 +414,7 @@ class Session:
                 self._settled()
 
     def _settled(self) -> None:
+        self.questions += 1
         self._save()
         self._active()
 
@@ -434,6 +438,7 @@ class Session:
         with slicer.util.RenderBlocker() if hasattr(slicer, "app") else nullcontext():
             automatic: dict[str, list] = {}
             for report in self._jobs.reports(seconds):
+                self.answers += 1
                 if report.kind == "error":
                     failures.append(report.value)
                 if report.key in (_PASS, _PROPAGATION):

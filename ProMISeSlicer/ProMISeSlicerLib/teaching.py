@@ -9,7 +9,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import environment, findings, folders, installing, lesson, lessonNode, preferences
+from . import environment, findings, folders, lesson, lessonNode, preferences
 from .cases import shownNames
 from .courseView import CourseView
 from .gathering import CaseTable
@@ -22,7 +22,7 @@ _UNLABELLED = ("auto", "background", "unknown")  # what the entries of the one f
 
 
 class TeachSection:
-    """host: the module's widget, of which `choice`, `keeping`, `session`, `parameterNode`, `resourcePath`, `say` and
+    """host: the module's widget, of which `choice`, `keeping`, `installation`, `session`, `parameterNode`, `say` and
     `reporting` are used. command: of the child process, see Child; tests put another one here. Nothing is polled.
     """
 
@@ -101,6 +101,8 @@ class TeachSection:
         """What is missing before anything can be learned, or ""."""
         if self.isRunning:
             return _("A teaching is going on.")
+        if self.host.installation.isRunning:
+            return self.host.installation.reason
         if not self.table.used and not self.table.folders:
             return _("Add cases first: volumes with a segmentation, or a folder of such pairs.")
         if self.segments.isUnticked:
@@ -169,7 +171,8 @@ class TeachSection:
         ui.teachPauseButton.text = _("Go on") if running and self.tuition.course.isPaused else _("Pause")
         ui.teachStopButton.enabled = running
         ui.teachStopButton.text = _("End at once") if running and self.tuition.isStopping else _("Stop")
-        ui.teachResumeButton.enabled = ui.teachDiscardButton.enabled = not running
+        ui.teachDiscardButton.enabled = not running
+        ui.teachResumeButton.enabled = not running and not self.host.installation.isRunning
         ui.teachForgetButton.enabled = bool(self.table.cases or self.table.folders)
 
     def onCollapsed(self, collapsed: bool) -> None:
@@ -267,7 +270,7 @@ class TeachSection:
 
     def _begin(self, failure: str, check: bool) -> None:
         with self.host.reporting(failure):
-            if not self.ensureInstalled():
+            if not self.host.installation.ensure(environment.missing()):
                 return
             self.view.forget()
             tuition = Tuition(self.wanted(), self.onNews, self.onEnd, check, self.command)
@@ -275,10 +278,6 @@ class TeachSection:
             tuition.begin(self.table.used, [segmentOf(target) for target in tuition.lesson.targets])
             self.host.say(_("Checking the cases…") if check else _("Teaching {name}…").format(name=self.name))
             self.onNews()
-
-    def ensureInstalled(self) -> bool:
-        needs = environment.missing()
-        return not needs or installing.askAndInstall(needs, self.host.resourcePath("requirements.txt"), self.host.say)
 
     def onPause(self, checked: bool) -> None:
         self.tuition.pause(checked)

@@ -152,7 +152,7 @@ class Tuition:
         course = self.course
         if course.failure:
             self.problem = self.lesson.inWords(course.failure)
-        elif course.result is None and not (self.check and course.report is not None):
+        elif self._isCancelled or (course.result is None and not (self.check and course.report is not None)):
             self.problem = self._why(code, errors)
         if not self.check:
             isDone = course.result is not None and not (course.result.get("stopped") or course.result.get("problem"))

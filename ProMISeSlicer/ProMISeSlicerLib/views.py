@@ -8,6 +8,9 @@ from contextlib import contextmanager
 import numpy as np
 import slicer
 
+from . import mrml
+from .planes import Planes
+
 
 def firstVolume():
     """The scene's first volume that is no label map, or None."""
@@ -15,17 +18,73 @@ def firstVolume():
     return next((node for node in volumes if not node.IsA("vtkMRMLLabelMapVolumeNode")), None)
 
 
-def onScreen(first, last) -> np.ndarray | None:
-    """(3,) world mm: the middle of a slice view, of the one that looks along first → last best; None without views.
+def _matrix(sliceNode) -> np.ndarray:
+    return slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())
 
-    first, last: middles of a stack's first and last slice, world mm; the same for a single slice.
-    """
+
+def _shows(sliceNode, volumeNode) -> bool:
+    """Whether a slice view has the volume as background or foreground."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        if node.GetLayoutName() == sliceNode.GetLayoutName():
+            return volumeNode.GetID() in (node.GetBackgroundVolumeID(), node.GetForegroundVolumeID())
+    return False
+
+
+def _mapped() -> list:
+    """Slice views of the current layout; all there are where it has none."""
     nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
-    nodes = [node for node in nodes if node.IsMappedInLayout()] or nodes
-    matrices = [slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS()) for node in nodes]
-    way = np.subtract(last, first)
-    matrices.sort(key=lambda matrix: -abs(float(np.dot(matrix[:3, 2] / np.linalg.norm(matrix[:3, 2]), way))))
-    return matrices[0][:3, 3].copy() if matrices else None
+    return [node for node in nodes if node.IsMappedInLayout()] or nodes
+
+
+def isShown(volumeNode) -> bool:
+    return any(_shows(node, volumeNode) for node in _mapped())
+
+
+def show(volumeNode) -> None:
+    """In all slice views, whole."""
+    slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
+
+
+def select(volumeNode) -> None:
+    """As the active volume, in all slice views, whole: what Slicer does with a volume that was loaded."""
+    logic = slicer.app.applicationLogic()
+    logic.GetSelectionNode().SetActiveVolumeID(volumeNode.GetID())
+    logic.PropagateVolumeSelection(1)
+
+
+def _bestView(planes: Planes, volumeNode):
+    """The slice view that looks along the slices' normal best, first of those that show the volume; None without."""
+    matrices = {node: _matrix(node) for node in _mapped()}
+
+    def rank(node) -> tuple:
+        isParallel = planes.isParallel(matrices[node])
+        return not isParallel, not _shows(node, volumeNode), round(planes.slant(matrices[node]), 9)
+
+    return min(matrices, key=rank, default=None)
+
+
+def nearestSlice(planes: Planes, volumeNode) -> int | None:
+    """The slice in the middle of the view that shows such slices best, even across them; None without views."""
+    node = _bestView(planes, volumeNode)
+    return None if node is None else planes.at(_matrix(node))
+
+
+def sliceShown(planes: Planes, volumeNode) -> int | None:
+    """The slice that a view shows in its own plane; None where no view is parallel to the slices."""
+    node = _bestView(planes, volumeNode)
+    return planes.at(_matrix(node)) if node is not None and planes.isParallel(_matrix(node)) else None
+
+
+def align(planes: Planes, volumeNode) -> None:
+    """Where no view is parallel to the slices, turn the nearest one of those that show the volume to them.
+
+    It turns about its middle, to the nearest slice, and keeps its zoom.
+    """
+    node = _bestView(planes, volumeNode)
+    if node is None or planes.isParallel(_matrix(node)) or not _shows(node, volumeNode):
+        return
+    node.RotateToAxes(mrml.matrixFromArray(planes.axes()), 2)
+    node.JumpSliceByOffsetting(*planes.middle(planes.at(_matrix(node))))
 
 
 def jump(ras) -> None:

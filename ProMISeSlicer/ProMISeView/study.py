@@ -156,9 +156,7 @@ class Study:
         """The session's slice that is shown; None without a session."""
         if self.session is None or self.session.isClosed:
             return None
-        first, last = self.session.sliceCenter(0), self.session.sliceCenter(len(self.session.grid) - 1)
-        ras = views.onScreen(first, last)
-        return None if ras is None else self.session.sliceAt(ras)
+        return views.nearestSlice(self.session.planes, self.volumeNode)
 
     def goTo(self, n: int) -> None:
         """Show a slice of the session in all views."""

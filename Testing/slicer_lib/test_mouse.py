@@ -52,6 +52,12 @@ def test_placing_a_point(seen, positive: bool) -> None:
     view.move(x - 30, y)
     d.settle()
     assert not d.engine.calls, "the point under the mouse is not placed yet"
+    told = []
+    d.session.onActivity = lambda: told.append(1)
+    for step in range(5):
+        view.move(x - 20 + step, y)
+    assert told == [], "nor is it news that it follows the mouse"
+    d.session.onActivity = None
     view.click(x, y)
     d.settle()
     assert set(changed(before, d.everything())["bar"]) <= {4} and not changed(before, d.everything())["rod"]

@@ -34,7 +34,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--targets", nargs="*", default=[])
     for name in ("name", "workspace", "device", "backbone", "minutes", "held-out", "base", "pack"):
         parser.add_argument(f"--{name}", default="")
-    for name in ("check", "events", "json"):
+    for name in ("check", "events", "json", "listen"):
         parser.add_argument(f"--{name}", action="store_true")
     return parser.parse_args(sys.argv[3:])
 
@@ -79,6 +79,8 @@ class Commands:
 
     def _read(self) -> None:
         for line in sys.stdin:
+            if line.strip() == "kill" and FAULT != "deaf":
+                os._exit(137)
             self.lines.put(line.strip())
         self.lines.put(None)
 

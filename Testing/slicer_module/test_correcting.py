@@ -169,3 +169,65 @@ def test_every_shortcut_is_told_in_a_tooltip(panel) -> None:
 
     for keys, name in KEYS.items():
         assert f"Shortcut: {keys}." in getattr(panel.ui, name + "Button").toolTip
+
+
+# What follows the mouse, and warnings
+
+
+def follow_mouse(panel: object, moves: int = 20) -> None:
+    """Move a point that is not placed yet, as a slice view does in place mode."""
+    import slicer
+    import vtk
+
+    positives = panel.widget.session.promptNodes("disc")[0]
+    index = positives.AddControlPoint(vtk.vtkVector3d(0, 0, 0))
+    for step in range(moves):
+        position = (float(step), 0.0, 0.0, slicer.vtkMRMLMarkupsNode.PositionPreview)
+        positives.SetNthControlPointPosition(index, *position)
+        panel.settle()
+
+
+def test_moving_the_mouse_in_place_mode_wipes_no_message_and_draws_nothing_again(segmented, monkeypatch) -> None:
+    follow_mouse(segmented, 1)
+    drawn, review = [], segmented.widget.review
+    monkeypatch.setattr(review, "refresh", lambda: drawn.append(1))
+    segmented.widget.say("Something worth reading.")
+    follow_mouse(segmented)
+    assert segmented.status == "Something worth reading." and len(drawn) <= 1, "the new point itself"
+
+
+def test_leaving_place_mode_is_no_news(segmented) -> None:
+    positives = segmented.widget.session.promptNodes("disc")[0]
+    follow_mouse(segmented, 1)
+    segmented.widget.say("Something worth reading.")
+    positives.RemoveNthControlPoint(positives.GetNumberOfControlPoints() - 1)
+    segmented.settle()
+    assert segmented.status == "Something worth reading."
+
+
+def test_a_warning_is_not_replaced_by_up_to_date(segmented) -> None:
+    session = segmented.widget.session
+    segmented.widget.say("⚠ Teaching failed: the disk is full")
+    session.addPoint("disc", session.sliceCenter(4), True)
+    segmented.settle()
+    assert segmented.status == "⚠ Teaching failed: the disk is full"
+
+
+def test_a_failed_step_is_told_until_a_later_one_succeeds(segmented, monkeypatch) -> None:
+    session = segmented.widget.session
+    real, (x, y, z) = session.engine.segmentSlice, session.sliceCenter(4)
+
+    def fail(*_) -> None:
+        raise MemoryError("not enough memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session.engine, "segmentSlice", fail)
+        session.addPoint("disc", (x + 8, y, z), True)
+        segmented.settle()
+    assert segmented.status.startswith("⚠ Segmenting failed")
+    follow_mouse(segmented, 2)
+    assert segmented.status.startswith("⚠ Segmenting failed")
+    assert session.engine.segmentSlice == real
+    session.addPoint("disc", session.sliceCenter(6), True)
+    segmented.settle()
+    assert segmented.status == "The segment is up to date."

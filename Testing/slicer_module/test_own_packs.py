@@ -26,6 +26,17 @@ def test_continue_teaching_makes_the_next_version_and_one_can_go_back(school, ho
     assert (home / "packs" / "Große Läsion.safetensors").read_bytes() == first.read_bytes()
 
 
+def listed(panel) -> list[str]:
+    """The segments to learn, and those that stay, as the list shows them."""
+    rows = panel.ui.teachTargetList
+    return [rows.item(row).text() for row in range(rows.count) if not rows.item(row).isHidden()]
+
+
+def entry(panel, text: str):
+    rows = panel.ui.teachTargetList
+    return next(rows.item(row) for row in range(rows.count) if rows.item(row).text() == text)
+
+
 def test_segments_of_the_pack_that_no_case_has_stay_or_are_left_out(school) -> None:
     import qt
     import slicer
@@ -39,19 +50,42 @@ def test_segments_of_the_pack_that_no_case_has_stay_or_are_left_out(school) -> N
     teach.table.show()
     assert [rows.item(row).text() for row in range(rows.count)] == ["disc"]
     combo.setCurrentIndex([combo.itemText(i) for i in range(combo.count)].index("Große Läsion"))
-    assert [rows.item(row).text() for row in range(rows.count)] == ["disc", "ring (stays)"]
-    assert not rows.item(1).flags() & qt.Qt.ItemIsEditable and "stays as it is" in rows.item(1).toolTip()
+    assert listed(panel) == ["disc", "ring (stays)"]
+    ring = entry(panel, "ring (stays)")
+    assert not ring.flags() & qt.Qt.ItemIsEditable and "stays as it is" in ring.toolTip()
     assert teach.segments.chosen == ["disc"] and "--drop" not in teach.wanted().arguments()
-    rows.item(1).setCheckState(qt.Qt.Unchecked)
+    ring.setCheckState(qt.Qt.Unchecked)
     arguments = teach.wanted().arguments()
     assert arguments[arguments.index("--drop") + 1] == "ring"
     teach.refresh()
     teach.restore()
-    assert rows.item(1).checkState() == qt.Qt.Unchecked, "remembered with the scene"
+    assert entry(panel, "ring (stays)").checkState() == qt.Qt.Unchecked, "remembered with the scene"
     rows.item(0).setCheckState(qt.Qt.Unchecked)
     assert "Tick a segment" in panel.ui.teachButton.toolTip
     combo.setCurrentIndex(0)
     assert [rows.item(row).text() for row in range(rows.count)] == ["disc"] and teach.segments.left == []
+
+
+def test_a_segment_of_the_pack_that_cases_have_is_learned_or_stays_or_is_left_out(school) -> None:
+    import qt
+
+    panel = school()
+    panel.click("teachButton")
+    settle(panel)
+    teach, combo = panel.widget.teach, panel.ui.teachBaseComboBox
+    combo.setCurrentIndex([combo.itemText(i) for i in range(combo.count)].index("Große Läsion"))
+    assert listed(panel) == ["disc", "ring"] and teach.segments.left == []
+    entry(panel, "ring").setCheckState(qt.Qt.Unchecked)
+    assert listed(panel) == ["disc", "ring", "ring (stays)"]
+    arguments = teach.wanted().arguments()
+    assert teach.segments.chosen == ["disc"] and "--drop" not in arguments
+    entry(panel, "ring (stays)").setCheckState(qt.Qt.Unchecked)
+    teach.refresh()
+    arguments = teach.wanted().arguments()
+    assert arguments[arguments.index("--targets") + 1 :][:1] == ["disc"]
+    assert arguments[arguments.index("--drop") + 1] == "ring"
+    entry(panel, "ring").setCheckState(qt.Qt.Checked)
+    assert listed(panel) == ["disc", "ring"] and "--drop" not in teach.wanted().arguments()
 
 
 def test_a_name_that_was_given_to_a_value_stays_and_is_the_packs(school, tmp_path) -> None:
@@ -68,12 +102,12 @@ def test_a_name_that_was_given_to_a_value_stays_and_is_the_packs(school, tmp_pat
     teach.fillTargets()
     rows.item(0).setText("disc=1")
     combo.setCurrentIndex([combo.itemText(i) for i in range(combo.count)].index("Große Läsion"))
-    assert [rows.item(row).text() for row in range(rows.count)] == ["disc=1", "ring (stays)"]
+    assert listed(panel) == ["disc=1", "ring (stays)"]
     teach.refresh()
     assert teach.segments.chosen == ["disc=1"] and teach.segments.left == []
-    rows.item(1).setCheckState(qt.Qt.Unchecked)
+    entry(panel, "ring (stays)").setCheckState(qt.Qt.Unchecked)
     rows.item(0).setText("ring=1")
-    assert rows.item(1).isHidden() and teach.segments.left == []
+    assert listed(panel) == ["ring=1", "disc (stays)"] and teach.segments.left == []
     teach.table.addFolder(str(tmp_path.parent))
     assert rows.count == 0, "of another folder nothing is known"
 

@@ -108,6 +108,9 @@ class LayoutManager(Signals):
     def sliceWidget(self, name: str):
         return self._slices[name]
 
+    def mrmlSliceLogics(self):
+        return slicer.app.applicationLogic().GetSliceLogics()
+
     def threeDWidget(self, index: int):
         return self._threeD
 
@@ -217,3 +220,7 @@ def start_scene() -> None:
     red.SetSingletonTag("Red")
     scene.AddNode(red)
     red.SetOrientation("Axial")
+    composite = scene.CreateNodeByClass("vtkMRMLSliceCompositeNode")
+    composite.UnRegister(None)
+    composite.SetLayoutName("Red")
+    scene.AddNode(composite)

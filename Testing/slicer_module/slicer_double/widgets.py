@@ -109,7 +109,11 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
 
     currentNodeChanged = Signal(object)
     currentNodeIDChanged = Signal(str)
-    vtkSignals = {"currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged"}
+    nodeActivated = Signal(object)
+    vtkSignals = {
+        "currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged",
+        "nodeActivated(vtkMRMLNode*)": "nodeActivated",
+    }
     noneEnabled = stored_property(bool, False)
     addEnabled = stored_property(bool, True)
     removeEnabled = stored_property(bool, True)

@@ -1,0 +1,56 @@
+"""What a program tells a command on stdin, in processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from ProMISeCore.commands import KILLED
+
+ROOT = Path(__file__).resolve().parents[1]
+BUSY = """
+from ProMISeCore.commands import Commands
+Commands(0)
+print("begun", flush=True)
+while True:
+    sum(range(1000))
+"""
+
+
+def started(*arguments: str) -> subprocess.Popen:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, **pipes)
+
+
+def test_kill_ends_a_process_in_the_middle_of_its_work() -> None:
+    with started("-c", BUSY) as process:
+        assert process.stdout.readline().strip() == b"begun"
+        process.stdin.write(b"pause\nkill\n")
+        process.stdin.flush()
+        assert process.wait(30) == KILLED
+
+
+@pytest.fixture
+def ranking(tmp_path, weights) -> list[str]:
+    voxels = np.random.default_rng(0).integers(0, 255, (3, 20, 24)).astype(np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / "a.nrrd"))
+    command = ["rank", "--images", str(tmp_path / "a.nrrd"), *weights(), "--no-cache", "--json"]
+    return ["-m", "ProMISeCore", *command]
+
+
+@pytest.mark.parametrize("said", [b"", b"stop\n"])
+def test_ranking_ends_where_the_program_that_asked_has_gone_or_wants_it_to(ranking, said: bytes) -> None:
+    with started(*ranking, "--listen") as process:
+        out, errors = process.communicate(said, timeout=120)
+    assert process.returncode == 130 and out == b"" and b"stopped" in errors
+
+
+def test_ranking_reads_no_stdin_unless_it_is_told_to(ranking) -> None:
+    with started(*ranking) as process:
+        out, _ = process.communicate(b"kill\n", timeout=120)
+    assert process.returncode == 0 and out.startswith(b"[{")
