@@ -207,6 +207,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAboutToBeRemoved(self, caller, event, node=None):
+        self.sitting.lose(node)
         self.teach.onNodeRemoved(node)
 
     # Parameters
@@ -215,10 +216,14 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Show what the scene holds; a session that was saved with it goes on."""
         from ProMISeSlicerLib import choosing
 
-        self.setParameterNode(self.logic.getParameterNode())
-        if not self.parameterNode.inputVolume:
-            self.parameterNode.inputVolume = choosing.volumeToBeginWith()
-        self.sitting.resume()
+        node = self.logic.getParameterNode()
+        if not node.inputVolume:
+            node.inputVolume = choosing.volumeToBeginWith()
+            node.segmentation = self.logic.segmentationOf(node.inputVolume)
+        self.setParameterNode(node)
+        self.sitting.reconcile(again=True)
+        self.choice.show()
+        self.updateButtons()
 
     def setParameterNode(self, parameterNode):
         if self.parameterNode:
@@ -229,7 +234,6 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._guiTag = parameterNode.connectGui(self.ui)
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
             self.showSession()
-            self.onParametersChanged()
 
     def onParametersChanged(self, caller=None, event=None):
         self.sitting.reconcile()

@@ -51,28 +51,25 @@ class Sitting:
 
     # What others call
 
-    def reconcile(self) -> None:
-        """Something may have been chosen: the session goes on if it is that, else another is taken up, or none."""
+    def reconcile(self, again: bool = False) -> None:
+        """Something may have been chosen: the session goes on if it is that, else another is taken up, or none.
+
+        again: look for a saved one also where nothing else was chosen, as when the module is opened.
+        """
         if self._isSettling or self.wanted is None or slicer.mrmlScene.IsImporting():
             return
-        seen, wanted = self._seen, self.wanted
-        if wanted == seen:
+        seen = self._seen
+        if self.wanted == seen and (self.session is not None or not again):
             return
-        with self._settling():
+        with self._settling(), self.host.reporting(_("The saved session cannot go on")):
             if seen is not None:
-                self.host.parameterNode.segmentation = self._segmentation(seen, wanted)
+                self.host.parameterNode.segmentation = self._segmentation(seen, self.wanted)
             wanted = self.wanted
             if self.session is not None and self._serves(wanted):
                 return
             self.end()
             isLook = seen is not None and wanted._replace(pack=seen.pack) == seen  # at a pack, which stays chosen
             self._takeUp(wanted, otherPacks=not isLook)
-
-    def resume(self) -> None:
-        """Go on with what the scene was saved with, where no session is open."""
-        if self.session is None and self.wanted is not None:
-            with self._settling():
-                self._takeUp(self.wanted, otherPacks=False)
 
     def begin(self) -> None:
         """A new session on what is chosen. Raises SessionError for what cannot be used."""
@@ -85,7 +82,7 @@ class Sitting:
     def renew(self) -> None:
         """What computes is set otherwise: the session goes on with that."""
         self.end()
-        self.resume()
+        self.reconcile(again=True)
 
     def end(self) -> None:
         """The session ends, its results stay; a pass that was running is said to have ended."""
@@ -105,6 +102,11 @@ class Sitting:
         if self.host.parameterNode is not None:
             self.host.showSession()
             self.host.updateButtons()
+
+    def lose(self, node) -> None:
+        """A node goes: it is no longer what was chosen, and is not kept alive."""
+        if self._seen is not None:
+            self._seen = Wanted(*(None if value is node else value for value in self._seen))
 
     def forget(self) -> None:
         """The scene is closed: nothing of it stays, and what comes is chosen by whatever is opened next."""
@@ -146,8 +148,7 @@ class Sitting:
         saved = self.host.logic.savedSession(wanted.volume, wanted.segmentation, name)
         if saved is None or (wanted.pack and not otherPacks and resuming.packOf(saved) != name):
             return
-        with self.host.reporting(_("The saved session cannot go on")):
-            self._take(*self.host.logic.resumeSession(saved))
+        self._take(*self.host.logic.resumeSession(saved))
 
     def _take(self, session, pack) -> None:
         node, self._pack = self.host.parameterNode, pack.path.stem
@@ -166,15 +167,15 @@ class Sitting:
             yield
         finally:
             self._isSettling = before
-            self._seen = self.wanted
+            self._seen = self.wanted or self._seen
 
     def _onClosed(self, why: Exception) -> None:
         """The session has closed itself: its nodes went, or its volume is another."""
         self.end()
         self.host.say(str(why))
-        if isinstance(why, ResizedError) and self.host.parameterNode is not None:
-            with self._settling():
-                self.host.parameterNode.segmentation = None  # its voxels are others; the next one gets its own
+        if isinstance(why, ResizedError):
+            with self._settling():  # its voxels are others: the next session gets its own, also while nothing is shown
+                self.host.logic.getParameterNode().segmentation = None
 
     def _drain(self) -> None:
         self._ending = [session for session in self._ending if not session.close(_LEND_S)]

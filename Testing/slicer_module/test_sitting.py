@@ -103,6 +103,25 @@ def test_a_volume_switched_while_another_module_is_open_gets_its_own_segmentatio
     assert segmented.widget.session.segmentationNode is node.segmentation
 
 
+def test_after_its_volume_was_removed_a_segmentation_is_not_the_next_volumes(segmented, volume) -> None:
+    import slicer
+
+    other, first = add_other(volume), segmented.widget.parameterNode.segmentation
+    slicer.mrmlScene.RemoveNode(volume)
+    segmented.widget.parameterNode.inputVolume = other
+    assert segmented.widget.parameterNode.segmentation is None and first.GetScene() is not None
+
+
+def test_a_session_of_a_scene_in_which_nothing_is_chosen_goes_on_at_once(segmented, opened) -> None:
+    """As that of the page in a browser, which has no panel's choices to save."""
+    node = segmented.widget.parameterNode
+    first = node.segmentation
+    segmented.widget.cleanup()
+    node.inputVolume = node.segmentation = None
+    panel = opened(volume=False)
+    assert panel.widget.session.segmentationNode is first and is_followed(panel)
+
+
 def test_a_segmentation_chosen_together_with_its_volume_stays_chosen(segmented, volume) -> None:
     import slicer
 
@@ -201,6 +220,19 @@ def test_a_volume_of_another_size_gets_a_new_session_and_segmentation(segmented,
     segmented.settle()
     assert segmented.status.startswith("Done.") and len(segmented.widget.review.states) == 24
     assert segmented.widget.parameterNode.segmentation is not first
+
+
+def test_a_volume_that_is_resized_while_another_module_is_open_gets_a_new_session(segmented, volume) -> None:
+    import slicer
+    from ProMISeSlicerLib.session import SessionError
+
+    session, node = segmented.widget.session, segmented.widget.parameterNode
+    segmented.widget.exit()
+    slicer.util.updateVolumeFromArray(volume, np.repeat(slicer.util.arrayFromVolume(volume), 2, 0))
+    with pytest.raises(SessionError, match="another size"):
+        session.addPoint("disc", session.sliceCenter(4), True)
+    segmented.widget.enter()
+    assert segmented.widget.session is None and node.segmentation is None and node.inputVolume is volume
 
 
 @pytest.mark.parametrize("kind", ["constant", "NaN"])
