@@ -282,6 +282,9 @@ class Survey:
         for name in self.targets:
             if not any(case.states[name].state == "labelled" for case in self.learn):
                 self._error(f"{name!r} is labelled in held-out cases only; hold out other cases, or none")
+            elif chosen and not any(case.states[name].state == "labelled" for case in self.held):
+                self._warn(None, f"no held-out case holds {name!r}: it is taught without a score, and its last state "
+                           "is kept; hold out a case that holds it to judge it")  # fmt: skip
 
     def _is_seen(self, case: Case) -> bool:
         return bool(self.wish.seen) and pairs.content(case.pair.image) in self.wish.seen

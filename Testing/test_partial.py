@@ -160,6 +160,29 @@ def test_a_case_without_the_target_is_not_doubted(tiny_model, tmp_path, monkeypa
     assert not any(look.suspects for look in looks) and not learner.material.distrusted[0]
 
 
+def test_a_target_that_no_held_out_slice_holds_is_taught_and_has_no_score(tiny_model, tmp_path) -> None:
+    """Finding nothing was right there, so that the first state stayed the best."""
+    material, held, model = views(), views(4, 2, seed=1), tiny_model(("a",))
+    held.masks[:] = False
+    learner = training(model, material, held, tmp_path)
+    assert learner.look_before() == {"a": None}
+    first = {key: value.clone() for key, value in model.tensors().items()}
+    learner.run()
+    assert not all(torch.equal(value, first[key]) for key, value in model.tensors().items())
+    assert learner.held_dice("a") == {}
+    held.masks[0] = views().masks[0]
+    assert set(training(model, material, held, tmp_path / "other").held_dice("a")) == {0, 1}, "beside one that has it"
+
+
+def test_that_no_held_out_case_holds_a_target_is_told(tmp_path, command, capsys) -> None:
+    for number in range(3):
+        voxels, mask = volume(number)
+        edge = ~mask if number else np.zeros_like(mask)
+        write(tmp_path / "some", f"c{number}", voxels, {"Scheibe": mask, "Rand": edge})
+    assert main(command(tmp_path / "some", "--held-out", "c0", "--check")) == 0
+    assert "no held-out case holds 'Rand': it is taught without a score" in capsys.readouterr().out
+
+
 def test_held_out_cases_are_foreign_where_next_to_nothing_is_found() -> None:
     assert fitted({0: 0.9, 1: 0.8, 2: 0.7}) == 0.8
     assert fitted({0: 0.9, 1: 0.8}) is None and fitted({0: 0.3, 1: 0.2, 2: 0.4}) is None
