@@ -20,7 +20,7 @@ _SINGLE = 0.9  # share of a target's voxels in its largest piece, from which it 
 class State:
     """A target in a case: labelled, empty (known to be absent) or unknown. low, high: its 5th and 95th percentile;
     abrupt: whether it is large on the first and the last slice that have it, and the next ones are known not to, or so
-    on both sides of a gap."""
+    on both sides of a gap; share: of a square around a slice, what its largest area takes."""
 
     state: str
     voxels: int = 0
@@ -30,6 +30,7 @@ class State:
     high: float = 0.0
     single: bool = True
     abrupt: bool = False
+    share: float = 0.0
 
     @classmethod
     def of(cls, stack: volumes.Stack, volume: volumes.Volume, one: np.ndarray) -> State:
@@ -51,6 +52,7 @@ class State:
             float(high),
             bool(sizes.max() >= _SINGLE * sizes.sum()),
             not volume.picture and _is_abrupt(slices, stack),
+            _share(slices, stack),
         )
 
     def entry(self) -> dict[str, Any]:
@@ -63,6 +65,12 @@ class State:
             return self.state
         left_out = f", {self.unknown_slices} unknown" if self.unknown_slices else ""
         return f"{self.slices} slices{left_out}"
+
+
+def _share(slices: np.ndarray, stack: volumes.Stack) -> float:
+    """As `State.share`, of a target's labels (n, H, W)."""
+    longest = max(length * mm for length, mm in zip(slices.shape[1:], stack.spacing_rc, strict=True))
+    return float((slices == 1).sum((1, 2)).max() * np.prod(stack.spacing_rc) / longest**2)
 
 
 def _is_abrupt(slices: np.ndarray, stack: volumes.Stack) -> bool:

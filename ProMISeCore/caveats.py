@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
+import numpy as np
+
 from ProMISeCore import pairs, truth
 from ProMISeCore.case import Case
 
+_LEAST_PIXELS = 4  # of a mask
 _NAMED = 5  # cases at most
 
 
@@ -43,6 +47,19 @@ def _abrupt_ends(cases: Sequence[Case], target: str) -> Iterator[tuple[str | Non
             f"({names}): the slices beyond count as being without it; if nobody has looked at them, let slices "
             "without a segment be unknown (--unlabelled-slices unknown)",
         )
+
+
+def too_small(cases: Sequence[Case], targets: Collection[str], side: int) -> Iterator[str]:
+    """Targets of which a mask, which has a quarter of the frame's side, would show next to nothing."""
+    for name in targets:
+        shares = [case.states[name].share for case in cases if case.states[name].state == "labelled"]
+        share = float(np.median(shares)) if shares else 1.0
+        if share * (side // 4) ** 2 < _LEAST_PIXELS:
+            larger = 16 * math.ceil(4 * math.sqrt(_LEAST_PIXELS / share) / 16)
+            yield (
+                f"{name!r} is very small: with frames of {side} its masks have {share * (side // 4) ** 2:.1f} pixels "
+                f"where it is largest; --side {larger} sees it better, and takes longer"
+            )
 
 
 def _plain(name: str) -> str:

@@ -44,6 +44,8 @@ class Survey:
             self._warn(None, f"the backbone {wish.backbone} is not installed: see promise backbones")
         for case, what in caveats.found(self.usable, self.targets, wish.unlabelled, wish.known):
             self._warn(case, what)
+        for what in caveats.too_small(self.usable, self.targets, self._frames) if self._frames else ():
+            self._warn(None, what)
         self.window = dict(wish.window) if wish.window else self._window()
         self.within = False
         self._hold_out()
@@ -111,6 +113,12 @@ class Survey:
         """Of the frames: what was asked for, half of the backbone's own for small slices, or None for its own."""
         known = backbones.TABLE.get(self.wish.backbone)
         return self.wish.side or (known.side // 2 if self.small and known else None)
+
+    @property
+    def _frames(self) -> int | None:
+        """Their side, where another could be chosen and the backbone's own is known."""
+        known = backbones.TABLE.get(self.wish.backbone)
+        return None if self.wish.base_orientation else self.side or (known.side if known else None)
 
     def are_apart(self, one: str, other: str) -> bool | None:
         """Whether two targets share no voxels anywhere; None where no case holds both."""
