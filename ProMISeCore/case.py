@@ -26,6 +26,7 @@ class State:
     voxels: int = 0
     slices: int = 0
     unknown_slices: int = 0
+    unknown_share: float = 0.0
     low: float = 0.0
     high: float = 0.0
     single: bool = True
@@ -37,8 +38,9 @@ class State:
         """What a target's labels (K, J, I), as `truth.read` gives them, say. stack: the volume as it is cut."""
         there, slices = one == 1, stack.canonical(one)
         unknown = int((slices == truth.UNKNOWN).all((1, 2)).sum())
+        unknown_share = round(float((one == truth.UNKNOWN).mean()), 4)
         if not there.any():
-            return cls("unknown" if unknown == len(slices) else "empty", unknown_slices=unknown)
+            return cls("unknown" if unknown == len(slices) else "empty", 0, 0, unknown, unknown_share)
         grey = volume.voxels if volume.voxels.ndim == 3 else volume.voxels.mean(-1)
         low, high = np.percentile(grey[there], (5, 95))
         pieces, _ = ndimage.label(there)
@@ -48,6 +50,7 @@ class State:
             int(there.sum()),
             int((slices == 1).any((1, 2)).sum()),
             unknown,
+            unknown_share,
             float(low),
             float(high),
             bool(sizes.max() >= _SINGLE * sizes.sum()),
@@ -57,7 +60,7 @@ class State:
 
     def entry(self) -> dict[str, Any]:
         """For JSON."""
-        return {key: getattr(self, key) for key in ("state", "voxels", "slices", "unknown_slices")}
+        return {key: getattr(self, key) for key in ("state", "voxels", "slices", "unknown_slices", "unknown_share")}
 
     def words(self) -> str:
         """For people."""

@@ -71,7 +71,7 @@ def read(
     """The truth (T, K, J, I) uint8 on the volume's grid: 1 the target, 0 not, UNKNOWN.
 
     targets: name → value in label maps (None: only found by name, in segmentations); rule: one of RULES, for slices
-    without the target; axis of (K, J, I) along which the rule "unknown" takes slices. InputError for another grid.
+    without the target; axis of (K, J, I) along which slices are cut. InputError for another grid.
     """
     if not targets:
         return np.zeros((0, *volume.voxels.shape[:3]), np.uint8)
@@ -165,14 +165,14 @@ def _leave_out(truth: np.ndarray, rule: str, axis: int) -> None:
         return
     for along in [axis] if rule == "unknown" else range(3):
         filled = there.any(axis=tuple(other for other in range(3) if other != along))
-        if rule == "unknown" or _is_sparse(filled):
+        if rule == "unknown" or _is_sparse(filled, along == axis):
             np.moveaxis(truth, along, 0)[~filled] = UNKNOWN
 
 
-def _is_sparse(filled: np.ndarray) -> bool:
+def _is_sparse(filled: np.ndarray, is_cut: bool) -> bool:
     """Whether slices (n,) were segmented here and there: one of more than three, never two neighbours (every second
-    one), or under half of those between."""
+    one), or, as they are cut, under half of those between; across these a pair of organs leaves as much free."""
     places = np.flatnonzero(filled)
     if len(places) == 1:
         return len(filled) > 3
-    return bool(np.diff(places).min() > 1) or 2 * len(places) < places[-1] - places[0] + 1
+    return bool(np.diff(places).min() > 1) or (is_cut and 2 * len(places) < places[-1] - places[0] + 1)

@@ -126,6 +126,19 @@ def test_a_target_that_some_cases_lack_is_learned_from_the_others(tmp_path, comm
     assert [(score["target"], score["cases"]) for score in manifest.scores] == [("Scheibe", 1), ("Rand", 1)]
 
 
+def test_that_most_of_a_volume_is_taken_for_unknown_is_told(tmp_path, command, capsys) -> None:
+    for number in range(2):
+        voxels, mask = volume(number, 9)
+        mask[np.isin(np.arange(9), [1, 4, 7], invert=True)] = False
+        write(tmp_path / "some", f"c{number}", voxels, {"Scheibe": mask})
+    for rule, told in (("auto", True), ("background", False)):
+        assert main(command(tmp_path / "some", "--check", "--unlabelled-slices", rule)) == 0
+        out = capsys.readouterr().out
+        assert (
+            "on some slices only in 2 of 2 cases (c0, c1): up to 67% of their voxels count as unknown" in out
+        ) == told
+
+
 def test_outliers_are_far_below_the_median() -> None:
     assert outliers({0: 0.9, 1: 0.88, 2: 0.2, 3: 0.91, 4: 0.86}) == [(2, 0.2, 0.88)]
     assert outliers({0: 0.9, 1: 0.88, 2: 0.46, 3: 0.91}) == []  # hard, and more than half of the median

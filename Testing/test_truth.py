@@ -113,6 +113,17 @@ def test_sparse_slices_are_seen_along_every_axis(tmp_path: Path) -> None:
     assert (found[:, :, 1:5] == U).all() and (found[:, :, [0, 5]] == 1).all()
 
 
+def test_a_pair_of_organs_leaves_nothing_unknown_between(tmp_path: Path) -> None:
+    mask = np.zeros((5, 4, 6), bool)
+    mask[1:4, 1:3, [0, 5]] = True
+    wide = np.repeat(mask, 2, 2)  # 2 + 2 of 12 columns
+    volume = Volume(np.zeros(wide.shape, np.int16), AFFINE, "pair")
+    path = segmentation(tmp_path / "a.seg.nrrd", {"x": wide}, volume)
+    assert np.array_equal(truth.read(volume, path, {"x": None}, "auto", axis=0)[0], wide)
+    across = truth.read(volume, path, {"x": None}, "auto", axis=2)[0]  # as they are cut, four slices of twelve
+    assert (across[:, :, 2:10] == U).all() and np.array_equal(across == 1, wide)
+
+
 def test_two_segments_of_one_name_are_refused(tmp_path: Path) -> None:
     path = segmentation(tmp_path / "a.seg.nrrd", {"x": box(slice(0, 1)), "y": box(slice(1, 2))})
     path.write_bytes(path.read_bytes().replace(b"Segment1_Name:=y", b"Segment1_Name:=x"))
