@@ -11,6 +11,8 @@ from scipy import ndimage
 from ProMISeCore import truth, volumes
 from ProMISeCore.pairs import Pair
 
+_CT = -200  # a volume with whole numbers below this is CT
+_AIR = (-1025.0, -990.0)  # lowest value of a CT, with what interpolation makes of it
 _WIDE = 2  # times, width to thickness
 _LARGE = 0.5  # of a target's largest area, from which it does not end but is cut off
 _SINGLE = 0.9  # share of a target's voxels in its largest piece, from which it counts as one piece
@@ -103,12 +105,18 @@ class Case:
     shape: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
     orientation: str = "image"
+    acquired: str = ""  # the orientation across its thickest direction, where there is one
     intensities: tuple[float, float] = (0.0, 0.0)
     lowest: float = 0.0
     whole: bool = False
     picture: bool = False
     overlapping: frozenset[frozenset[str]] = frozenset()  # pairs of targets that share voxels
     states: dict[str, State] = field(default_factory=dict)
+
+    @property
+    def is_ct(self) -> bool:
+        """As its values tell: whole numbers far below zero, or, resampled, fractions from that of air on."""
+        return not self.picture and self.lowest < _CT and (self.whole or _AIR[0] <= self.lowest <= _AIR[1])
 
     @property
     def labelled(self) -> list[str]:

@@ -17,7 +17,8 @@ from ProMISeCore.manifest import MOST_TARGETS
 from ProMISeCore.terminal import amount, duration, table
 from ProMISeCore.wish import Wish
 
-_CT = -200  # a volume with whole numbers below this is CT
+_NAMED = 5  # cases at most
+_THICK = 1.5  # times the smallest spacing: slices were acquired so
 _STRAY = 0.01  # of the smaller of two targets, from which they overlap
 _SMALL, _SMALL_LONG = 96, 256  # pixels, of the second longest and of the longest side of a case
 
@@ -47,6 +48,8 @@ class Survey:
         for what in caveats.too_small(self.usable, self.targets, self._frames) if self._frames else ():
             self._warn(None, what)
         self.window = dict(wish.window) if wish.window else self._window()
+        if not wish.window:
+            self._complain_about_ct()
         self.within = False
         self._hold_out()
         self.colours = colours.chosen(self.targets, wish.known, self.usable)
@@ -148,7 +151,10 @@ class Survey:
         case.intensities = volumes.percentiles(volume.voxels, (0.5, 99.5))
         case.lowest, case.whole = float(volume.voxels.min()), _is_whole(volume.voxels)
         if not volume.picture:
-            case.orientation = next(axis for axis in volumes.AXES if volumes.Stack(volume, axis).slice_axis == 0)
+            across = {volumes.Stack(volume, axis).slice_axis: axis for axis in volumes.AXES}  # of (K, J, I)
+            case.orientation, thickest = across[0], int(np.argmax(case.spacing))
+            if case.spacing[thickest] > max(sorted(case.spacing)[1], _THICK * min(case.spacing)):
+                case.acquired = across[2 - thickest]
         return True
 
     def _inspect(self, case: Case) -> None:
@@ -245,22 +251,28 @@ class Survey:
 
     def _orientation(self) -> str:
         """Slices across the thickest direction, as they were acquired; axial where there is none."""
-        votes = []
-        for case in self.usable:
-            thickest = max(range(3), key=lambda axis, case=case: case.spacing[axis])
-            if case.spacing[thickest] > 1.5 * min(case.spacing) and thickest == 2:
-                votes.append(case.orientation)
+        votes = [case.acquired for case in self.usable if case.acquired]
         return max(set(votes), key=votes.count) if 2 * len(votes) > len(self.usable) else "axial"
 
     def _is_ct(self) -> bool:
-        cases = self.usable
-        return not self.picture and bool(cases) and all(case.whole and case.lowest < _CT for case in cases)
+        """Whether most cases are."""
+        return 2 * sum(case.is_ct for case in self.usable) > len(self.usable)
+
+    def _complain_about_ct(self) -> None:
+        """Of a few that are, or are not, CT as the others."""
+        few, is_ct = [case.pair.name for case in self.usable if case.is_ct != self._is_ct()], self._is_ct()
+        if few:
+            names = ", ".join(few[:_NAMED]) + ", …" * (len(few) > _NAMED)
+            what = "do not hold a CT's values, as the others do" if is_ct else "hold a CT's values, unlike the others"
+            self._warn(None, f"{len(few)} of {len(self.usable)} cases {what} ({names}): all are seen as "
+                       f"{self.modality} is; leave them out, or convert them to the others' values")  # fmt: skip
 
     def _window(self) -> dict[str, Any]:
         """Of CT, the targets' values with soft tissue around them; else each volume's own range."""
         if self.picture:
             return {"mode": "bytes"}
-        states = [state for case in self.usable for state in case.states.values() if state.state == "labelled"]
+        cases = [case for case in self.usable if case.is_ct]
+        states = [state for case in cases for state in case.states.values() if state.state == "labelled"]
         if self._is_ct() and states:
             low, high = min(state.low for state in states), max(state.high for state in states)
             return {"mode": "fixed", "low": 10 * round(low / 10) - 150.0, "high": 10 * round(high / 10) + 150.0}
