@@ -375,7 +375,7 @@ class Training:
 
     def _resume(self) -> None:
         try:
-            state = torch.load(self.checkpoint, weights_only=True)
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             identity = state["identity"]
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
             raise InputError(f"{self.checkpoint} is damaged or of another version; remove it to start again") from error
