@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from ProMISeCore import truth, volumes
+from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import Pair
 
 _CT = -200  # a volume with whole numbers below this is CT
@@ -105,6 +107,7 @@ class Case:
     shape: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
     orientation: str = "image"
+    unreadable: str = ""
     acquired: str = ""  # the orientation across its thickest direction, where there is one
     intensities: tuple[float, float] = (0.0, 0.0)
     lowest: float = 0.0
@@ -112,6 +115,15 @@ class Case:
     picture: bool = False
     overlapping: frozenset[frozenset[str]] = frozenset()  # pairs of targets that share voxels
     states: dict[str, State] = field(default_factory=dict)
+
+    @cached_property
+    def contents(self) -> dict[str, int | None]:
+        """As `truth.contents`; where the file cannot tell, nothing, and `unreadable` says why."""
+        try:
+            return truth.contents(self.pair.label)
+        except InputError as error:
+            self.unreadable = str(error)
+            return {}
 
     @property
     def is_ct(self) -> bool:

@@ -45,7 +45,7 @@ def _abrupt_ends(cases: Sequence[Case], target: str) -> Iterator[tuple[str | Non
         yield (
             None,
             f"{target!r} begins and ends abruptly, or is missing in between, in {len(abrupt)} of {len(cases)} cases "
-            f"({_names(abrupt)}): the slices beyond count as being without it; if nobody has looked at them, let "
+            f"({named(abrupt)}): the slices beyond count as being without it; if nobody has looked at them, let "
             "slices without a segment be unknown (--unlabelled-slices unknown)",
         )
 
@@ -60,12 +60,13 @@ def _hidden(cases: Sequence[Case], target: str) -> Iterator[tuple[str | None, st
         yield (
             None,
             f"{target!r} seems to be segmented on some slices only in {len(hidden)} of {len(cases)} cases "
-            f"({_names(hidden)}): up to {most:.0%} of their voxels count as unknown and teach nothing; if somebody has "
+            f"({named(hidden)}): up to {most:.0%} of their voxels count as unknown and teach nothing; if somebody has "
             "looked at all slices, let those without a segment be background (--unlabelled-slices background)",
         )
 
 
-def _names(cases: Sequence[Case]) -> str:
+def named(cases: Sequence[Case]) -> str:
+    """A few names of them, for a sentence."""
     return ", ".join(case.pair.name for case in cases[:_NAMED]) + ", …" * (len(cases) > _NAMED)
 
 

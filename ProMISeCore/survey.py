@@ -11,13 +11,13 @@ import numpy as np
 
 from ProMISeCore import backbones, caveats, colours, held_out, pairs, truth, volumes
 from ProMISeCore.case import Case, State
+from ProMISeCore.caveats import named
 from ProMISeCore.errors import InputError
 from ProMISeCore.estimate import Estimate
-from ProMISeCore.manifest import MOST_TARGETS
+from ProMISeCore.manifest import LONGEST_WORD, MOST_TARGETS, is_word
 from ProMISeCore.terminal import amount, duration, table
 from ProMISeCore.wish import Wish
 
-_NAMED = 5  # cases at most
 _THICK = 1.5  # times the smallest spacing: slices were acquired so
 _STRAY = 0.01  # of the smaller of two targets, from which they overlap
 _SMALL, _SMALL_LONG = 96, 256  # pixels, of the second longest and of the longest side of a case
@@ -132,11 +132,21 @@ class Survey:
         """Where nobody says what is to be learned; cases that cannot tell are left out."""
         found: dict[str, int | None] = {}
         for case in self.cases:
-            try:
-                found |= truth.contents(case.pair.label)
-            except InputError as error:
-                self._leave_out(case, str(error))
+            found |= case.contents
+            if case.unreadable:
+                self._leave_out(case, case.unreadable)
+        values = {*found.values()} - {None}
+        if truth.UNKNOWN in values and len(values) > 1:
+            self._drop_unknown(found)
         return found
+
+    def _drop_unknown(self, found: dict[str, int | None]) -> None:
+        """255 is a target only where no label map holds anything else, as in masks of 0 and 255."""
+        names = [name for name, value in found.items() if value == truth.UNKNOWN]
+        holding = [case for case in self.cases if names[0] in case.contents]
+        del found[names[0]]
+        self._warn(None, f"the value {truth.UNKNOWN} counts as unknown, since the label maps hold others, too "
+                   f"({named(holding)}); if it is a target, name it and the others with --targets")  # fmt: skip
 
     def _look(self, case: Case) -> bool:
         """Read the image; False, and left out, where that cannot be used."""
@@ -173,15 +183,15 @@ class Survey:
             self._leave_out(case, self._why_unlabelled(case))
 
     def _why_unlabelled(self, case: Case) -> str:
-        found = _contents(case)
-        if found == {}:
+        found = case.contents
+        if not found and not case.unreadable:
             return "its segmentation is empty; segment a slice, or leave it out"
-        empty = [name for name in found or () if name in self.targets]
+        empty = [name for name in found if name in self.targets]
         if empty:
             return f"nothing is segmented in it yet ({', '.join(empty)}: empty); segment a slice, or leave it out"
         asked, there = (
             ", ".join(self.targets),
-            ", ".join({name: None for each in self.cases for name in _contents(each) or ()}) or "nothing",
+            ", ".join({name: None for each in self.cases for name in each.contents}) or "nothing",
         )
         return f"it holds none of the targets ({asked}); the cases hold: {there}"
 
@@ -231,6 +241,9 @@ class Survey:
             self._warn(None, f"the pack to go on from has no {names} to drop; it has {', '.join(self.wish.known)}")
         for name in [name for name in self.targets if name in self.wish.dropped]:
             self._error(f"{name!r} is to be taught and to be dropped; name the others with --targets, or keep it")
+        for name in [name for name in self.targets if not is_word(name)]:
+            self._error(f"the target's name {ascii(name)} cannot be kept in a pack: up to {LONGEST_WORD} letters that "
+                        "can be seen; rename the segment, or name others with --targets")  # fmt: skip
         if not self.targets:
             self._error("the label maps and segmentations are empty; segment something first")
 
@@ -260,11 +273,10 @@ class Survey:
 
     def _complain_about_ct(self) -> None:
         """Of a few that are, or are not, CT as the others."""
-        few, is_ct = [case.pair.name for case in self.usable if case.is_ct != self._is_ct()], self._is_ct()
+        few, is_ct = [case for case in self.usable if case.is_ct != self._is_ct()], self._is_ct()
         if few:
-            names = ", ".join(few[:_NAMED]) + ", …" * (len(few) > _NAMED)
             what = "do not hold a CT's values, as the others do" if is_ct else "hold a CT's values, unlike the others"
-            self._warn(None, f"{len(few)} of {len(self.usable)} cases {what} ({names}): all are seen as "
+            self._warn(None, f"{len(few)} of {len(self.usable)} cases {what} ({named(few)}): all are seen as "
                        f"{self.modality} is; leave them out, or convert them to the others' values")  # fmt: skip
 
     def _window(self) -> dict[str, Any]:
@@ -397,14 +409,6 @@ class Survey:
         lacking = " (not enough)" if found["disk_bytes"] > found["free_bytes"] else ""
         told.append(f"estimated: {encode}{train}, disk {disk} of {free} free{lacking}, memory {memory}")
         return "\n".join([table(rows), *told])
-
-
-def _contents(case: Case) -> dict[str, int | None] | None:
-    """As `truth.contents`; None of a file that cannot tell."""
-    try:
-        return truth.contents(case.pair.label)
-    except InputError:
-        return None
 
 
 def _overlapping(found: np.ndarray, names: Sequence[str]) -> frozenset[frozenset[str]]:

@@ -34,18 +34,17 @@ def is_segmentation(path: Path) -> bool:
 def contents(path: Path) -> dict[str, int | None]:
     """What a file could teach: a segmentation's segments, name → None, or a label map's values, name → value.
 
-    255 counts as unknown, unless it is the only value there is, as in masks of 0 and 255. Raises InputError for files
-    that cannot be read, and for label maps of more values than anybody teaches.
+    Raises InputError for files that cannot be read, and for label maps of more values than anybody teaches.
     """
     if is_segmentation(path):
-        return {name: None for name in _segments(read_layers(path)[2], path) if not name.startswith(NOBODY)}
+        return {name: None for name in _segments(read_entries(path), path) if not name.startswith(NOBODY)}
     values = [int(value) for value in np.unique(volumes.read_label(path).voxels) if value]
     if len(values) > _MOST_VALUES:
         raise InputError(
             f"{path} holds {len(values)} values, at most {_MOST_VALUES} can be taught: is it an image, or does it "
             "number instances? Give a map with one value for each kind of thing"
         )
-    return {f"label {value}": value for value in values if value != UNKNOWN or values == [UNKNOWN]}
+    return {f"label {value}": value for value in values}
 
 
 def is_told(path: Path) -> bool:

@@ -68,7 +68,7 @@ def test_values_of_label_maps_and_255(tmp_path: Path) -> None:
     voxels = np.zeros((5, 4, 6), np.uint8)
     voxels[0], voxels[1, 0], voxels[2, 0, 0] = 1, 2, U
     path = label_map(tmp_path / "a.nii.gz", voxels)
-    assert truth.contents(path) == {"label 1": 1, "label 2": 2}
+    assert truth.contents(path) == {"label 1": 1, "label 2": 2, "label 255": 255}
     found = truth.read(VOLUME, path, {"one": 1, "two": 2, "named only": None})
     assert found[0, 0].all() and found[0, 2, 0, 0] == U and not found[0, 3].any()
     assert found[1, 1, 0].tolist() == [1] * 6 and found[1, 2, 0, 0] == U
