@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from ProMISeCore import dataset
 from ProMISeCore.augment import VOLUMES, Augment
 from ProMISeCore.case import Case
 from ProMISeCore.commands import Commands
 from ProMISeCore.dataset import Encoder, LabelledStack, Plan, Task, Views
-from ProMISeCore.errors import Cancelled
+from ProMISeCore.errors import Cancelled, InputError
 from ProMISeCore.pairs import content
 from ProMISeCore.promise import Promise
+from ProMISeCore.slices import Slices, shown, with_every_target
 from ProMISeCore.survey import Survey
 
 _HELD_EVERY = 4  # of the slices of an only case, one in so many is held out
@@ -40,6 +43,16 @@ class EncodedCases:
     keys: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """Slices of a case that are to be encoded, and the seed of their random changes."""
+
+    case: Case
+    slices: Slices
+    chosen: list[int]
+    seed: int
+
+
 class CaseEncoder:
     """Encodes what a survey has found for a model. tell("encoding", …) is called with what docs/teach.md says."""
 
@@ -52,9 +65,7 @@ class CaseEncoder:
         KeyboardInterrupt where the asking program has gone; what is encoded stays in the workspace."""
         survey, started = self._survey, clock()
         rest = survey.learn_at_last if with_rest else []
-        uses = [(case, use) for use, cases in (("learn", survey.learn), ("held", survey.held), ("rest", rest))
-                for case in cases]  # fmt: skip
-        plans = [(case, use, plan) for case, use in uses if (plan := self._plan(case, use)).rows]
+        plans = [each for each in self._plans(survey.learn, survey.held, rest) if each[2].rows]
         views, cases = ({use: [] for use in ("learn", "held", "rest")} for _ in range(2))
         encoder = self._encoder(workspace)
         total, done = sum(len(plan.rows) for _, _, plan in plans), 0
@@ -88,19 +99,49 @@ class CaseEncoder:
             augment = _PICTURE if len(self._survey.targets) == 1 else _PICTURES
         return Encoder(model.sam, model.blocks, augment, workspace, pictures=model.refines)
 
-    def _plan(self, case: Case, use: str) -> Plan:
-        """Rows of a case. Their random changes follow from the case itself, so a new case leaves the others alone."""
-        survey, task, side = self._survey, self._task, self._model.sam.side
+    def _plans(self, learn: Sequence[Case], held: Sequence[Case], rest: Sequence[Case]) -> list[tuple[Case, str, Plan]]:
+        """Case, use and plan. Random changes of a case follow from itself, so a new case leaves the others alone."""
+        drawn = {
+            "learn": [self._drawn(case, "learn") for case in learn],
+            "held": [self._drawn(case, "held") for case in held],
+            "rest": [self._drawn(case, "rest") for case in rest],
+        }
+        learned = 0
+        for use in () if self._survey.within else drawn:
+            slices = [each.slices for each in drawn[use]]
+            chosen = with_every_target(slices, [each.chosen for each in drawn[use]], learned if use == "rest" else 0)
+            drawn[use] = [replace(each, chosen=some) for each, some in zip(drawn[use], chosen, strict=True)]
+            learned = shown(slices, chosen) if use == "learn" else learned
+        self._check_every_target(drawn["learn"])
+        return [(each.case, use, self._plan(each, use)) for use, some in drawn.items() for each in some]
+
+    def _check_every_target(self, learn: Sequence[_Drawn]) -> None:
+        found = shown([each.slices for each in learn], [each.chosen for each in learn])
+        missing = [name for name, count in zip(self._task.values, found, strict=True) if not count]
+        if missing:
+            raise InputError(
+                f"none of the slices that were chosen to learn from holds {', '.join(map(repr, missing))}; let more of "
+                "each case be chosen with --slices, or teach fewer --targets"
+            )
+
+    def _drawn(self, case: Case, use: str) -> _Drawn:
+        self._obey()
+        survey = self._survey
+        slices = LabelledStack(case.pair, self._task, self._model.sam.side).slices
         seed = survey.wish.seed + int(content(case.pair.label)[:6], 16)
-        views, most = (1, 2 * survey.slices) if use == "held" else (survey.views, survey.slices)
-        if case.use != "both":
-            return dataset.plan([case.pair], task, side, views, most, seed)
-        every = dataset.plan([case.pair], task, side, 1, 2 * survey.slices, seed)
-        labels = LabelledStack(case.pair, task, side).labels
-        slices = [n for _, n, _ in every.rows]
-        held = held_slices({n: [bool((label[n] == 1).any()) for label in labels] for n in slices})
-        chosen = [n for n in slices if n not in held] if use == "learn" else held
-        return replace(every, rows=[(0, n, view) for n in chosen for view in range(views)])
+        most = survey.slices if use != "held" and case.use != "both" else 2 * survey.slices
+        chosen = slices.drawn(most, np.random.default_rng([seed, 0]))
+        if case.use == "both":
+            (chosen,) = with_every_target([slices], [chosen])
+            held = held_slices({n: slices.there[:, n].tolist() for n in chosen})
+            chosen = [n for n in chosen if n not in held] if use == "learn" else held
+        return _Drawn(case, slices, chosen, seed)
+
+    def _plan(self, drawn: _Drawn, use: str) -> Plan:
+        views = 1 if use == "held" else self._survey.views
+        return Plan(
+            [drawn.case.pair], self._task, [(0, n, view) for n in drawn.chosen for view in range(views)], drawn.seed
+        )
 
     def _obey(self) -> None:
         if not self._commands.stop():

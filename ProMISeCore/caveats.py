@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ProMISeCore import pairs, truth
 from ProMISeCore.case import Case
 
+_LEAST_PIXELS = 4  # of a mask
+_HIDDEN = 0.5  # share of a case's voxels
 _NAMED = 5  # cases at most
 
 
@@ -22,6 +27,7 @@ def found(
     yield from _shared_labels(cases)
     for name in targets if cases and rule == "auto" else ():
         yield from _abrupt_ends(cases, name)
+        yield from _hidden(cases, name)
     yield from _kept_targets(targets, known)
 
 
@@ -51,15 +57,47 @@ def _shared_labels(cases: Sequence[Case]) -> Iterator[tuple[str | None, str]]:
 
 def _abrupt_ends(cases: Sequence[Case], target: str) -> Iterator[tuple[str | None, str]]:
     """A block of slices amid a volume may be all that somebody has looked at."""
-    abrupt = [case.pair.name for case in cases if case.states[target].abrupt and not truth.is_told(case.pair.label)]
+    abrupt = [case for case in cases if case.states[target].abrupt and not truth.is_told(case.pair.label)]
     if abrupt:
-        names = ", ".join(abrupt[:_NAMED]) + ", …" * (len(abrupt) > _NAMED)
         yield (
             None,
             f"{target!r} begins and ends abruptly, or is missing in between, in {len(abrupt)} of {len(cases)} cases "
-            f"({names}): the slices beyond count as being without it; if nobody has looked at them, let slices "
-            "without a segment be unknown (--unlabelled-slices unknown)",
+            f"({named(abrupt)}): the slices beyond count as being without it; if nobody has looked at them, let "
+            "slices without a segment be unknown (--unlabelled-slices unknown)",
         )
+
+
+def _hidden(cases: Sequence[Case], target: str) -> Iterator[tuple[str | None, str]]:
+    """What is taken for unknown teaches nothing: what looks like the target is found there, too."""
+    labelled = [case for case in cases if case.states[target].state == "labelled"]
+    sparse = [case for case in labelled if case.states[target].unknown_share > _HIDDEN]
+    hidden = [case for case in sparse if not truth.is_told(case.pair.label)]
+    if hidden:
+        most = max(case.states[target].unknown_share for case in hidden)
+        yield (
+            None,
+            f"{target!r} seems to be segmented on some slices only in {len(hidden)} of {len(cases)} cases "
+            f"({named(hidden)}): up to {most:.0%} of their voxels count as unknown and teach nothing; if somebody has "
+            "looked at all slices, let those without a segment be background (--unlabelled-slices background)",
+        )
+
+
+def named(cases: Sequence[Case]) -> str:
+    """A few names of them, for a sentence."""
+    return ", ".join(case.pair.name for case in cases[:_NAMED]) + ", …" * (len(cases) > _NAMED)
+
+
+def too_small(cases: Sequence[Case], targets: Collection[str], side: int) -> Iterator[str]:
+    """Targets of which a mask, which has a quarter of the frame's side, would show next to nothing."""
+    for name in targets:
+        shares = [case.states[name].share for case in cases if case.states[name].state == "labelled"]
+        share = float(np.median(shares)) if shares else 1.0
+        if share * (side // 4) ** 2 < _LEAST_PIXELS:
+            larger = 16 * math.ceil(4 * math.sqrt(_LEAST_PIXELS / share) / 16)
+            yield (
+                f"{name!r} is very small: with frames of {side} its masks have {share * (side // 4) ** 2:.1f} pixels "
+                f"where it is largest; --side {larger} sees it better, and takes longer"
+            )
 
 
 def _plain(name: str) -> str:

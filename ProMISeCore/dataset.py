@@ -23,12 +23,14 @@ from ProMISeCore.errors import InputError
 from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD, Frame
 from ProMISeCore.pairs import Pair, content
 from ProMISeCore.sam import Sam
+from ProMISeCore.slices import Slices, with_every_target
 from ProMISeCore.terminal import amount
 from ProMISeCore.whole_file import replacing
 
 _COUNT = "encoded.txt"  # how many rows of the views beside it are there
 _CAN_RESERVE = hasattr(os, "posix_fallocate")
-_STORED = 2  # how views are stored; what was stored in another way is not read
+_FINE = 4 * 16  # pixels of a frame: four of a mask's, which is S/4; smaller targets could vanish from it
+_STORED = 3  # how views are stored; what was stored in another way is not read
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class LabelledStack:
         self._pictures = volumes.pictures(stack, volumes.Window.of(task.window, volume.voxels), task.channels)
         found = truth.read(volume, pair.label, task.values, task.unlabelled, stack.slice_axis)
         self.labels = [stack.canonical(one) for one in found]
+        self._areas = np.stack([(label == 1).sum((1, 2)) for label in self.labels])  # (T, n) pixels
         self.frame = Frame(*stack.shape[1:], side, task.padding, stack.spacing_rc)
 
     def sample(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,23 +78,21 @@ class LabelledStack:
         for label, known in zip(labels, self.labels, strict=True):
             label[:] = truth.UNKNOWN * bool((known[n] == truth.UNKNOWN).all())
             label[: frame.rows, : frame.columns] = torch.from_numpy(known[n][np.ix_(rows, columns)].astype(np.float32))
+            if not (label == 1).any():  # what lies between the pixels of a smaller frame
+                found = np.argwhere(known[n] == 1) + 0.5
+                row, column = (found * frame.scale_xy[::-1]).astype(int).T
+                label[row.clip(max=frame.rows - 1), column.clip(max=frame.columns - 1)] = 1
         return picture, valid, labels
 
-    def choose(self, most: int, rng: np.random.Generator, empty_share: float = 0.25) -> list[int]:
-        """At most `most` slices, spread at random; a quarter (at least one) without any target where there are such.
+    @property
+    def slices(self) -> Slices:
+        """What each slice holds."""
+        return Slices(self._areas > 0, np.any([(label != truth.UNKNOWN).any((1, 2)) for label in self.labels], axis=0))
 
-        Slices of which nothing is known are left out.
-        """
-        filled = np.any([(label == 1).any((1, 2)) for label in self.labels], axis=0)
-        known = np.any([(label != truth.UNKNOWN).any((1, 2)) for label in self.labels], axis=0)
-        with_target, without = np.flatnonzero(filled), np.flatnonzero(known & ~filled)
-        count_empty = min(len(without), max(1, round(empty_share * min(most, len(filled)))))
-        count_filled = min(len(with_target), most - count_empty)
-        chosen = [
-            rng.choice(pool, count, replace=False)
-            for pool, count in ((with_target, count_filled), (without, count_empty))
-        ]
-        return sorted(int(n) for n in np.concatenate(chosen))
+    def fine(self, labels: Tensor) -> Tensor:
+        """Targets (T,) bool that a mask at S/4 could lose, though a slice's labels (T, S, S) hold them."""
+        largest = torch.from_numpy(self._areas.max(1) * np.prod(self.frame.scale_xy))
+        return (largest < _FINE) | ~masks_of(labels).flatten(1).any(1)
 
 
 @dataclass(frozen=True)
@@ -183,10 +184,10 @@ class Plan:
 
 def plan(pairs: Sequence[Pair], task: Task, side: int, views: int, most: int, seed: int) -> Plan:
     """Choose at most `most` slices of every case, each in `views` views."""
-    rows = []
-    for number, pair in enumerate(pairs):
-        chosen = LabelledStack(pair, task, side).choose(most, np.random.default_rng([seed, number]))
-        rows += [(number, n, view) for n in chosen for view in range(views)]
+    slices = [LabelledStack(pair, task, side).slices for pair in pairs]
+    drawn = [each.drawn(most, np.random.default_rng([seed, number])) for number, each in enumerate(slices)]
+    chosen = with_every_target(slices, drawn)
+    rows = [(number, n, view) for number, some in enumerate(chosen) for n in some for view in range(views)]
     return Plan(pairs, task, rows, seed)
 
 
@@ -269,15 +270,18 @@ class Encoder:
                 if number != case:
                     case, stack = number, LabelledStack(chosen.pairs[number], chosen.task, self.sam.side)
                 generator = torch.Generator().manual_seed(chosen.seed * 1_000_003 + row)
-                samples.append(changed(stack.sample(n), self.augment if view else None, generator))
-            images, labels = (torch.stack(parts) for parts in zip(*samples, strict=True))
-            self._store(arrays, slice(first, first + len(rows)), images, labels)
+                sample = stack.sample(n)
+                image, labels = changed(sample, self.augment if view else None, generator)
+                samples.append((image, labels, masks_of(labels, stack.fine(sample[2]))))
+            self._store(
+                arrays, slice(first, first + len(rows)), *(torch.stack(parts) for parts in zip(*samples, strict=True))
+            )
             with replacing(count) as part:
                 part.write_text(str(first + len(rows)), encoding="utf-8")
             yield
 
     @torch.inference_mode()
-    def _store(self, arrays: dict[str, np.ndarray], rows: slice, images: Tensor, labels: Tensor) -> None:
+    def _store(self, arrays: dict[str, np.ndarray], rows: slice, images: Tensor, labels: Tensor, masks: Tensor) -> None:
         device = next(self.sam.parameters()).device
         embedding, features = self._encode(images.to(device), self.blocks)
         arrays["embedding"][rows] = embedding.cpu().half().numpy()
@@ -287,7 +291,7 @@ class Encoder:
             mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
             shown = refiner.seen(images) * deviation + mean
             arrays["pictures"][rows] = shown.round().clamp(0, 255).byte().numpy()
-        arrays["masks"][rows] = masks_of(labels).numpy()
+        arrays["masks"][rows] = masks.numpy()
         arrays["known"][rows] = (F.max_pool2d((labels == truth.UNKNOWN).float(), 4) == 0).numpy()
 
 
@@ -341,6 +345,15 @@ def changed(
     return ((picture - mean) / deviation * valid)[0], label[0]
 
 
-def masks_of(labels: Tensor) -> Tensor:
-    """Labels (…, T, S, S) as decoders are to find them: (…, T, S/4, S/4) bool."""
-    return F.avg_pool2d((labels == 1).float(), 4) >= 0.5
+def masks_of(labels: Tensor, fine: Tensor | None = None) -> Tensor:
+    """Labels (…, T, S, S) as decoders are to find them: (…, T, S/4, S/4) bool, which are the target by half.
+
+    fine (…, T) bool: of these targets the pixel that is most the target's stays where none is by half.
+    """
+    shares = F.avg_pool2d((labels == 1).float(), 4)
+    masks = shares >= 0.5
+    if fine is not None:
+        lost = fine & ~masks.flatten(-2).any(-1) & (shares.flatten(-2) > 0).any(-1)
+        most = F.one_hot(shares.flatten(-2).argmax(-1), shares.shape[-1] * shares.shape[-2])
+        masks |= lost[..., None, None] & most.bool().view(masks.shape)
+    return masks

@@ -18,7 +18,7 @@ PADDINGS = ("corner", "squeeze")
 _OPTIONAL = ("smoothing_mm", "refiners", "overlaps")
 MOST_SMOOTHING = 10  # mm
 _LONGEST = 20_000  # characters of a text
-_LONGEST_WORD = 200
+LONGEST_WORD = 200
 MOST_TARGETS = 64
 _HUGE = 1e300
 _SHORTENED = reprlib.Repr()
@@ -312,8 +312,8 @@ class _Checker:
 
     def _word(self, place: str, value: Any, least: int = 0) -> None:
         """A name: it stands in a line, such as of a table or an error."""
-        fits = isinstance(value, str) and least <= len(value) <= _LONGEST_WORD and value.isprintable()
-        self._that(fits, place, value, f"{least} to {_LONGEST_WORD} printable characters in one line")
+        fits = is_word(value) and len(value) >= least
+        self._that(fits, place, value, f"{least} to {LONGEST_WORD} printable characters in one line")
 
     def _whole(self, place: str, value: Any, least: int, most: int) -> None:
         self._that(_is_whole(value) and least <= value <= most, place, value, f"a whole number from {least} to {most}")
@@ -339,6 +339,11 @@ def _is_whole(value: Any) -> bool:
 def _is_number(value: Any) -> bool:
     """Finite; an integer too long for a float is none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_HUGE < value < _HUGE
+
+
+def is_word(value: Any) -> bool:
+    """Whether it can stand in a line, such as of a table or an error."""
+    return isinstance(value, str) and len(value) <= LONGEST_WORD and value.isprintable()
 
 
 def _is_name(value: Any) -> bool:

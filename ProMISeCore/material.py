@@ -21,6 +21,7 @@ class Material:
 
     def __init__(self, views: Views, point_labels: Mapping[str, Sequence[int]]) -> None:
         self.views = views
+        self._names = list(point_labels)
         self.filled = views.masks.any((2, 3))
         self.known = np.ones_like(self.filled) if views.known is None else views.known.any((2, 3))
         self.distrusted: dict[int, set[int]] = {}
@@ -36,7 +37,10 @@ class Material:
         filled = np.flatnonzero(usable & self.filled[:, target])
         empty = np.flatnonzero(usable & ~self.filled[:, target])
         if not len(filled):
-            raise InputError("no training slice holds this target; check the label values of --targets")
+            raise InputError(
+                f"no slice that is learned from holds {self._names[target]!r}; check the label values of --targets, or "
+                "use a larger --side if it is a very small target, or more --slices"
+            )
         count = round(settings.batch * settings.empty_share) if len(empty) else 0
         draws = [
             torch.randint(len(pool), (size,), generator=generator).numpy()

@@ -37,7 +37,7 @@ def _spacing(pair: Pair, orientation: str) -> tuple[float, float]:
 def best_sigma(model: Promise, pairs: Sequence[Pair], task: Task, device: str) -> float:
     """The sigma in mm: the distance of slices where that gives a higher Dice on the volumes than none, else 0.
 
-    Volumes beyond `_MOST_SLICES` slices, or with slices too far apart, are not tried.
+    Volumes beyond `_MOST_SLICES` slices, or with slices too far apart, are not tried; where none is, it is the usual.
     """
     tried, slices, spacings = [], 0, []
     for pair in pairs:
@@ -48,7 +48,9 @@ def best_sigma(model: Promise, pairs: Sequence[Pair], task: Task, device: str) -
             break
         tried.append((volume, truth.read(volume, pair.label, task.values, task.unlabelled, stack.slice_axis)))
         spacings.append(stack.spacing_slice)
-    sigma = float(np.median(spacings)) if tried else 0.0
+    if not tried:
+        return usual_sigma(pairs, task)
+    sigma = float(np.median(spacings))
     if not 0 < sigma <= MOST_SMOOTHING:
         return 0.0
     with_it, without = (

@@ -11,13 +11,14 @@ import numpy as np
 
 from ProMISeCore import backbones, caveats, colours, held_out, lock, packs, pairs, truth, volumes
 from ProMISeCore.case import Case, State
+from ProMISeCore.caveats import named
 from ProMISeCore.errors import InputError
 from ProMISeCore.estimate import Estimate
-from ProMISeCore.manifest import MOST_TARGETS
+from ProMISeCore.manifest import LONGEST_WORD, MOST_TARGETS, is_word
 from ProMISeCore.terminal import amount, duration, table
 from ProMISeCore.wish import Wish
 
-_CT = -200  # a volume with whole numbers below this is CT
+_THICK = 1.5  # times the smallest spacing: slices were acquired so
 _STRAY = 0.01  # of the smaller of two targets, from which they overlap
 _SMALL, _SMALL_LONG = 96, 256  # pixels, of the second longest and of the longest side of a case
 
@@ -44,7 +45,11 @@ class Survey:
             self._warn(None, f"the backbone {wish.backbone} is not installed: see promise backbones")
         for case, what in caveats.found(self.usable, self.targets, wish.unlabelled, wish.known):
             self._warn(case, what)
+        for what in caveats.too_small(self.usable, self.targets, self._frames) if self._frames else ():
+            self._warn(None, what)
         self.window = dict(wish.window) if wish.window else self._window()
+        if not wish.window:
+            self._complain_about_ct()
         self.within = False
         self._hold_out()
         self.colours = colours.chosen(self.targets, wish.known, self.usable)
@@ -112,6 +117,12 @@ class Survey:
         known = backbones.TABLE.get(self.wish.backbone)
         return self.wish.side or (known.side // 2 if self.small and known else None)
 
+    @property
+    def _frames(self) -> int | None:
+        """Their side, where another could be chosen and the backbone's own is known."""
+        known = backbones.TABLE.get(self.wish.backbone)
+        return None if self.wish.base_orientation else self.side or (known.side if known else None)
+
     def are_apart(self, one: str, other: str) -> bool | None:
         """Whether two targets share no voxels anywhere; None where no case holds both."""
         both = [case for case in self.usable if {one, other} <= {*case.labelled}]
@@ -121,11 +132,21 @@ class Survey:
         """Where nobody says what is to be learned; cases that cannot tell are left out."""
         found: dict[str, int | None] = {}
         for case in self.cases:
-            try:
-                found |= truth.contents(case.pair.label)
-            except InputError as error:
-                self._leave_out(case, str(error))
+            found |= case.contents
+            if case.unreadable:
+                self._leave_out(case, case.unreadable)
+        values = {*found.values()} - {None}
+        if truth.UNKNOWN in values and len(values) > 1:
+            self._drop_unknown(found)
         return found
+
+    def _drop_unknown(self, found: dict[str, int | None]) -> None:
+        """255 is a target only where no label map holds anything else, as in masks of 0 and 255."""
+        names = [name for name, value in found.items() if value == truth.UNKNOWN]
+        holding = [case for case in self.cases if names[0] in case.contents]
+        del found[names[0]]
+        self._warn(None, f"the value {truth.UNKNOWN} counts as unknown, since the label maps hold others, too "
+                   f"({named(holding)}); if it is a target, name it and the others with --targets")  # fmt: skip
 
     def _look(self, case: Case) -> bool:
         """Read the image; False, and left out, where that cannot be used."""
@@ -140,7 +161,10 @@ class Survey:
         case.intensities = volumes.percentiles(volume.voxels, (0.5, 99.5))
         case.lowest, case.whole = float(volume.voxels.min()), _is_whole(volume.voxels)
         if not volume.picture:
-            case.orientation = next(axis for axis in volumes.AXES if volumes.Stack(volume, axis).slice_axis == 0)
+            across = {volumes.Stack(volume, axis).slice_axis: axis for axis in volumes.AXES}  # of (K, J, I)
+            case.orientation, thickest = across[0], int(np.argmax(case.spacing))
+            if case.spacing[thickest] > max(sorted(case.spacing)[1], _THICK * min(case.spacing)):
+                case.acquired = across[2 - thickest]
         return True
 
     def _inspect(self, case: Case) -> None:
@@ -159,15 +183,15 @@ class Survey:
             self._leave_out(case, self._why_unlabelled(case))
 
     def _why_unlabelled(self, case: Case) -> str:
-        found = _contents(case)
-        if found == {}:
+        found = case.contents
+        if not found and not case.unreadable:
             return "its segmentation is empty; segment a slice, or leave it out"
-        empty = [name for name in found or () if name in self.targets]
+        empty = [name for name in found if name in self.targets]
         if empty:
             return f"nothing is segmented in it yet ({', '.join(empty)}: empty); segment a slice, or leave it out"
         asked, there = (
             ", ".join(self.targets),
-            ", ".join({name: None for each in self.cases for name in _contents(each) or ()}) or "nothing",
+            ", ".join({name: None for each in self.cases for name in each.contents}) or "nothing",
         )
         return f"it holds none of the targets ({asked}); the cases hold: {there}"
 
@@ -217,6 +241,9 @@ class Survey:
             self._warn(None, f"the pack to go on from has no {names} to drop; it has {', '.join(self.wish.known)}")
         for name in [name for name in self.targets if name in self.wish.dropped]:
             self._error(f"{name!r} is to be taught and to be dropped; name the others with --targets, or keep it")
+        for name in [name for name in self.targets if not is_word(name)]:
+            self._error(f"the target's name {ascii(name)} cannot be kept in a pack: up to {LONGEST_WORD} letters that "
+                        "can be seen; rename the segment, or name others with --targets")  # fmt: skip
         if not self.targets:
             self._error("the label maps and segmentations are empty; segment something first")
 
@@ -237,22 +264,27 @@ class Survey:
 
     def _orientation(self) -> str:
         """Slices across the thickest direction, as they were acquired; axial where there is none."""
-        votes = []
-        for case in self.usable:
-            thickest = max(range(3), key=lambda axis, case=case: case.spacing[axis])
-            if case.spacing[thickest] > 1.5 * min(case.spacing) and thickest == 2:
-                votes.append(case.orientation)
+        votes = [case.acquired for case in self.usable if case.acquired]
         return max(set(votes), key=votes.count) if 2 * len(votes) > len(self.usable) else "axial"
 
     def _is_ct(self) -> bool:
-        cases = self.usable
-        return not self.picture and bool(cases) and all(case.whole and case.lowest < _CT for case in cases)
+        """Whether most cases are."""
+        return 2 * sum(case.is_ct for case in self.usable) > len(self.usable)
+
+    def _complain_about_ct(self) -> None:
+        """Of a few that are, or are not, CT as the others."""
+        few, is_ct = [case for case in self.usable if case.is_ct != self._is_ct()], self._is_ct()
+        if few:
+            what = "do not hold a CT's values, as the others do" if is_ct else "hold a CT's values, unlike the others"
+            self._warn(None, f"{len(few)} of {len(self.usable)} cases {what} ({named(few)}): all are seen as "
+                       f"{self.modality} is; leave them out, or convert them to the others' values")  # fmt: skip
 
     def _window(self) -> dict[str, Any]:
         """Of CT, the targets' values with soft tissue around them; else each volume's own range."""
         if self.picture:
             return {"mode": "bytes"}
-        states = [state for case in self.usable for state in case.states.values() if state.state == "labelled"]
+        cases = [case for case in self.usable if case.is_ct]
+        states = [state for case in cases for state in case.states.values() if state.state == "labelled"]
         if self._is_ct() and states:
             low, high = min(state.low for state in states), max(state.high for state in states)
             return {"mode": "fixed", "low": 10 * round(low / 10) - 150.0, "high": 10 * round(high / 10) + 150.0}
@@ -282,6 +314,9 @@ class Survey:
         for name in self.targets:
             if not any(case.states[name].state == "labelled" for case in self.learn):
                 self._error(f"{name!r} is labelled in held-out cases only; hold out other cases, or none")
+            elif chosen and not any(case.states[name].state == "labelled" for case in self.held):
+                self._warn(None, f"no held-out case holds {name!r}: it is taught without a score, and its last state "
+                           "is kept; hold out a case that holds it to judge it")  # fmt: skip
 
     def _is_seen(self, case: Case) -> bool:
         return bool(self.wish.seen) and pairs.content(case.pair.image) in self.wish.seen
@@ -378,14 +413,6 @@ class Survey:
         lacking = " (not enough)" if found["disk_bytes"] > found["free_bytes"] else ""
         told.append(f"estimated: {encode}{train}, disk {disk} of {free} free{lacking}, memory {memory}")
         return "\n".join([table(rows), *told])
-
-
-def _contents(case: Case) -> dict[str, int | None] | None:
-    """As `truth.contents`; None of a file that cannot tell."""
-    try:
-        return truth.contents(case.pair.label)
-    except InputError:
-        return None
 
 
 def _overlapping(found: np.ndarray, names: Sequence[str]) -> frozenset[frozenset[str]]:

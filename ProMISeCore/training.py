@@ -59,6 +59,8 @@ class Training:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self._decoding = Decoding(model)
         self._loss = TargetLoss(self._decoding, material, settings, self.generator)
+        #: Targets that some held-out slice holds.
+        self._shown = {name for number, name in enumerate(self.names) if held and _holding(held, number)}
         self._refined = [name for name in self.names if model.refiner_of(name) is not None]
         served = [info["targets"] for info in model.manifest.refiners]
         groups = list(zip(model.refiners, served, strict=True))
@@ -303,8 +305,9 @@ class Training:
         return float(np.mean(dice)) if dice else None
 
     def held_dice(self, name: str) -> dict[int, float]:
-        """Held-out case → Dice of a target now; none where nothing is held out, or its labels there are doubted."""
-        if self.held is None or name in self.progress.unjudged:
+        """Held-out case → Dice of a target now; none where no held-out slice holds it, since finding nothing would be
+        perfect there, or where its labels there are doubted."""
+        if name not in self._shown or name in self.progress.unjudged:
             return {}
         return self.case_dice(self.held, np.arange(len(self.held)), name)
 
@@ -372,7 +375,7 @@ class Training:
 
     def _resume(self) -> None:
         try:
-            state = torch.load(self.checkpoint, weights_only=True)
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             identity = state["identity"]
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
             raise InputError(f"{self.checkpoint} is damaged or of another version; remove it to start again") from error

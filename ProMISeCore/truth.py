@@ -33,18 +33,17 @@ def is_segmentation(path: Path) -> bool:
 def contents(path: Path) -> dict[str, int | None]:
     """What a file could teach: a segmentation's segments, name → None, or a label map's values, name → value.
 
-    255 counts as unknown, unless it is the only value there is, as in masks of 0 and 255. Raises InputError for files
-    that cannot be read, and for label maps of more values than anybody teaches.
+    Raises InputError for files that cannot be read, and for label maps of more values than anybody teaches.
     """
     if is_segmentation(path):
-        return {name: None for name in _segments(read_layers(path)[2], path) if not name.startswith(NOBODY)}
+        return {name: None for name in _segments(read_entries(path), path) if not name.startswith(NOBODY)}
     values = [int(value) for value in np.unique(volumes.read_label(path).voxels) if value]
     if len(values) > _MOST_VALUES:
         raise InputError(
             f"{path} holds {len(values)} values, at most {_MOST_VALUES} can be taught: is it an image, or does it "
             "number instances? Give a map with one value for each kind of thing"
         )
-    return {f"label {value}": value for value in values if value != UNKNOWN or values == [UNKNOWN]}
+    return {f"label {value}": value for value in values}
 
 
 def is_told(path: Path) -> bool:
@@ -70,7 +69,7 @@ def read(
     """The truth (T, K, J, I) uint8 on the volume's grid: 1 the target, 0 not, UNKNOWN.
 
     targets: name → value in label maps (None: only found by name, in segmentations); rule: one of RULES, for slices
-    without the target; axis of (K, J, I) along which the rule "unknown" takes slices. InputError for another grid.
+    without the target; axis of (K, J, I) along which slices are cut. InputError for another grid.
     """
     if not targets:
         return np.zeros((0, *volume.voxels.shape[:3]), np.uint8)
@@ -164,14 +163,14 @@ def _leave_out(truth: np.ndarray, rule: str, axis: int) -> None:
         return
     for along in [axis] if rule == "unknown" else range(3):
         filled = there.any(axis=tuple(other for other in range(3) if other != along))
-        if rule == "unknown" or _is_sparse(filled):
+        if rule == "unknown" or _is_sparse(filled, along == axis):
             np.moveaxis(truth, along, 0)[~filled] = UNKNOWN
 
 
-def _is_sparse(filled: np.ndarray) -> bool:
+def _is_sparse(filled: np.ndarray, is_cut: bool) -> bool:
     """Whether slices (n,) were segmented here and there: one of more than three, never two neighbours (every second
-    one), or under half of those between."""
+    one), or, as they are cut, under half of those between; across these a pair of organs leaves as much free."""
     places = np.flatnonzero(filled)
     if len(places) == 1:
         return len(filled) > 3
-    return bool(np.diff(places).min() > 1) or 2 * len(places) < places[-1] - places[0] + 1
+    return bool(np.diff(places).min() > 1) or (is_cut and 2 * len(places) < places[-1] - places[0] + 1)

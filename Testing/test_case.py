@@ -10,6 +10,14 @@ from ProMISeCore.truth import UNKNOWN
 from ProMISeCore.volumes import Stack, Volume
 
 
+def test_what_is_unknown_of_a_target_is_in_the_report() -> None:
+    labels = np.zeros((4, 8, 8), np.uint8)
+    labels[1, 2:6, 2:6], labels[2:], labels[0, :4] = 1, UNKNOWN, UNKNOWN
+    volume = Volume(np.ones(labels.shape, np.int16), np.eye(4), "v")
+    entry = State.of(Stack(volume, "axial"), volume, labels).entry()
+    assert entry == {"state": "labelled", "voxels": 16, "slices": 1, "unknown_slices": 2, "unknown_share": 0.625}
+
+
 @pytest.mark.parametrize(
     ("sides", "abrupt"),
     [

@@ -154,6 +154,19 @@ def test_a_target_that_some_cases_lack_is_learned_from_the_others(tmp_path, comm
     assert [(score["target"], score["cases"]) for score in manifest.scores] == [("Scheibe", 1), ("Rand", 1)]
 
 
+def test_that_most_of_a_volume_is_taken_for_unknown_is_told(tmp_path, command, capsys) -> None:
+    for number in range(2):
+        voxels, mask = volume(number, 9)
+        mask[np.isin(np.arange(9), [1, 4, 7], invert=True)] = False
+        write(tmp_path / "some", f"c{number}", voxels, {"Scheibe": mask})
+    for rule, told in (("auto", True), ("background", False)):
+        assert main(command(tmp_path / "some", "--check", "--unlabelled-slices", rule)) == 0
+        out = capsys.readouterr().out
+        assert (
+            "on some slices only in 2 of 2 cases (c0, c1): up to 67% of their voxels count as unknown" in out
+        ) == told
+
+
 def test_outliers_are_far_below_the_median() -> None:
     assert outliers({0: 0.9, 1: 0.88, 2: 0.2, 3: 0.91, 4: 0.86}) == [(2, 0.2, 0.88)]
     assert outliers({0: 0.9, 1: 0.88, 2: 0.46, 3: 0.91}) == []  # hard, and more than half of the median
@@ -194,6 +207,29 @@ def test_a_case_without_the_target_is_not_doubted(tiny_model, tmp_path, monkeypa
     looks = []
     learner.run(looks.append)
     assert not any(look.suspects for look in looks) and not learner.material.distrusted[0]
+
+
+def test_a_target_that_no_held_out_slice_holds_is_taught_and_has_no_score(tiny_model, tmp_path) -> None:
+    """Finding nothing was right there, so that the first state stayed the best."""
+    material, held, model = views(), views(4, 2, seed=1), tiny_model(("a",))
+    held.masks[:] = False
+    learner = training(model, material, held, tmp_path)
+    assert learner.look_before() == {"a": None}
+    first = {key: value.clone() for key, value in model.tensors().items()}
+    learner.run()
+    assert not all(torch.equal(value, first[key]) for key, value in model.tensors().items())
+    assert learner.held_dice("a") == {}
+    held.masks[0] = views().masks[0]
+    assert set(training(model, material, held, tmp_path / "other").held_dice("a")) == {0, 1}, "beside one that has it"
+
+
+def test_that_no_held_out_case_holds_a_target_is_told(tmp_path, command, capsys) -> None:
+    for number in range(3):
+        voxels, mask = volume(number)
+        edge = ~mask if number else np.zeros_like(mask)
+        write(tmp_path / "some", f"c{number}", voxels, {"Scheibe": mask, "Rand": edge})
+    assert main(command(tmp_path / "some", "--held-out", "c0", "--check")) == 0
+    assert "no held-out case holds 'Rand': it is taught without a score" in capsys.readouterr().out
 
 
 def test_held_out_cases_are_foreign_where_next_to_nothing_is_found() -> None:

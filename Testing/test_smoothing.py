@@ -47,10 +47,10 @@ def test_it_has_to_raise_the_dice(tiny_model: Callable, tmp_path: Path, monkeypa
     assert [sigma for _, sigma in asked] == [2.5, 2.5, 0.0, 0.0]
 
 
-@pytest.mark.parametrize(("slices", "spacing"), [(121, 1.0), (5, 11.0)])
-def test_long_volumes_and_thick_slices_are_not_tried(tiny_model, tmp_path, monkeypatch, slices, spacing) -> None:
+@pytest.mark.parametrize(("slices", "spacing", "usual"), [(121, 1.0, 1.0), (121, 2.5, 0.0), (5, 11.0, 0.0)])
+def test_long_volumes_and_thick_slices_are_not_tried(tiny_model, tmp_path, monkeypatch, slices, spacing, usual) -> None:
     monkeypatch.setattr(smoothing, "_dice", lambda *_: pytest.fail("tried"))
-    assert smoothing.best_sigma(tiny_model(("a",)), [case(tmp_path, "p", slices, spacing)], TASK, "cpu") == 0
+    assert smoothing.best_sigma(tiny_model(("a",)), [case(tmp_path, "p", slices, spacing)], TASK, "cpu") == usual
     assert smoothing.best_sigma(tiny_model(("a",)), [], TASK, "cpu") == 0
 
 

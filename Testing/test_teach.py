@@ -134,6 +134,43 @@ def test_ct_is_known_where_a_reader_gives_whole_numbers_as_floats(tmp_path) -> N
         assert Survey([str(folder)], None, Wish("a")).modality == modality
 
 
+@pytest.mark.parametrize("resampled", [0, 1, 3])
+def test_resampled_ct_is_ct(tmp_path, resampled) -> None:
+    for number in range(3):
+        voxels, mask = volume(number)
+        voxels[:, 0], fractions = -1024, 0.37 * (number < resampled)
+        write(tmp_path, f"c{number}", voxels + fractions * (voxels > 0).astype(np.float32), {"Scheibe": mask})
+    survey = Survey([str(tmp_path)], None, Wish("a"))
+    assert (survey.modality, survey.window["mode"], survey.problems) == ("CT", "fixed", [])
+
+
+@pytest.mark.parametrize(("others", "modality", "mode"), [(1, "CT", "fixed"), (2, "MR", "percentile")])
+def test_cases_that_are_no_ct_as_the_others_are_named(tmp_path, others, modality, mode) -> None:
+    for number in range(3):
+        voxels, mask = volume(number)
+        if number >= others:
+            voxels[:, 0] = -1024
+        write(tmp_path, f"c{number}", voxels, {"Scheibe": mask})
+    survey = Survey([str(tmp_path)], None, Wish("a"))
+    assert (survey.modality, survey.window["mode"]) == (modality, mode)
+    (told,) = [problem["what"] for problem in survey.problems]
+    names = ("do not hold a CT's values, as the others do (c0)", "hold a CT's values, unlike the others (c2)")
+    assert told.startswith(f"1 of 3 cases {names[others - 1]}")
+
+
+@pytest.mark.parametrize("stored", ["RAS", "LPS", "IPR", "SAL"])
+def test_slices_are_proposed_as_they_were_acquired_however_they_are_stored(tmp_path, stored) -> None:
+    for number in range(2):
+        voxels, mask = volume(number, 14)
+        for what, values in (("image", voxels), ("label", mask.astype(np.uint8))):
+            image = sitk.GetImageFromArray(values)  # slices along right to left
+            image.SetSpacing((0.5, 0.5, 4.0))
+            image.SetDirection((0, 0, 1, 1, 0, 0, 0, -1, 0))
+            sitk.WriteImage(sitk.DICOMOrient(image, stored), str(tmp_path / f"p{number}_{what}.nii.gz"))
+    survey = Survey([str(tmp_path)], None, Wish("a"))
+    assert survey.orientation == "sagittal" and survey.ready
+
+
 def test_several_volumes_of_one_slice_are_fine(tmp_path, command) -> None:
     for number in range(3):
         voxels, mask = volume(number)

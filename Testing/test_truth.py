@@ -69,7 +69,7 @@ def test_values_of_label_maps_and_255(tmp_path: Path) -> None:
     voxels = np.zeros((5, 4, 6), np.uint8)
     voxels[0], voxels[1, 0], voxels[2, 0, 0] = 1, 2, U
     path = label_map(tmp_path / "a.nii.gz", voxels)
-    assert truth.contents(path) == {"label 1": 1, "label 2": 2}
+    assert truth.contents(path) == {"label 1": 1, "label 2": 2, "label 255": 255}
     found = truth.read(VOLUME, path, {"one": 1, "two": 2, "named only": None})
     assert found[0, 0].all() and found[0, 2, 0, 0] == U and not found[0, 3].any()
     assert found[1, 1, 0].tolist() == [1] * 6 and found[1, 2, 0, 0] == U
@@ -135,13 +135,24 @@ def test_slices_of_which_nothing_is_known_are_not_chosen_as_empty_ones(seed: int
     assert stack.choose(6, np.random.default_rng(seed)) == [2, 5]
 
 
-@pytest.mark.parametrize("shift", [2.0, 0.02])
+@pytest.mark.parametrize("shift", [2.0, 0.3])
 def test_a_label_map_of_the_same_shape_that_lies_elsewhere_is_refused(shift: float) -> None:
-    """By a voxel, or by a hundredth of one."""
+    """By a voxel, or by a seventh of one."""
     beside = Volume(VOLUME.voxels, AFFINE.copy(), "label")
     beside.affine[0, 3] += shift
     with pytest.raises(InputError, match="elsewhere"):
         check_grid(VOLUME, beside, "label")
+
+
+def test_a_pair_of_organs_leaves_nothing_unknown_between(tmp_path: Path) -> None:
+    mask = np.zeros((5, 4, 6), bool)
+    mask[1:4, 1:3, [0, 5]] = True
+    wide = np.repeat(mask, 2, 2)  # 2 + 2 of 12 columns
+    volume = Volume(np.zeros(wide.shape, np.int16), AFFINE, "pair")
+    path = segmentation(tmp_path / "a.seg.nrrd", {"x": wide}, volume)
+    assert np.array_equal(truth.read(volume, path, {"x": None}, "auto", axis=0)[0], wide)
+    across = truth.read(volume, path, {"x": None}, "auto", axis=2)[0]  # as they are cut, four slices of twelve
+    assert (across[:, :, 2:10] == U).all() and np.array_equal(across == 1, wide)
 
 
 def test_two_segments_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""What is found in the cases before anything is taught: contents are read once, names fit, what 255 means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from small_cases import volume, write
+
+from ProMISeCore import truth
+from ProMISeCore.survey import Survey
+from ProMISeCore.wish import Wish
+
+
+def told(survey: Survey) -> list[str]:
+    return [str(problem["what"]) for problem in survey.problems]
+
+
+def test_what_a_label_map_holds_is_read_once(tmp_path: Path, monkeypatch) -> None:
+    """It was read for every case that was left out."""
+    for number in range(4):
+        voxels, mask = volume(number)
+        write(tmp_path, f"c{number}", voxels, {"Scheibe": mask})
+    reads: Counter[Path] = Counter()
+
+    def counted(path: Path, real=truth.contents) -> dict:
+        reads[path] += 1
+        return real(path)
+
+    monkeypatch.setattr(truth, "contents", counted)
+    survey = Survey([str(tmp_path)], None, Wish("a", {"Scheibchen": None}))
+    assert "it holds none of the targets (Scheibchen); the cases hold: Scheibe" in survey.why_not
+    assert len(reads) == 4 and set(reads.values()) == {1}
+
+
+def test_voxels_of_a_segmentation_are_not_read_for_its_names(tmp_path: Path, monkeypatch) -> None:
+    voxels, mask = volume(0)
+    write(tmp_path, "c", voxels, {"Scheibe": mask})
+    monkeypatch.setattr(truth, "read_layers", lambda path: pytest.fail("unpacked"))
+    assert truth.contents(tmp_path / "c.seg.nrrd") == {"Scheibe": None}
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "LV\u200b"])
+def test_names_that_no_pack_can_keep_are_told_at_once(tmp_path: Path, name: str) -> None:
+    for number in range(2):
+        voxels, mask = volume(number)
+        write(tmp_path, f"c{number}", voxels, {name: mask})
+    survey = Survey([str(tmp_path)], None, Wish("a"))
+    assert not survey.ready and f"the target's name {ascii(name)} cannot be kept in a pack" in survey.why_not
+
+
+def picture(folder: Path, name: str, values: dict[int, int]) -> None:
+    """values: radius of a disc → its value in the label map, larger ones first."""
+    rows, columns = np.mgrid[:64, :64]
+    mask = np.zeros((64, 64), np.uint8)
+    for radius, value in values.items():
+        mask[np.hypot(rows - 32, columns - 30) < radius] = value
+    folder.mkdir(exist_ok=True)
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.stack([mask // 2 + 40] * 3, -1), isVector=True), str(folder / f"{name}.jpg")
+    )
+    sitk.WriteImage(sitk.GetImageFromArray(mask), str(folder / f"{name}.png"))
+
+
+def test_255_means_the_same_in_all_label_maps(tmp_path: Path) -> None:
+    """One mask of 0 and 255 made it a target in all of them."""
+    for number in range(3):
+        picture(tmp_path, f"e{number}", {18: 128, 8: 255})
+    for _ in range(2):
+        survey = Survey([str(tmp_path)], None, Wish("a"))
+        assert survey.targets == {"label 128": 128}
+        assert any(
+            "the value 255 counts as unknown, since the label maps hold others, too (e0" in what
+            for what in told(survey)
+        )
+        picture(tmp_path, "e3", {8: 255})
+    both = {"disc": 128, "cup": 255}
+    assert [case.labelled for case in Survey([str(tmp_path)], None, Wish("a", both)).cases][0] == ["disc", "cup"]
+
+
+def test_255_alone_is_a_target(tmp_path: Path) -> None:
+    for number in range(2):
+        picture(tmp_path, f"e{number}", {8: 255})
+    picture(tmp_path, "e2", {})
+    survey = Survey([str(tmp_path)], None, Wish("a"))
+    assert (
+        survey.targets == {"label 255": 255} and survey.ready and not any("255 counts" in what for what in told(survey))
+    )
