@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from ProMISeCore import truth, volumes
 from ProMISeCore.errors import InputError
-from ProMISeCore.pairs import Pair
+from ProMISeCore.pairs import Pair, content
 
 _CT = -200  # a volume with whole numbers below this is CT
 _AIR = (-1025.0, -990.0)  # lowest value of a CT, with what interpolation makes of it
@@ -124,6 +124,11 @@ class Case:
         except InputError as error:
             self.unreadable = str(error)
             return {}
+
+    @cached_property
+    def image_content(self) -> str:
+        """As `pairs.content`."""
+        return content(self.pair.image)
 
     @property
     def is_ct(self) -> bool:

@@ -53,6 +53,32 @@ class _Drawn:
     seed: int
 
 
+class _Encoding:
+    """How far encoding is. total: views of all cases; batch: of them in a step."""
+
+    def __init__(self, total: int, batch: int, clock: Callable[[], float]) -> None:
+        self._total, self._batch, self._clock, self._started = total, batch, clock, clock()
+        self._planned = self._left = self._made = 0  # views of the cases until now, of them not there yet, made now
+
+    def begin(self, rows: int) -> None:
+        """A case of so many views follows; all of those before are there."""
+        self._planned, self._left = self._planned + rows, rows
+
+    def counted(self, steps: Iterator[None], batches: int) -> Iterator[None]:
+        """The steps of a case; views that have no step were on disk."""
+        missing = min(self._left, batches * self._batch)
+        for number, step in enumerate(steps, 1):
+            self._left = max(0, missing - number * self._batch)
+            self._made += self._batch
+            yield step
+
+    def entries(self) -> dict[str, float]:
+        """As docs/teach.md describes it."""
+        done = self._planned - self._left
+        left = (self._clock() - self._started) * (self._total - done) / max(1, self._made)
+        return {"done": done, "total": self._total, "seconds_left": round(left, 1)}
+
+
 class CaseEncoder:
     """Encodes what a survey has found for a model. tell("encoding", …) is called with what docs/teach.md says."""
 
@@ -68,20 +94,20 @@ class CaseEncoder:
         plans = [each for each in self._plans(survey.learn, survey.held, rest) if each[2].rows]
         views, cases = ({use: [] for use in ("learn", "held", "rest")} for _ in range(2))
         encoder = self._encoder(workspace)
-        total, done = sum(len(plan.rows) for _, _, plan in plans), 0
+        encoding = _Encoding(sum(len(plan.rows) for _, _, plan in plans), encoder.batch, clock)
 
         def watched(steps: Iterator[None], batches: int) -> Iterator[None]:
-            for _ in steps:
+            for _ in encoding.counted(steps, batches):
                 yield
-                left = (clock() - started) * (total - done) / max(1, done)
-                self._tell("encoding", done=min(total, done), total=total, seconds_left=round(left, 1))
+                self._tell("encoding", **encoding.entries())
                 self._obey()
 
         for case, use, plan in plans:
+            encoding.begin(len(plan.rows))
             views[use].append(encoder.views(plan, watched))
             cases[use].append(case)
-            done += len(plan.rows)
-        self._tell("encoding", done=total, total=total, seconds_left=0.0)
+        encoding.begin(0)
+        self._tell("encoding", **encoding.entries())
         return EncodedCases(
             dataset.joined(views["learn"]),
             dataset.joined(views["held"]) if views["held"] else None,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ProMISeCore import pairs, truth
+from ProMISeCore import truth
 from ProMISeCore.case import Case
 
 _LEAST_PIXELS = 4  # of a mask
@@ -35,7 +35,7 @@ def _copies(cases: Sequence[Case]) -> Iterator[tuple[str | None, str]]:
     seen: dict[str, str] = {}
     alike = Counter((case.shape, case.intensities) for case in cases)
     for case in [case for case in cases if alike[case.shape, case.intensities] > 1]:
-        other = seen.setdefault(pairs.content(case.pair.image), case.pair.name)
+        other = seen.setdefault(case.image_content, case.pair.name)
         if other != case.pair.name:
             yield (
                 case.pair.name,

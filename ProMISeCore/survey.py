@@ -319,7 +319,7 @@ class Survey:
                            "is kept; hold out a case that holds it to judge it")  # fmt: skip
 
     def _is_seen(self, case: Case) -> bool:
-        return bool(self.wish.seen) and pairs.content(case.pair.image) in self.wish.seen
+        return bool(self.wish.seen) and case.image_content in self.wish.seen
 
     def _warn_of_flattery(self, case: Case) -> None:
         if self._is_seen(case):

@@ -124,7 +124,7 @@ class Teaching:
 
     def _image_contents(self) -> dict[str, str]:
         """Case → fingerprint of its image."""
-        return {case.pair.name: content(case.pair.image) for case in self.survey.usable}
+        return {case.pair.name: case.image_content for case in self.survey.usable}
 
     def _contents(self) -> dict[str, str]:
         """Case → fingerprint of its labels now."""

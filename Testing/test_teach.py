@@ -17,6 +17,7 @@ from ProMISeCore.__main__ import main
 from ProMISeCore.case_encoder import held_slices
 from ProMISeCore.estimate import Estimate
 from ProMISeCore.survey import Survey
+from ProMISeCore.teach import Words
 from ProMISeCore.wish import Wish
 
 
@@ -217,6 +218,22 @@ def test_a_program_sees_looks_and_pictures_and_can_stop(cases, command, home) ->
     finally:
         child.kill()
         child.communicate()
+
+
+def test_encoding_is_told_from_its_first_batch_on_and_what_is_there_counts(cases, command, monkeypatch) -> None:
+    told: list[dict] = []
+    monkeypatch.setattr(
+        Words, "tell", lambda self, event, **values: told.append(values) if event == "encoding" else None
+    )
+    assert main(command(cases, "--held-out", "none")) == 0
+    assert [event["done"] for event in told] == [8, 12, 20, 24, 32, 36, 44, 48, 48]
+    assert {event["total"] for event in told} == {48} and told[-1]["seconds_left"] == 0
+    counts = sorted(workspace().glob("views-*/encoded.txt"))
+    assert len(counts) == 4
+    counts[0].write_text("8")
+    told.clear()
+    assert main(command(cases, "--held-out", "none")) == 0
+    assert len(told) == 2 and told[0]["done"] % 12 == 0 and told[-1]["done"] == 48
 
 
 def test_continuing_starts_from_the_base_and_encodes_only_what_is_new(cases, command, monkeypatch, capsys) -> None:
