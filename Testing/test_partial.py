@@ -213,14 +213,16 @@ def test_a_target_that_no_held_out_slice_holds_is_taught_and_has_no_score(tiny_m
     """Finding nothing was right there, so that the first state stayed the best."""
     material, held, model = views(), views(4, 2, seed=1), tiny_model(("a",))
     held.masks[:] = False
-    learner = training(model, material, held, tmp_path)
+    learner = training(model, material, held, tmp_path / "t.pt")
     assert learner.look_before() == {"a": None}
     first = {key: value.clone() for key, value in model.tensors().items()}
     learner.run()
     assert not all(torch.equal(value, first[key]) for key, value in model.tensors().items())
     assert learner.held_dice("a") == {}
     held.masks[0] = views().masks[0]
-    assert set(training(model, material, held, tmp_path / "other").held_dice("a")) == {0, 1}, "beside one that has it"
+    assert set(training(model, material, held, tmp_path / "other.pt").held_dice("a")) == {0, 1}, (
+        "beside one that has it"
+    )
 
 
 def test_that_no_held_out_case_holds_a_target_is_told(tmp_path, command, capsys) -> None:

@@ -105,13 +105,13 @@ def test_a_resumed_training_equals_an_uninterrupted_one(discs, tiny_model, tmp_p
 
 def test_a_checkpoint_from_an_accelerator_is_gone_on_with_without_one(discs, tiny_model, tmp_path, monkeypatch):
     views = _views(discs, tiny_model(("a",)).sam, tmp_path)
-    training = _training(tiny_model(("a",)), views, tmp_path / "c.pt")
-    training.run()
+    first = training(tiny_model(("a",)), views, views, tmp_path / "c.pt")
+    first.run()
     with monkeypatch.context() as patched:
         patched.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
-        training._store()
-    resumed = _training(tiny_model(("a",)), views, tmp_path / "c.pt")
-    assert resumed.progress.step == 6 and resumed.states["a"].keys() == training.states["a"].keys()
+        first._store()
+    resumed = training(tiny_model(("a",)), views, views, tmp_path / "c.pt")
+    assert resumed.progress.step == 6 and resumed.states["a"].keys() == first.states["a"].keys()
 
 
 def test_other_settings_do_not_continue_a_training(discs, tiny_model, tmp_path):

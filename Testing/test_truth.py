@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from ProMISeCore import exports, pairs, truth
 from ProMISeCore.dataset import LabelledStack, Task
 from ProMISeCore.errors import InputError
+from ProMISeCore.slices import Slices
 from ProMISeCore.volumes import Volume, check_grid
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, -1, 0, 20], [0, 0, 3, -30], [0, 0, 0, 1]])
@@ -127,12 +128,8 @@ def test_slices_without_the_target_are_unknown_along_the_axis_that_is_learned_fr
 
 @pytest.mark.parametrize("seed", range(5))
 def test_slices_of_which_nothing_is_known_are_not_chosen_as_empty_ones(seed: int) -> None:
-    label = np.full((8, 4, 4), U, np.uint8)
-    label[2], label[5] = 0, 0
-    label[2, 1, 1] = 1
-    stack = LabelledStack.__new__(LabelledStack)
-    stack.labels = [label]
-    assert stack.choose(6, np.random.default_rng(seed)) == [2, 5]
+    there, known = np.arange(8) == 2, np.isin(np.arange(8), [2, 5])
+    assert Slices(there[None], known).drawn(6, np.random.default_rng(seed)) == [2, 5]
 
 
 @pytest.mark.parametrize("shift", [2.0, 0.3])
