@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ProMISeCore import encoder, refiner, truth, volumes
 from ProMISeCore.augment import Augment
 from ProMISeCore.errors import InputError
-from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD, Frame
+from ProMISeCore.frame import Frame, as_pixels, normalised
 from ProMISeCore.pairs import Pair, content
 from ProMISeCore.sam import Sam
 from ProMISeCore.slices import Slices, with_every_target
@@ -68,8 +68,7 @@ class LabelledStack:
         Beside the content there is background, but for targets of which nothing is known on the slice.
         """
         frame = self.frame
-        mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-        picture = frame.image(self._pictures[n]) * deviation + mean
+        picture = as_pixels(frame.image(self._pictures[n]))
         valid = torch.zeros(1, frame.side, frame.side)
         valid[:, : frame.rows, : frame.columns] = 1
         rows = ((np.arange(frame.rows) + 0.5) / frame.scale_xy[1]).astype(int).clip(0, frame.height - 1)
@@ -132,8 +131,7 @@ class Views:
         """What refiners see of some rows, (B, 3, S/2, S/2) as `refiner.seen` gives it; None where it was not kept."""
         if self.pictures is None:
             return None
-        mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-        return (torch.from_numpy(self.pictures[np.asarray(rows)]).float() - mean) / deviation
+        return normalised(torch.from_numpy(self.pictures[np.asarray(rows)]).float())
 
 
 class Rows:
@@ -151,15 +149,15 @@ class Rows:
 def joined(parts: Sequence[Views]) -> Views:
     """The views of several cases as one; `case` counts the parts."""
     return Views(
-        Rows([part.embedding for part in parts]),
-        {block: Rows([part.features[block] for part in parts]) for block in parts[0].features},
-        np.concatenate([part.masks for part in parts]),
-        np.concatenate([np.full(len(part), number) for number, part in enumerate(parts)]),
-        "+".join(part.key for part in parts),
-        np.concatenate([part.known for part in parts]),
-        np.concatenate([part.plain for part in parts]),
-        np.concatenate([part.slice for part in parts]),
-        None if parts[0].pictures is None else Rows([part.pictures for part in parts]),
+        embedding=Rows([part.embedding for part in parts]),
+        features={block: Rows([part.features[block] for part in parts]) for block in parts[0].features},
+        masks=np.concatenate([part.masks for part in parts]),
+        case=np.concatenate([np.full(len(part), number) for number, part in enumerate(parts)]),
+        key="+".join(part.key for part in parts),
+        known=np.concatenate([part.known for part in parts]),
+        plain=np.concatenate([part.plain for part in parts]),
+        slice=np.concatenate([part.slice for part in parts]),
+        pictures=None if parts[0].pictures is None else Rows([part.pictures for part in parts]),
     )
 
 
@@ -223,15 +221,15 @@ class Encoder:
         features = {block: arrays[f"block{block}"] for block in self.blocks}
         case, number, view = np.array(chosen.rows).T
         return Views(
-            arrays["embedding"],
-            features,
-            arrays["masks"],
-            case,
-            key,
-            arrays["known"],
-            view == 0,
-            number,
-            arrays.get("pictures"),
+            embedding=arrays["embedding"],
+            features=features,
+            masks=arrays["masks"],
+            case=case,
+            key=key,
+            known=arrays["known"],
+            plain=view == 0,
+            slice=number,
+            pictures=arrays.get("pictures"),
         )
 
     def _open(self, folder: Path, rows: int, targets: int, start: int) -> tuple[dict[str, np.ndarray], int]:
@@ -288,8 +286,7 @@ class Encoder:
         for block, feature in zip(self.blocks, features, strict=True):
             arrays[f"block{block}"][rows] = feature.cpu().half().numpy()
         if self.pictures:
-            mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-            shown = refiner.seen(images) * deviation + mean
+            shown = as_pixels(refiner.seen(images))
             arrays["pictures"][rows] = shown.round().clamp(0, 255).byte().numpy()
         arrays["masks"][rows] = masks.numpy()
         arrays["known"][rows] = (F.max_pool2d((labels == truth.UNKNOWN).float(), 4) == 0).numpy()
@@ -341,8 +338,7 @@ def changed(
     if augment is not None:
         picture, valid, label = augment(picture, valid, label, generator)
     label[unknown] = truth.UNKNOWN  # also where a moved view shows what is beside the frame
-    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-    return ((picture - mean) / deviation * valid)[0], label[0]
+    return (normalised(picture) * valid)[0], label[0]
 
 
 def masks_of(labels: Tensor, fine: Tensor | None = None) -> Tensor:

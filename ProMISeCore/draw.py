@@ -17,9 +17,7 @@ from torch.nn import functional as F
 from ProMISeCore import corpus, simulate
 from ProMISeCore.augment import Augment
 from ProMISeCore.errors import InputError
-
-_MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
-_DEVIATION = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+from ProMISeCore.frame import normalised
 
 _APART = 1_000_003  # seeds of children that draw side by side, further apart than a training has steps
 
@@ -91,7 +89,7 @@ class Draw:
         elif half != corpus.PICTURE_SIDE:
             pictures = F.interpolate(pictures, (half, half), mode="bilinear", antialias=True)
             valid = F.interpolate(valid, (half, half), mode="nearest")
-        pictures = (pictures - _MEAN) / _DEVIATION * valid
+        pictures = normalised(pictures) * valid
         step = labels.shape[-1] // (self.stage.side // simulate.STRIDE)
         labels = labels[:, 0, step // 2 :: step, step // 2 :: step].long()
         named = SETS[name][1]

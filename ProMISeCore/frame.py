@@ -19,6 +19,22 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 MASK_LOGIT = 10.0  # a mask prompt is ± this
 
 
+def normalised(pixels: Tensor) -> Tensor:
+    """Pixels (…, 3, H, W) 0…255 as SAM takes them."""
+    mean, deviation = _mean_and_deviation(pixels)
+    return (pixels - mean) / deviation
+
+
+def as_pixels(image: Tensor) -> Tensor:
+    """What `normalised` was made of, (…, 3, H, W) 0…255."""
+    mean, deviation = _mean_and_deviation(image)
+    return image * deviation + mean
+
+
+def _mean_and_deviation(like: Tensor) -> tuple[Tensor, Tensor]:
+    return tuple(like.new_tensor(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
+
+
 def _resampling(outputs: int, inputs: int, step: float, width: float = 1.0) -> Tensor:
     """Weights (outputs, inputs) float32: output i is centred at input (i + 0.5)·step − 0.5; edges are repeated.
 
@@ -74,9 +90,7 @@ class Frame:
             align_corners=False,
             antialias=True,
         )[0]
-        mean = resized.new_tensor(PIXEL_MEAN)[:, None, None]
-        std = resized.new_tensor(PIXEL_STD)[:, None, None]
-        return F.pad((resized - mean) / std, (0, self.side - self.columns, 0, self.side - self.rows))
+        return F.pad(normalised(resized), (0, self.side - self.columns, 0, self.side - self.rows))
 
     def logits(self, low: Tensor) -> Tensor:
         """Low-resolution logits (…, s, s) over the whole frame → (…, H, W) float32 on the slice, padding cut off.

@@ -36,8 +36,9 @@ __all__ = [
     "name_of",
     "read",
     "read_manifest",
+    "save",
+    "tensors",
 ]
-__all__ += ["read_manifest", "save", "tensors"]
 
 EMBEDDED = Path(__file__).resolve().parent / "weights"
 SUFFIX = ".safetensors"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ProMISeCore.augment import BENT, Augment
 from ProMISeCore.dataset import Views
-from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD
+from ProMISeCore.frame import as_pixels, normalised
 from ProMISeCore.pretrain import mask_loss
 from ProMISeCore.refiner import Refiner
 
@@ -99,6 +99,4 @@ class Refining:
 
     def _picture(self, rows: np.ndarray, generator: torch.Generator) -> Tensor:
         """What a refiner sees (B, 3, S/2, S/2), its intensities changed at random."""
-        mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-        picture = self._views.take_pictures(rows) * deviation + mean
-        return (BENT.recoloured(picture, generator) - mean) / deviation
+        return normalised(BENT.recoloured(as_pixels(self._views.take_pictures(rows)), generator))

@@ -70,7 +70,9 @@ class Training:
             lr=settings.rate,
             weight_decay=settings.weight_decay,
         )
-        self.progress = Progress(0, spent, {n: -1.0 for n in self.names}, {n: 0 for n in self.names})
+        self.progress = Progress(
+            seconds=spent, best=dict.fromkeys(self.names, -1.0), best_step=dict.fromkeys(self.names, 0)
+        )
         self.progress.begun = self.share if spent else 0.0
         self.restart()
         self._usual = 0.0  # seconds of a step

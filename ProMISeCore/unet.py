@@ -18,7 +18,7 @@ from ProMISeCore import volumes
 from ProMISeCore.augment import Augment
 from ProMISeCore.dataset import LabelledStack, Task
 from ProMISeCore.errors import InputError
-from ProMISeCore.frame import PIXEL_MEAN, PIXEL_STD, Frame
+from ProMISeCore.frame import Frame, as_pixels
 from ProMISeCore.pairs import Pair
 
 
@@ -86,8 +86,7 @@ class Unet:
 
 def _plain(frame: Frame, picture: np.ndarray) -> Tensor:
     """A slice's picture (3, S, S) 0…255 in the frame, as `LabelledStack.sample` gives it."""
-    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-    return frame.image(picture) * deviation + mean
+    return as_pixels(frame.image(picture))
 
 
 def _normalised(pictures: Tensor) -> Tensor:
