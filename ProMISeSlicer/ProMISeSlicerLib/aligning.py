@@ -16,7 +16,7 @@ class Alignment:
     """host: the module's widget, of which `session`, `logic`, `correction` and `reporting` are used."""
 
     def __init__(self, ui, host) -> None:
-        self.ui, self.host, self.isMissing = ui, host, False
+        self.ui, self.host, self._told = ui, host, ""
         buttons = [getattr(ui, name + "Button") for name in _OF_A_SLICE]
         self._toolTips = [(button, button.toolTip) for button in buttons]
         ui.alignButton.visible = False
@@ -31,11 +31,11 @@ class Alignment:
 
     def show(self, isMissing: bool) -> None:
         """isMissing: there are slices, and no view is parallel to them."""
-        was, self.isMissing = self.isMissing, isMissing
-        if was != isMissing:
-            self.ui.alignButton.visible = isMissing
+        reason = self.reason if isMissing else ""
+        if reason != self._told:
+            self._told, self.ui.alignButton.visible = reason, isMissing
             for button, toolTip in self._toolTips:
-                button.toolTip = self.reason if isMissing else toolTip
+                button.toolTip = reason or toolTip
             self.host.correction.updateButtons()
 
     def onVolumeChosen(self, volumeNode) -> None:

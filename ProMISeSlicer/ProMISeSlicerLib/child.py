@@ -45,7 +45,7 @@ class Child:
         self._rest, self._errors, self._ended, self._isKilled = "", deque(maxlen=_TAIL), False, False
         self._process = qt.QProcess()
         self._timer = qt.QTimer()
-        self._timer.singleShot = True
+        self._timer.setSingleShot(True)
         self._timer.setInterval(_TO_OBEY_MS)
         self._timer.connect("timeout()", self._process.kill)
         self._process.connect("readyReadStandardOutput()", self._read)
