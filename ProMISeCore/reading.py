@@ -25,12 +25,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class AffineImage:
-    """voxels (K, J, I[, 3]), affine 4×4 IJK → RAS mm, the file's name without its suffix, whether a 2D picture."""
+    """voxels (K, J, I[, 3]), affine 4×4 IJK → RAS mm, the file's name without its suffix, whether a 2D picture, and
+    whether an alpha channel, which is left out, differed between pixels."""
 
     voxels: np.ndarray
     affine: np.ndarray
     name: str
     picture: bool
+    translucent: bool
 
 
 def read_affine_image(path) -> AffineImage:
@@ -49,7 +51,7 @@ def read_affine_image(path) -> AffineImage:
     picture = path.suffix.lower() in PICTURE_SUFFIXES and image.GetDimension() == 2
     affine = _affine(image, path)
     voxels = _voxels(image, path)
-    return AffineImage(voxels, affine, plain_name(path), picture)
+    return AffineImage(voxels, affine, plain_name(path), picture, _is_translucent(image))
 
 
 def check_name(path: Path) -> None:
@@ -236,6 +238,13 @@ def _affine(image: sitk.Image, path: Path) -> np.ndarray:
     affine[:3, :3] = direction * spacing
     affine[:3, 3] = origin
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def _is_translucent(image: sitk.Image) -> bool:
+    if image.GetNumberOfComponentsPerPixel() not in (2, 4):
+        return False
+    alpha = sitk.GetArrayViewFromImage(image)[..., -1]
+    return bool((alpha != alpha.flat[0]).any())
 
 
 def _voxels(image: sitk.Image, path: Path) -> np.ndarray:

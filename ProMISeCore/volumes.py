@@ -64,6 +64,10 @@ def read_label(path) -> Volume:
     """
     image = read_affine_image(path)
     indices = read_indices(path) if image.picture else None
+    if indices is None and image.translucent:
+        raise InputError(
+            f"{path} is transparent in places; a label map has one whole number per voxel, save it as that"
+        )
     voxels = whole_numbers(image.voxels, path) if indices is None else indices
     return Volume(voxels, image.affine, image.name, image.picture)
 

@@ -225,3 +225,13 @@ def test_labels_of_a_picture_with_a_palette_are_its_indices(tmp_path: Path, dept
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in chunks))
     assert np.array_equal(read_label(path).voxels, indices[None])
     assert read(path).voxels.shape == (1, 3, 8, 3)
+
+
+def test_a_mask_whose_shape_is_in_its_alpha_is_refused_as_labels(tmp_path: Path) -> None:
+    pixels = np.full((6, 8, 4), 255, np.uint8)
+    assert (read_label(written(tmp_path / "opaque.png", pixels, isVector=True)).voxels == 255).all()
+    pixels[2:4, 2:4, 3] = 0
+    path = written(tmp_path / "mask.png", pixels, isVector=True)
+    assert read(path).voxels.shape == (1, 6, 8, 3), "as a picture it is what it was"
+    with pytest.raises(InputError, match="mask.png is transparent in places; a label map has one whole number"):
+        read_label(path)
