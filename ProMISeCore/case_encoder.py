@@ -68,8 +68,9 @@ class _Encoding:
         """The steps of a case; views that have no step were on disk."""
         missing = min(self._left, batches * self._batch)
         for number, step in enumerate(steps, 1):
-            self._left = max(0, missing - number * self._batch)
-            self._made += self._batch
+            left = max(0, missing - number * self._batch)
+            self._made += (missing if number == 1 else self._left) - left
+            self._left = left
             yield step
 
     def entries(self) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_HEADERS = (".mhd", ".nrrd", ".nhdr")
+_HEADERS = (".mhd", ".mha", ".nrrd", ".nhdr")
 _MOST = 2**20  # bytes of a header that are looked at
 _NAMED = re.compile(rb"^(?:ElementDataFile *=|data ?file:) *(.*?)\r?$", re.MULTILINE | re.IGNORECASE)
 _NUMBER = re.compile(r"%\d*d")  # of a series of files, as in slice%03d.raw
@@ -25,7 +25,8 @@ def voxel_files(path: Path) -> list[Path]:
     named = _NAMED.search(header)
     if named is None or named[1] == b"LOCAL":
         return []
-    first, *rest = named[1].decode("utf-8", "replace").split(maxsplit=1)
+    said = named[1].decode("utf-8", "replace").strip()
+    first, *rest = said.split(maxsplit=1) or [""]
     if first == "LIST":
         listed = header[named.end() :].decode("utf-8", "replace").splitlines()
         names = [path.parent / line.strip() for line in listed if line.strip()]
@@ -33,5 +34,5 @@ def voxel_files(path: Path) -> list[Path]:
         pattern = Path(_NUMBER.sub("*", first))
         names = sorted((path.parent / pattern.parent).glob(pattern.name))
     else:
-        names = [path.parent / named[1].decode("utf-8", "replace")]
+        names = [path.parent / said]
     return [name for name in names if name.is_file()]

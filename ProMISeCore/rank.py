@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Segment every image without labels and list them, the least sure first."""
+    if sys.platform == "win32":  # where a read that waits on a pipe may block the loading of libraries
+        import torch  # noqa: F401
     commands = Commands(0 if arguments.listen else None)
     labelled, images = pairs.sort_out(arguments.images)
     if not images:

@@ -265,7 +265,7 @@ class Survey:
     def _orientation(self) -> str:
         """Slices across the thickest direction, as they were acquired; axial where there is none."""
         votes = [case.acquired for case in self.usable if case.acquired]
-        return max(set(votes), key=votes.count) if 2 * len(votes) > len(self.usable) else "axial"
+        return max(sorted(set(votes)), key=votes.count) if 2 * len(votes) > len(self.usable) else "axial"
 
     def _is_ct(self) -> bool:
         """Whether most cases are."""
@@ -275,9 +275,10 @@ class Survey:
         """Of a few that are, or are not, CT as the others."""
         few, is_ct = [case for case in self.usable if case.is_ct != self._is_ct()], self._is_ct()
         if few:
-            what = "do not hold a CT's values, as the others do" if is_ct else "hold a CT's values, unlike the others"
+            what = "show no air of a CT, as the others do" if is_ct else "hold a CT's values, unlike the others"
+            fine = "if they are CT in HU, cropped, all is well; else " if is_ct else ""
             self._warn(None, f"{len(few)} of {len(self.usable)} cases {what} ({named(few)}): all are seen as "
-                       f"{self.modality} is; leave them out, or convert them to the others' values")  # fmt: skip
+                       f"{self.modality} is; {fine}leave them out, or convert them to the others' values")  # fmt: skip
 
     def _window(self) -> dict[str, Any]:
         """Of CT, the targets' values with soft tissue around them; else each volume's own range."""

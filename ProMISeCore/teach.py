@@ -66,6 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
+    if sys.platform == "win32":  # where a read that waits on a pipe may block the loading of libraries
+        import torch  # noqa: F401
     commands = Commands(0 if arguments.events else None, teller.tell)  # from the beginning: a check may take long, too
     base = None if arguments.base is None else packs.find(arguments.base)
     wish = _wish(arguments)

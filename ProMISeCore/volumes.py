@@ -24,7 +24,7 @@ _DIRECTIONS = {
     "sagittal": ((0, -1), (2, -1), (1, -1)),  # slices right→left, rows superior→inferior, columns anterior→posterior
 }
 #: Voxels by which a label map's or a segmentation's corners may lie beside the image's: headers round.
-ON_GRID = 0.1
+ON_GRID = 0.25
 _TIE = 1e-4  # direction cosines closer than this count as equal; headers store them in float32
 
 

@@ -219,7 +219,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         node = self.logic.getParameterNode()
         if not node.inputVolume:
             node.inputVolume = choosing.volumeToBeginWith()
-            node.segmentation = self.logic.segmentationOf(node.inputVolume)
+            node.segmentation = self.sitting.segmentationFor(node.inputVolume, node.segmentation)
         self.setParameterNode(node)
         self.sitting.reconcile(again=True)
         self.choice.show()
@@ -377,11 +377,14 @@ class ProMISeSlicerLogic(ScriptedLoadableModuleLogic):
 
         return views.sliceShown(session.planes, session.volumeNode)
 
-    def alignViews(self, session):
-        """Where no view is parallel to the session's slices, turn the nearest one that shows the volume to them."""
+    def alignViews(self, session, evenAcross=False):
+        """Where no view is parallel to the session's slices, turn the nearest one that shows the volume to them.
+
+        evenAcross: also one of another orientation, as where it is the only one.
+        """
         from ProMISeSlicerLib import views
 
-        views.align(session.planes, session.volumeNode)
+        views.align(session.planes, session.volumeNode, evenAcross)
 
     def is3DShown(self, segmentationNode):
         surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()

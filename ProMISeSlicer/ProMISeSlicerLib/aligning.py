@@ -44,11 +44,12 @@ class Alignment:
             views.show(volumeNode)
 
     def bring(self) -> None:
-        """The volume of the session to the views, and one of them to the planes of its slices."""
+        """The volume of the session to the views, and one that is tilted against its slices to their planes."""
         self.onVolumeChosen(self.host.session.volumeNode)
         self.host.logic.alignViews(self.host.session)
 
     def onAlign(self) -> None:
         with self.host.reporting(_("The views could not be aligned")):
-            self.bring()
+            self.onVolumeChosen(self.host.session.volumeNode)
+            self.host.logic.alignViews(self.host.session, evenAcross=True)
             self.host.review.onSliceShown()

@@ -81,7 +81,8 @@ class TargetPrompts:
     def hide(self) -> None:
         """Out of sight while nobody follows them; `show` brings back those that were seen, also after loading."""
         for node in self.nodes:
-            node.SetAttribute(SHOWN, "1" if node.GetDisplayVisibility() else "0")
+            if node.GetAttribute(SHOWN) is None:  # else another session has hidden them already
+                node.SetAttribute(SHOWN, "1" if node.GetDisplayVisibility() else "0")
             node.SetDisplayVisibility(False)
 
     def show(self) -> None:

@@ -48,8 +48,9 @@ class RunSection:
 
     def onSegment(self) -> None:
         with self.host.reporting(_("Segmenting could not start")):
+            wanted = self.host.sitting.wanted
             isThere = self.host.installation.ensure(self.host.logic.missing(self.host.choice.chosen()))
-            if not isThere or self.host.parameterNode is None:  # another module was opened meanwhile
+            if not isThere or self.host.sitting.wanted != wanted:  # something else was chosen, or opened, meanwhile
                 return
             if not self.host.session:
                 self.host.sitting.begin()

@@ -152,6 +152,7 @@ class Session:
             self.engine.check()
         self._mend()
         self._refresh()
+        self._flush()
         kept = sum(target.keepHandEdits() for target in self._targets.values())
         self.hint = self._ofKept(kept) if kept else ""
         self._pace.begin(len(self.source))
@@ -310,6 +311,7 @@ class Session:
         self._anchor = Anchor(self.volumeNode)
         self._stop: list[bool] = []
         self._dirty: dict[str, bool] = {}
+        self._held: dict[str, bool] = {}  # as `_dirty`, of voxels that cannot be used now
         self._pace = Pace()
         self._seen: dict[str, set[int]] = {}
         self._targets: dict[str, Target] = {}
@@ -407,7 +409,11 @@ class Session:
     def _flush(self) -> None:
         while self._dirty:
             target, dragging = self._dirty.popitem()
-            self._refresh()
+            try:
+                self._refresh()
+            except SessionError:
+                self._held[target] = dragging  # until its voxels can be used
+                raise
             hint = self._steps.solve(target, dragging, self.currentSlice)
             if hint is not None:
                 self.hint = hint
@@ -429,6 +435,8 @@ class Session:
         if changed:
             self.segments.grid = self.grid
             self._jobs.reopen()
+        self._dirty.update(self._held)
+        self._held.clear()
 
     def _collect(self, seconds: float | None = None) -> None:
         """Take in what the worker has finished, for about `seconds`."""

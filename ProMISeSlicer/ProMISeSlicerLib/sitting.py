@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 
 from . import resuming
 from .source import ResizedError
+from .state import findSession
 
 _DRAIN_MS = 30
 _LEND_S = 0.02  # Python threads run only while the main thread lends them the interpreter
@@ -130,11 +131,17 @@ class Sitting:
         if wanted.segmentation is not seen.segmentation:
             return wanted.segmentation
         if wanted.volume is not seen.volume:
-            return self.host.logic.segmentationOf(wanted.volume)
+            return self.segmentationFor(wanted.volume, wanted.segmentation)
         isOwn = wanted.segmentation is None or self.host.logic.savedSession(wanted.volume, wanted.segmentation)
         if wanted.axis != seen.axis and isOwn:
             return self.host.logic.segmentationOf(wanted.volume, wanted.axis)
         return wanted.segmentation
+
+    def segmentationFor(self, volume, chosen):
+        """The one to work in on another volume: one that no session has made stays chosen."""
+        if chosen is not None and findSession(chosen) is None:
+            return chosen
+        return self.host.logic.segmentationOf(volume)
 
     def _serves(self, wanted: Wanted) -> bool:
         session = self.session

@@ -11,6 +11,8 @@ import slicer
 from . import mrml
 from .planes import Planes
 
+_TILTED = 0.5  # slant of 60°: one of three views at right angles is always within
+
 
 def firstVolume():
     """The scene's first volume that is no label map, or None."""
@@ -75,14 +77,20 @@ def sliceShown(planes: Planes, volumeNode) -> int | None:
     return planes.at(_matrix(node)) if node is not None and planes.isParallel(_matrix(node)) else None
 
 
-def align(planes: Planes, volumeNode) -> None:
+def align(planes: Planes, volumeNode, evenAcross: bool = False) -> None:
     """Where no view is parallel to the slices, turn the nearest one of those that show the volume to them.
 
-    It turns about its middle, to the nearest slice, and keeps its zoom.
+    It turns about its middle, to the nearest slice, and keeps its zoom. evenAcross: also a view of another orientation,
+    as where it is the only one; else those alone that are tilted against the slices.
     """
     node = _bestView(planes, volumeNode)
     if node is None or planes.isParallel(_matrix(node)) or not _shows(node, volumeNode):
         return
+    if planes.slant(_matrix(node)) > _TILTED:
+        if not evenAcross:
+            return
+        nearest = int(np.abs(planes.axes()[:3, 2]).argmax())  # the slices' normal: sagittal, coronal, axial
+        (node.SetOrientationToSagittal, node.SetOrientationToCoronal, node.SetOrientationToAxial)[nearest]()
     node.RotateToAxes(mrml.matrixFromArray(planes.axes()), 2)
     node.JumpSliceByOffsetting(*planes.middle(planes.at(_matrix(node))))
 

@@ -150,15 +150,30 @@ def test_only_a_view_of_this_volume_is_turned_and_the_nearest_one(oblique) -> No
     def turned_views() -> list[str]:
         return [name for name, matrix in orientations().items() if not np.allclose(matrix, before[name])]
 
-    logic.alignViews(oblique.widget.session)
+    logic.alignViews(oblique.widget.session, evenAcross=True)
     assert turned_views() == []
     composite.SetBackgroundVolumeID(oblique.widget.session.volumeNode.GetID())
-    logic.alignViews(oblique.widget.session)
+    logic.alignViews(oblique.widget.session, evenAcross=True)
     assert turned_views() == ["Green"]
     green.SetOrientation("Coronal")
     background().SetForegroundVolumeID(oblique.widget.session.volumeNode.GetID())
-    logic.alignViews(oblique.widget.session)
+    logic.alignViews(oblique.widget.session, evenAcross=True)
     assert turned_views() == ["Red"]
+
+
+def test_a_view_of_another_orientation_is_turned_by_the_button_alone(oblique) -> None:
+    """As where it is the only one in the layout."""
+    import slicer
+
+    red().SetOrientation("Sagittal")
+    before = slicer.util.arrayFromVTKMatrix(red().GetSliceToRAS()).copy()
+    oblique.ui.sliceStrip.cellClicked.emit(0, 7)
+    assert np.allclose(slicer.util.arrayFromVTKMatrix(red().GetSliceToRAS())[:3, :3], before[:3, :3])
+    assert oblique.widget.sliceOnScreen() is None and not oblique.ui.lockButton.enabled
+    oblique.click("alignButton")
+    right, up, _ = slicer.util.arrayFromVTKMatrix(red().GetSliceToRAS())[:3, :3].T
+    assert off_plane(oblique.widget.session, oblique.widget.sliceOnScreen()) < 1e-3
+    assert right[0] < -0.5 and up[1] > 0.5, "a person's left is on the right, and the front on top, as in axial views"
 
 
 def test_a_sheared_volume_is_aligned_to_its_own_planes(module, opened) -> None:

@@ -321,3 +321,60 @@ def test_placing_somebody_elses_points_outlives_the_session(segmented) -> None:
     segmented.click("positiveButton")
     segmented.choose("lung")
     assert views.placingNode() is None
+
+
+def test_a_segmentation_that_the_user_made_stays_chosen_with_another_volume(panel, volume) -> None:
+    import slicer
+
+    manual = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Manual")
+    panel.widget.parameterNode.inputVolume = None
+    panel.widget.parameterNode.segmentation = manual
+    panel.widget.parameterNode.inputVolume = volume
+    assert panel.widget.parameterNode.segmentation is manual
+    other = add_other(volume)
+    panel.widget.parameterNode.inputVolume = other
+    assert panel.widget.parameterNode.segmentation is manual
+    panel.widget.exit()
+    slicer.mrmlScene.RemoveNode(other)
+    panel.widget.enter()
+    assert panel.widget.parameterNode.segmentation is manual
+
+
+def test_what_is_chosen_while_something_installs_is_not_segmented(panel, volume, monkeypatch) -> None:
+    other = add_other(volume)
+
+    def install(needs) -> bool:
+        panel.widget.parameterNode.inputVolume = other
+        return True
+
+    monkeypatch.setattr(panel.widget.installation, "ensure", install)
+    panel.click("segmentButton")
+    assert panel.widget.session is None
+
+
+def test_a_point_placed_on_an_empty_frame_counts_once_there_are_voxels(segmented, volume) -> None:
+    import slicer
+    from ProMISeSlicerLib.failing import SessionError
+
+    array = slicer.util.arrayFromVolume(volume)
+    voxels, before = array.copy(), segmented.mask("disc", 4)
+    array[:] = 0
+    slicer.util.arrayFromVolumeModified(volume)
+    with pytest.raises(SessionError, match="constant"):
+        correct(segmented)
+    segmented.settle()
+    array[:] = voxels
+    slicer.util.arrayFromVolumeModified(volume)
+    segmented.click("segmentButton")
+    segmented.settle()
+    assert not np.array_equal(segmented.mask("disc", 4), before)
+    assert segmented.widget.session.sliceStates("disc")[4]["state"] == "user"
+
+
+def test_prompts_that_another_session_hides_come_back(segmented, volume) -> None:
+    session = segmented.widget.session
+    second = segmented.widget.logic.makeSession(volume, segmented.widget.choice.chosen(), session.segmentationNode)
+    nodes = prompts(session)
+    second.close()
+    segmented.widget.sitting.renew()
+    assert all(seen(nodes))
