@@ -155,7 +155,7 @@ def test_cases_that_are_no_ct_as_the_others_are_named(tmp_path, others, modality
     survey = Survey([str(tmp_path)], None, Wish("a"))
     assert (survey.modality, survey.window["mode"]) == (modality, mode)
     (told,) = [problem["what"] for problem in survey.problems]
-    names = ("do not hold a CT's values, as the others do (c0)", "hold a CT's values, unlike the others (c2)")
+    names = ("show no air of a CT, as the others do (c0)", "hold a CT's values, unlike the others (c2)")
     assert told.startswith(f"1 of 3 cases {names[others - 1]}")
 
 
