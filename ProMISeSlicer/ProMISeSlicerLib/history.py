@@ -175,7 +175,7 @@ def _moved(here: list[Step], there: list[Step]) -> Iterator[Step]:
     there.append(here.pop())
     try:
         yield there[-1]
-    except Exception:
+    except Exception:  # whatever it was: the step is not lost, and the failure goes on to whoever asked
         here.append(there.pop())
         raise
 
