@@ -21,7 +21,7 @@ EMBEDDED = Path(__file__).resolve().parent / "weights"
 _SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
 _CHUNK = 1 << 20
 STRIDE = 16  # frame pixels per grid cell, of every encoder
-_SMALLEST_SIDE = 64
+_SMALLEST_SIDE, _LARGEST_SIDE = 64, 4096
 #: How files of weights start: a zip archive (PyTorch ≥ 1.6), a pickle (older), or safetensors' JSON after its length.
 _STARTS = {0: (b"PK\x03\x04", b"\x80\x02"), 8: (b"{",)}
 
@@ -114,8 +114,11 @@ def find(name_or_path: str | Path) -> Path:
 
 def checked_side(side: int) -> int:
     """A frame side that every encoder takes. InputError for others."""
-    if isinstance(side, bool) or not isinstance(side, int) or side < _SMALLEST_SIDE or side % STRIDE:
-        raise InputError(f"the frame side is {side}; expected a multiple of {STRIDE}, at least {_SMALLEST_SIDE}")
+    is_whole = isinstance(side, int) and not isinstance(side, bool)
+    if not is_whole or not _SMALLEST_SIDE <= side <= _LARGEST_SIDE or side % STRIDE:
+        raise InputError(
+            f"the frame side is {side}; expected a multiple of {STRIDE} from {_SMALLEST_SIDE} to {_LARGEST_SIDE}"
+        )
     return side
 
 

@@ -130,6 +130,13 @@ class Case:
         """As `pairs.content`."""
         return content(self.pair.image)
 
+    def shows_the_same_as(self, other: Case) -> bool:
+        """Whether both have one segmentation, as contrasts of a patient have, or are one image, segmented twice."""
+        if self.pair.label == other.pair.label:
+            return True
+        looks = (self.shape, self.intensities) == (other.shape, other.intensities)
+        return looks and self.image_content == other.image_content
+
     @property
     def is_ct(self) -> bool:
         """As its values tell: whole numbers far below zero, or, resampled, fractions from that of air on."""

@@ -6,7 +6,6 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from ProMISeCore import truth
 from ProMISeCore.case import Case
 
 _LEAST_PIXELS = 4  # of a mask
+_LARGE_SIDE = 1024  # of frames: beyond, a slice takes seconds to encode on a processor
 _HIDDEN = 0.5  # share of a case's voxels
 _NAMED = 5  # cases at most
 
@@ -24,7 +24,6 @@ def found(
     """The case, None for all together, and one sentence. rule: as of `truth.read`; known: targets of the pack to go on
     from."""
     yield from _copies(cases)
-    yield from _shared_labels(cases)
     for name in targets if cases and rule == "auto" else ():
         yield from _abrupt_ends(cases, name)
         yield from _hidden(cases, name)
@@ -39,19 +38,7 @@ def _copies(cases: Sequence[Case]) -> Iterator[tuple[str | None, str]]:
         if other != case.pair.name:
             yield (
                 case.pair.name,
-                f"it is the same image as {other}: where one of them is held out, scores will be too good",
-            )
-
-
-def _shared_labels(cases: Sequence[Case]) -> Iterator[tuple[str | None, str]]:
-    """Contrasts of one patient, whose labels are given once."""
-    first: dict[Path, str] = {}
-    for case in cases:
-        other = first.setdefault(case.pair.label, case.pair.name)
-        if other != case.pair.name:
-            yield (
-                case.pair.name,
-                f"its segmentation is that of {other}, too: hold out both or none, or scores will be too good",
+                f"it is the same image as {other}: unless two people have segmented it, leave one of them out",
             )
 
 
@@ -94,9 +81,12 @@ def too_small(cases: Sequence[Case], targets: Collection[str], side: int) -> Ite
         share = float(np.median(shares)) if shares else 1.0
         if share * (side // 4) ** 2 < _LEAST_PIXELS:
             larger = 16 * math.ceil(4 * math.sqrt(_LEAST_PIXELS / share) / 16)
+            advice = f"--side {larger} sees it better, and takes longer"
+            if larger > _LARGE_SIDE:
+                advice = f"crop the images around it (a frame that sees it whole has a side of {larger})"
             yield (
                 f"{name!r} is very small: with frames of {side} its masks have {share * (side // 4) ** 2:.1f} pixels "
-                f"where it is largest; --side {larger} sees it better, and takes longer"
+                f"where it is largest; {advice}"
             )
 
 

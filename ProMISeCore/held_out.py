@@ -1,4 +1,5 @@
-"""Which cases are held out: complete ones that the pack to go on from does not know, without which enough is left."""
+"""Which cases are held out: complete ones that the pack to go on from does not know, without which enough is left; what
+shows the same is held out together."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ _SHARE = 0.1  # of the cases; at least one
 
 
 def drawn(cases: Sequence[Case], targets: int, known: Set[str], share: float | None, seed: int) -> list[Case]:
-    """A share of some cases, complete ones first; none where each is the only one with some target.
+    """A share of some cases, complete ones first; none where each, with what shows the same, is alone with some target.
 
     known: names of those that the pack to go on from has learned from, which come last.
     """
@@ -42,9 +43,14 @@ def _spared(cases: Sequence[Case], count: int) -> list[Case]:
     """The first labelled cases of an order without which every target still has a labelled one."""
     chosen: list[Case] = []
     for case in cases:
-        rest = [other for other in cases if other is not case and other not in chosen]
-        if case.labelled and all(any(name in other.labelled for other in rest) for name in case.labelled):
-            chosen.append(case)
-        if len(chosen) == count:
+        if len(chosen) >= count:
             break
+        left = [other for other in cases if other not in chosen]
+        if case not in left or not case.labelled:
+            continue
+        same = [other for other in left if case.shows_the_same_as(other)]
+        names = {name for other in same for name in other.labelled}
+        rest = [other for other in left if other not in same]
+        if all(any(name in other.labelled for other in rest) for name in names):
+            chosen += same
     return chosen

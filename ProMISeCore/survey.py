@@ -306,12 +306,12 @@ class Survey:
             chosen = held_out.drawn(cases, len(self.targets), known, wish, self.wish.seed)
             if not chosen:
                 self._warn(None, "no case is held out, so that nothing is scored: each of them is the only one with "
-                           "some target; add cases")  # fmt: skip
+                           "some target, or all show the same; add cases")  # fmt: skip
         if len(chosen) >= len(cases):
             raise InputError(f"all {len(cases)} cases are held out; leave one to learn from")
         for case in chosen:
             case.use = "held-out"
-            self._warn_of_flattery(case)
+        self._warn_of_flattery()
         for name in self.targets:
             if not any(case.states[name].state == "labelled" for case in self.learn):
                 self._error(f"{name!r} is labelled in held-out cases only; hold out other cases, or none")
@@ -322,9 +322,16 @@ class Survey:
     def _is_seen(self, case: Case) -> bool:
         return bool(self.wish.seen) and case.image_content in self.wish.seen
 
-    def _warn_of_flattery(self, case: Case) -> None:
-        if self._is_seen(case):
-            self._warn(case.pair.name, "the pack to go on from has learned from it: its scores will be too good")
+    def _warn_of_flattery(self) -> None:
+        seen = [case for case in self.held if self._is_seen(case)]
+        if seen:
+            self._warn(None, f"the pack to go on from has learned from {len(seen)} of {len(self.held)} held-out cases "
+                       f"({named(seen)}): scores will be too good")  # fmt: skip
+        others = [case for case in self.learn if case.use == "learn"]
+        split = [case for case in self.held if any(map(case.shows_the_same_as, others))]
+        if split:
+            self._warn(None, f"what {named(split)} shows is learned from, too, with another image or segmentation: "
+                       "hold out both or none, or scores will be too good")  # fmt: skip
 
     def _hold_out_within(self, case: Case) -> None:
         if max(state.slices for state in case.states.values()) < 2:
@@ -334,7 +341,7 @@ class Survey:
         self._warn(
             case.pair.name, "it is the only case: slices of it are held out, and scores say little of other cases"
         )
-        self._warn_of_flattery(case)
+        self._warn_of_flattery()
 
     # Reports
 

@@ -354,14 +354,15 @@ class ProMISeSlicerLogic(ScriptedLoadableModuleLogic):
 
         return resuming.saved(volumeNode, segmentationNode, pack)
 
-    def segmentationOf(self, volumeNode, axis=None):
-        """The segmentation that the last session on this volume has worked in, or None.
+    def segmentationOf(self, volumeNode, axis=None, last=None):
+        """The segmentation that a session on this volume has worked in, or None: the one with the node ID `last`, else
+        that of the newest session.
 
         axis: of its slices, as for `makeSession` or "" for the pack's own; None for whatever they were.
         """
         from ProMISeSlicerLib import resuming
 
-        return resuming.segmentationOf(volumeNode, axis)
+        return resuming.segmentationOf(volumeNode, axis, last)
 
     def resumeSession(self, node):
         """A saved session, and its pack. Raises SessionError where its pack or volume is not there."""

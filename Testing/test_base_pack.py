@@ -257,7 +257,7 @@ def test_what_starts_are_there_does_not_follow_from_the_users_packs(two, command
 def test_what_a_base_has_learned_from_is_known_under_another_name_too(two, command, capsys) -> None:
     assert main(command(two)) == 0
     assert main(command(two, "--base", NAME, "--name", "other", "--check", "--held-out", "c1")) == 0
-    told = "c1: the pack to go on from has learned from it: its scores will be too good"
+    told = "the pack to go on from has learned from 1 of 1 held-out cases (c1): scores will be too good"
     assert told in capsys.readouterr().out
     version = packs.folder() / f"{NAME}.versions" / "1.safetensors"
     assert main(command(two, "--base", str(version), "--name", "other", "--check", "--held-out", "c1")) == 0

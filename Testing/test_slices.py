@@ -108,6 +108,16 @@ def test_very_small_lesions_are_taught_and_a_larger_side_is_proposed(tmp_path, c
     assert packs.read_manifest(packs.find(NAME)).scores[0]["cases"] == 1
 
 
+def test_a_target_that_no_usual_frame_shows_is_to_be_cropped(tmp_path, command, capsys) -> None:
+    for number in range(2):
+        mask = np.zeros((4, 600, 600), bool)
+        mask[1:3, 300, 300] = True
+        noise = np.random.default_rng(number).integers(0, 40, mask.shape)
+        write(tmp_path / "dots", f"p{number}", (100 + 200 * mask + noise).astype(np.int16), {"dot": mask})
+    assert main(command(tmp_path / "dots", "--check")) == 0
+    assert "crop the images around it (a frame that sees it whole has a side of 4800)" in capsys.readouterr().out
+
+
 def test_a_single_slice_of_each_case_is_one_with_the_target(tmp_path, command) -> None:
     for number in range(3):
         voxels, mask = volume(number)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from . import environment
 from .packfile import packFile
 from .session import Session
-from .state import SceneState, sessionNodes
+from .state import SceneState, isKnown, sessionNodes
 
 
 def packOf(node) -> str:
@@ -16,7 +16,10 @@ def packOf(node) -> str:
 
 
 def saved(volumeNode, segmentationNode, pack: str = ""):
-    """The newest session's node on these nodes, one with the named pack before others; or None."""
+    """The newest session's node on these nodes, one with the named pack before others; or None.
+
+    One that a later version has made is given only where there is no other: going on with it raises FormatError.
+    """
     wanted = (volumeNode, segmentationNode)
     if None in wanted:
         return None
@@ -25,11 +28,13 @@ def saved(volumeNode, segmentationNode, pack: str = ""):
         for node in reversed(sessionNodes())
         if (node.GetNodeReference("volume"), node.GetNodeReference("segmentation")) == wanted
     ]
-    return next((node for node in found if packOf(node) == pack), next(iter(found), None))
+    known = [node for node in found if isKnown(node)]
+    return next((node for node in known if packOf(node) == pack), next(iter(known or found), None))
 
 
-def segmentationOf(volumeNode, axis: str | None = None):
-    """The segmentation that the last session on this volume has worked in, or None.
+def segmentationOf(volumeNode, axis: str | None = None, last: str | None = None):
+    """The segmentation that a session on this volume has worked in, or None: the one with the node ID `last`, else that
+    of the newest session.
 
     axis: of its slices, "" for the pack's own; None for whatever they were.
     """
@@ -37,8 +42,10 @@ def segmentationOf(volumeNode, axis: str | None = None):
         return None
     found = [node for node in reversed(sessionNodes()) if node.GetNodeReference("volume") is volumeNode]
     if axis is not None:
-        found = [node for node in found if (SceneState(node).data.get("axis") or "") == axis]
-    return found[0].GetNodeReference("segmentation") if found else None
+        found = [node for node in found if isKnown(node) and (SceneState(node).data.get("axis") or "") == axis]
+    segmentations = [node.GetNodeReference("segmentation") for node in found]
+    left = [node for node in segmentations if node is not None and node.GetID() == last]
+    return next(iter(left or segmentations), None)
 
 
 def resume(node, packs: Sequence, makeEngine: Callable) -> tuple:

@@ -38,6 +38,7 @@ class Sitting:
         self.host, self.session = host, None
         self._pack = ""  # of the session
         self._seen: Wanted | None = None  # None where nothing of this scene was seen yet
+        self._left: dict[tuple[str, str | None], str] = {}  # node IDs: volume's, and slices → last segmentation's
         self._isSettling = False
         self._ending: list = []  # sessions whose threads are still at a step
         self._timer = qt.QTimer()
@@ -115,6 +116,7 @@ class Sitting:
             self.end()
             self.host.say("")
         self._seen = None
+        self._left.clear()
 
     def close(self) -> None:
         """The module goes: end, and wait for the threads."""
@@ -128,20 +130,32 @@ class Sitting:
 
     def _segmentation(self, seen: Wanted, wanted: Wanted):
         """The one to work in: another volume and other slices have another, unless one was chosen with them."""
+        self._leave(seen)
         if wanted.segmentation is not seen.segmentation:
             return wanted.segmentation
         if wanted.volume is not seen.volume:
             return self.segmentationFor(wanted.volume, wanted.segmentation)
         isOwn = wanted.segmentation is None or self.host.logic.savedSession(wanted.volume, wanted.segmentation)
         if wanted.axis != seen.axis and isOwn:
-            return self.host.logic.segmentationOf(wanted.volume, wanted.axis)
+            return self._worked(wanted.volume, wanted.axis)
         return wanted.segmentation
+
+    def _leave(self, seen: Wanted) -> None:
+        """Who comes back, to the volume or to such slices of it, finds the same segmentation."""
+        if None not in (seen.volume, seen.segmentation):
+            for axis in (None, seen.axis):
+                self._left[seen.volume.GetID(), axis] = seen.segmentation.GetID()
+
+    def _worked(self, volume, axis: str | None = None):
+        """The segmentation that was last worked in on a volume; axis: in such slices."""
+        last = None if volume is None else self._left.get((volume.GetID(), axis))
+        return self.host.logic.segmentationOf(volume, axis, last)
 
     def segmentationFor(self, volume, chosen):
         """The one to work in on another volume: one that no session has made stays chosen."""
         if chosen is not None and findSession(chosen) is None:
             return chosen
-        return self.host.logic.segmentationOf(volume)
+        return self._worked(volume)
 
     def _serves(self, wanted: Wanted) -> bool:
         session = self.session

@@ -56,6 +56,15 @@ def sessionNodes() -> list:
     return [node for node in nodes if node.GetAttribute(MARK)]
 
 
+def isKnown(node) -> bool:
+    """Whether this version can go on with a session's node: a later one may have made it."""
+    try:
+        SceneState(node)
+    except FormatError:
+        return False
+    return True
+
+
 def findSession(node):
     """The session's node that is meant: the node itself, one it refers to, or the last that works on it; else None.
 
@@ -86,11 +95,19 @@ def volumeIn(segmentationNode):
 
 
 def stateFor(volumeNode, segmentationNode, targets: list[str]) -> SceneState:
-    """The memory of the session that worked on these nodes with these targets, or a new one."""
-    for node in reversed(sessionNodes()):
-        if segmentationNode is not None and node.GetNodeReference("segmentation") is segmentationNode:
-            state = SceneState(node)
-            known = [target["name"] for target in state.data["targets"]]
-            if node.GetNodeReference("volume") is volumeNode and known == targets:
-                return state
+    """The memory of the session that worked on these nodes with these targets, or a new one.
+
+    Raises FormatError where only a later version's session has worked in the segmentation.
+    """
+    if segmentationNode is None:
+        return _newState(volumeNode)
+    used = [node for node in reversed(sessionNodes()) if node.GetNodeReference("segmentation") is segmentationNode]
+    for state in map(SceneState, [node for node in used if isKnown(node)] or used):
+        known = [target["name"] for target in state.data["targets"]]
+        if state.node.GetNodeReference("volume") is volumeNode and known == targets:
+            return state
+    return _newState(volumeNode)
+
+
+def _newState(volumeNode) -> SceneState:
     return SceneState.create(f"{volumeNode.GetName()} ProMISe session")

@@ -55,12 +55,13 @@ def select(volumeNode) -> None:
 
 
 def _bestView(planes: Planes, volumeNode):
-    """The slice view that looks along the slices' normal best, first of those that show the volume; None without."""
-    matrices = {node: _matrix(node) for node in _mapped()}
+    """The slice view that looks along the slices' normal best, of those that show the volume; of all where none does,
+    and None without views. Where others show another patient, they do not say which slice of this one is looked at."""
+    mapped = _mapped()
+    matrices = {node: _matrix(node) for node in [node for node in mapped if _shows(node, volumeNode)] or mapped}
 
     def rank(node) -> tuple:
-        isParallel = planes.isParallel(matrices[node])
-        return not isParallel, not _shows(node, volumeNode), round(planes.slant(matrices[node]), 9)
+        return not planes.isParallel(matrices[node]), round(planes.slant(matrices[node]), 9)
 
     return min(matrices, key=rank, default=None)
 

@@ -161,6 +161,28 @@ def test_only_a_view_of_this_volume_is_turned_and_the_nearest_one(oblique) -> No
     assert turned_views() == ["Red"]
 
 
+def test_a_view_of_another_patient_does_not_say_which_slice_is_looked_at(segmented, volume) -> None:
+    import slicer
+
+    def background_of(layout: str, shown) -> None:
+        composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        next(node for node in composites if node.GetLayoutName() == layout).SetBackgroundVolumeID(shown.GetID())
+
+    yellow = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSliceNode")
+    yellow.UnRegister(None)
+    yellow.SetName("Yellow"), yellow.SetLayoutName("Yellow")
+    slicer.mrmlScene.AddNode(yellow)
+    yellow.SetOrientation("Coronal")
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode").SetLayoutName("Yellow")
+    background_of("Red", volume), background_of("Yellow", volume)
+    segmented.show(4)
+    assert segmented.widget.sliceOnScreen() == 4
+    background_of("Red", add_oblique(0, "another patient"))
+    assert segmented.widget.sliceOnScreen() is None
+    background_of("Red", volume)
+    assert segmented.widget.sliceOnScreen() == 4
+
+
 def test_a_view_of_another_orientation_is_turned_by_the_button_alone(oblique) -> None:
     """As where it is the only one in the layout."""
     import slicer

@@ -141,6 +141,60 @@ def test_slices_of_another_direction_and_back_are_each_their_own_session(segment
     assert segmented.widget.session.segmentationNode is first and is_followed(segmented)
 
 
+def test_who_comes_back_finds_the_segmentation_that_was_left_not_the_newest(segmented, volume) -> None:
+    import slicer
+
+    node, first, other = segmented.widget.parameterNode, segmented.widget.parameterNode.segmentation, add_other(volume)
+    node.segmentation = second = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "second")
+    segmented.click("segmentButton")
+    segmented.settle()
+    for left in (first, second):
+        node.segmentation = left
+        segmented.ui.slicesComboBox.setCurrentIndex(2)
+        segmented.ui.slicesComboBox.setCurrentIndex(0)
+        assert node.segmentation is left and segmented.widget.session.segmentationNode is left
+        node.inputVolume = other
+        assert node.segmentation is None
+        node.inputVolume = volume
+        assert node.segmentation is left and segmented.widget.session.segmentationNode is left
+
+
+def add_later_session(volume, segmentation):
+    """What a later version has saved, as far as this one can tell."""
+    from ProMISeSlicerLib.state import SceneState
+
+    state = SceneState.create("later")
+    state.refer("volume", volume), state.refer("segmentation", segmentation)
+    state.node.SetParameter("state", '{"format": 99}')
+    return state.node
+
+
+def test_beside_a_session_of_a_later_version_ones_own_goes_on(segmented, volume) -> None:
+    import slicer
+    from ProMISeSlicerLib.state import findSession
+
+    node, other = segmented.widget.parameterNode, add_other(volume)
+    first, memory = node.segmentation, findSession(node.segmentation)
+    add_later_session(volume, first)
+    count = len(slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"))
+    node.inputVolume = other
+    assert segmented.widget.session is None
+    node.inputVolume = volume
+    assert node.segmentation is first and is_followed(segmented)
+    assert len(slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")) == count and memory.GetScene() is not None
+
+
+def test_a_session_that_only_a_later_version_knows_is_told_and_ends_the_one_before(segmented, volume) -> None:
+    import slicer
+
+    other = add_other(volume)
+    theirs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "theirs")
+    add_later_session(other, theirs)
+    segmented.widget.parameterNode.inputVolume = other
+    assert segmented.widget.session is None and segmented.widget.parameterNode.segmentation is theirs
+    assert "has format 99, not 1; update ProMISe" in segmented.status
+
+
 def change_limit(panel, folder) -> None:
     panel.ui.cacheLimitSpinBox.value += 1
 
