@@ -13,6 +13,8 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
+from . import hierarchy
+
 TARGET_TAG = "ProMISe.target"
 _SAME = 1e-3  # voxels by which two grids may differ and still be the same
 
@@ -171,9 +173,10 @@ class SliceGrid:
 
 
 def createSegmentation(volumeNode, name: str):
-    """A segmentation node on the volume's grid, under the same parent transform."""
+    """A segmentation node on the volume's grid, under the same parent transform and beside it in the Data module."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     prepare(node, volumeNode)
+    hierarchy.putBeside(node, volumeNode)
     return node
 
 

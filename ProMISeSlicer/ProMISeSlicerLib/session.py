@@ -13,7 +13,7 @@ import numpy as np
 import slicer
 import vtk
 
-from . import mrml, packfile
+from . import hierarchy, mrml, packfile
 from .anchor import Anchor
 from .base import plainRecords, readRecords
 from .engine import CoreEngine, Engine
@@ -317,6 +317,7 @@ class Session:
         self._targets: dict[str, Target] = {}
         for number, target in enumerate(self.manifest.targets):
             self._setUpTarget(number, target)
+        hierarchy.gather(self._prompts(), self.volumeNode)
         self._steps = Steps(self._targets, self.source, self._jobs, self.manifest.rivals)
         self._state.refer("volume", self.volumeNode)
         self._state.refer("segmentation", self.segmentationNode)
@@ -345,6 +346,10 @@ class Session:
         prompts.show()
         self._targets[name] = Target(name, segmentId, prompts, records, self.segments, self.source, quiet, order)
 
+    def _prompts(self) -> list:
+        """Every target's nodes."""
+        return [node for target in self._targets.values() for node in target.prompts.nodes]
+
     def _watch(self) -> None:
         for name, target in self._targets.items():
             self._watcher.watch(name, target.prompts)
@@ -369,9 +374,8 @@ class Session:
 
     def _follow(self) -> None:
         """Prompts and segmentation stay with the volume: under its parent transform, and hardened with it."""
-        prompts = [node for target in self._targets.values() for node in target.prompts.nodes]
         with self._watcher.quiet():
-            hardened = self._anchor.follow((self.segmentationNode, *prompts))
+            hardened = self._anchor.follow((self.segmentationNode, *self._prompts()))
         if hardened is not None:
             self.segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(self.volumeNode)
             self._steps.harden(hardened)
@@ -392,6 +396,7 @@ class Session:
                 if segmentation.GetSegment(self._targets[info.name].segmentId) is None:
                     self._state.data["slices"].pop(info.name, None)
                 self._setUpTarget(number, info)
+            hierarchy.gather(self._prompts(), self.volumeNode)
             self._save()
             self._watch()
 
