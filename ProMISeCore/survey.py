@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +23,34 @@ _STRAY = 0.01  # of the smaller of two targets, from which they overlap
 _SMALL, _SMALL_LONG = 96, 256  # pixels, of the second longest and of the longest side of a case
 
 
-class Survey:
-    """The cases found, each with its use, and the proposals. Raises InputError where there is no image at all."""
+#: Cases, and what of them is read ("segments", "images" or "segmentations") → the same, one after another.
+Counted = Callable[[Sequence[Case], str], Iterable[Case]]
 
-    def __init__(self, images: Sequence[str], labels: Sequence[str] | None, wish: Wish) -> None:
+
+class Survey:
+    """The cases found, each with its use, and the proposals. Raises InputError where there is no image at all.
+
+    counted: tells how far reading is; what it raises ends the survey.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[str],
+        labels: Sequence[str] | None,
+        wish: Wish,
+        counted: Counted = lambda cases, what: cases,
+    ) -> None:
         self.wish = wish
         found, self.unlabelled = pairs.sort_out(images, labels)
         self.cases = [Case(pair) for pair in found]
         self.problems: list[dict[str, str | None]] = []
-        self.targets = dict(wish.targets) if wish.targets else self._all_targets()
-        readable = [case for case in self.usable if self._look(case)]
+        self.targets = dict(wish.targets) if wish.targets else self._all_targets(counted)
+        readable = [case for case in counted(self.usable, "images") if self._look(case)]
         self.picture = bool(readable) and readable[0].picture
         self._leave_out_other_kinds(readable)
         self.orientation = "image" if self.picture else wish.orientation or self._orientation()
         self.channels = wish.channels or ("repeat" if self.picture else "neighbours")
-        for case in self.usable:
+        for case in counted(self.usable, "segmentations"):
             self._inspect(case)
         self._leave_out_unlabelled_targets()
         self._complain_about_targets()
@@ -128,10 +141,10 @@ class Survey:
         both = [case for case in self.usable if {one, other} <= {*case.labelled}]
         return not any({one, other} in case.overlapping for case in both) if both else None
 
-    def _all_targets(self) -> dict[str, int | None]:
+    def _all_targets(self, counted: Counted) -> dict[str, int | None]:
         """Where nobody says what is to be learned; cases that cannot tell are left out."""
         found: dict[str, int | None] = {}
-        for case in self.cases:
+        for case in counted(self.cases, "segments"):
             found |= case.contents
             if case.unreadable:
                 self._leave_out(case, case.unreadable)

@@ -8,15 +8,18 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ProMISeCore import backbones, learned, packs, versions
+from ProMISeCore.case import Case
 from ProMISeCore.commands import Commands
-from ProMISeCore.errors import InputError, PromiseError
+from ProMISeCore.errors import Cancelled, InputError, PromiseError
 from ProMISeCore.survey import Survey
-from ProMISeCore.terminal import duration, say, table
+from ProMISeCore.terminal import duration, progress, say, table
 from ProMISeCore.truth import RULES
 from ProMISeCore.windows import parsed
 from ProMISeCore.wish import Wish
@@ -76,7 +79,7 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     folder = packs.workspaces() / wish.name if arguments.workspace is None else arguments.workspace
     if base is not None:
         wish = _going_on(wish, base, folder)
-    survey = Survey(arguments.images, arguments.labels, wish)
+    survey = Survey(arguments.images, arguments.labels, wish, partial(_counted, teller, commands))
     survey.check_workspace(folder)
     if arguments.check or arguments.events:
         teller.tell("checked", report=survey.report(folder), text=survey.text(folder))
@@ -101,6 +104,15 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
         folder, settings, arguments.device, base, _starts(arguments.start), f"promise teach --seed {wish.seed} {budget}"
     )
     Teaching(survey, order, teller.tell, commands).run()
+
+
+def _counted(teller: Events | Words, commands: Commands, cases: Sequence[Case], what: str) -> Iterator[Case]:
+    """The cases, while somebody sees how far reading is. Raises Cancelled where they do not want to wait for the rest;
+    a check that nobody listens to any more ends by itself."""
+    for case in teller.counted(cases, what):
+        if commands.stop() and not commands.gone:
+            raise Cancelled("stopped while the cases were read: nothing was learned yet")
+        yield case
 
 
 def _wish(arguments: argparse.Namespace) -> Wish:
@@ -188,7 +200,14 @@ class Events:
     def __init__(self) -> None:
         self._start = time.monotonic()
 
+    def counted(self, cases: Sequence[Case], what: str) -> Iterator[Case]:
+        """Each case, and how many came before it."""
+        for done, case in enumerate(cases):
+            self.tell("checking", what=what, done=done, total=len(cases))
+            yield case
+
     def tell(self, event: str, **values: Any) -> None:
+        """values: JSON; text: for people, not told."""
         values.pop("text", None)
         line = {"event": event, "seconds": round(time.monotonic() - self._start, 3), **values}
         try:
@@ -200,6 +219,10 @@ class Events:
 
 class Words:
     """The same for people: results on stdout, the rest on stderr."""
+
+    def counted(self, cases: Sequence[Case], what: str) -> Iterable[Case]:
+        """With a bar where there is a terminal."""
+        return progress(cases, len(cases), what, "case")
 
     def tell(self, event: str, **values: Any) -> None:
         if event == "checked":

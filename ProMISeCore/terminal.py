@@ -26,13 +26,13 @@ def once(tell: Callable[[str], None]) -> Callable[[str], None]:
     return tell_new
 
 
-def progress(items: Iterable[Item], total: int, label: str) -> Iterable[Item]:
+def progress(items: Iterable[Item], total: int, label: str, unit: str = "slice") -> Iterable[Item]:
     """The items, with a progress bar on stderr where that is a terminal."""
     if not sys.stderr.isatty():
         return items
     from tqdm import tqdm
 
-    return tqdm(items, total=total, desc=label, unit="slice", file=sys.stderr, leave=False)
+    return tqdm(items, total=total, desc=label, unit=unit, file=sys.stderr, leave=False)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -53,6 +53,11 @@ def four(folder: Path) -> Path:
 
 
 def events(capsys) -> list[dict]:
+    """What was told, but for how far reading the cases was."""
+    return [told for told in all_events(capsys) if told["event"] != "checking"]
+
+
+def all_events(capsys) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 

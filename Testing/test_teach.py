@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from small_cases import NAME, events, spoken, tensors, volume, wait_for, workspace, write
+from small_cases import NAME, all_events, events, spoken, tensors, volume, wait_for, workspace, write
 
-from ProMISeCore import packs, versions
+from ProMISeCore import packs, teach, versions
 from ProMISeCore.__main__ import main
 from ProMISeCore.case_encoder import held_slices
+from ProMISeCore.commands import Commands
+from ProMISeCore.errors import Cancelled
 from ProMISeCore.estimate import Estimate
 from ProMISeCore.survey import Survey
 from ProMISeCore.teach import Words
@@ -67,6 +70,30 @@ def test_a_base_says_the_frame_side_that_the_check_counts_with(cases, command, c
         assert main([*arguments, *more, "--check", "--events"]) == 0
         found[side] = events(capsys)[0]["report"]["estimate"]["disk_bytes"] - 20_000_000  # checkpoints and pack
     assert found["base"] == found[128] == 4 * found[64]
+
+
+def test_how_far_reading_the_cases_is_is_told_from_the_first_one_on(cases, command, capsys) -> None:
+    for targets, parts in ((["--targets", "Scheibe"], 2), ([], 3)):
+        assert main([*command(cases), *targets, "--check", "--events"]) == 0
+        *told, last = all_events(capsys)
+        count = len(last["report"]["cases"])
+        expected = [
+            (what, done, count) for what in ("segments", "images", "segmentations")[-parts:] for done in range(count)
+        ]
+        assert [(each["what"], each["done"], each["total"]) for each in told] == expected
+        assert {each["event"] for each in told} == {"checking"} and count > 1
+
+
+def test_a_stop_is_obeyed_while_cases_are_read_and_the_end_of_stdin_is_not() -> None:
+    """A script that checks without a stdin still gets its report."""
+    commands, teller = Commands(None), SimpleNamespace(counted=lambda cases, what: iter(cases))
+    cases = teach._counted(teller, commands, range(5), "images")
+    assert next(cases) == 0
+    commands.gone = commands.stopped = True
+    assert next(cases) == 1
+    commands.gone = False
+    with pytest.raises(Cancelled, match="stopped while the cases were read"):
+        next(cases)
 
 
 def test_larger_frames_take_longer_and_fewer_of_them_are_proposed(cases) -> None:

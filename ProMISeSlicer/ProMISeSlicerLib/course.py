@@ -25,7 +25,8 @@ class Look(NamedTuple):
 class Course:
     """Fed line by line. A line that is no event is passed over: libraries print to stdout now and then.
 
-    report: of `checked`; result: the event `done`; failure: the message of `failed`; picture: path of the newest one.
+    reading: what of the cases is read, as in `checking`; read, encoded: how many, of how many; report: of `checked`;
+    result: the event `done`; failure: the message of `failed`; picture: path of the newest one.
     """
 
     def __init__(self) -> None:
@@ -33,8 +34,8 @@ class Course:
         self.result: Mapping[str, Any] | None = None
         self.looks: list[Look] = []
         self.suspicious: list[Mapping[str, Any]] = []
-        self.failure = self.notice = self.picture = ""
-        self.isPaused, self.encoded, self.share = False, (0, 0), 0.0
+        self.failure = self.notice = self.picture = self.reading = ""
+        self.isPaused, self.read, self.encoded, self.share = False, (0, 0), (0, 0), 0.0
         self.secondsLeft: float | None = None
 
     @property
@@ -55,11 +56,14 @@ class Course:
             handle(event)
         return event["event"]
 
+    def _takeChecking(self, event: Mapping[str, Any]) -> None:
+        self.reading, self.read = str(event.get("what") or ""), _doneOf(event)
+
     def _takeChecked(self, event: Mapping[str, Any]) -> None:
         self.report = event.get("report") or {}
 
     def _takeEncoding(self, event: Mapping[str, Any]) -> None:
-        self.encoded = (int(number(event.get("done")) or 0), int(number(event.get("total")) or 0))
+        self.encoded = _doneOf(event)
 
     def _takeLook(self, event: Mapping[str, Any]) -> None:
         step, elapsed = number(event.get("step")) or 0, number(event.get("elapsed")) or 0.0
@@ -98,6 +102,10 @@ def number(value) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return float(value)
+
+
+def _doneOf(event: Mapping[str, Any]) -> tuple[int, int]:
+    return int(number(event.get("done")) or 0), int(number(event.get("total")) or 0)
 
 
 def _mean(values) -> float | None:

@@ -40,7 +40,9 @@ class CourseView:
         """It moves without a number where none is known."""
         bar, course = self.ui.teachProgressBar, tuition.course
         bar.visible = tuition.isRunning
-        done, total = (round(1000 * course.share), 1000) if course.looks else course.encoded
+        done, total = course.read if course.report is None else course.encoded
+        if course.looks:
+            done, total = round(1000 * course.share), 1000
         bar.maximum = total
         bar.value = done
 

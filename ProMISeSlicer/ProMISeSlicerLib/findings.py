@@ -14,6 +14,11 @@ from .lesson import Lesson
 from .progress import amount, duration
 
 _WARNING = "⚠ "
+_READING = {
+    "segments": _("Looking for segments"),
+    "images": _("Reading the images"),
+    "segmentations": _("Reading the segmentations"),
+}
 _USES = {"learn": "", "held-out": _("held out"), "both": _("also held out"), "left out": _("left out")}
 
 
@@ -120,6 +125,9 @@ def stage(course: Course, isWriting: bool, isStopping: bool) -> str:
     elif course.encoded[1]:
         done, total = course.encoded
         text = _("Looking at the slices once: {done} of {total} views").format(done=done, total=total)
+    elif course.report is None and course.read[1]:
+        text = _READING.get(course.reading, _("Reading the cases")) + " " + _("({done} of {total})")
+        text = text.format(done=course.read[0], total=course.read[1])
     else:
         text = _("Getting ready: loading the model")
     left = course.secondsLeft

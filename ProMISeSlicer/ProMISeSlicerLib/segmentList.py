@@ -15,14 +15,14 @@ class SegmentList:
     """widget: the list; changed: called where the user has ticked or renamed something.
 
     A segment of the cases that the pack has, too, stays as it is once it is unticked: then it is listed below.
-    unticked, dropped: what was unticked, of segments (as `show` was given them) and of those that stay. That, and the
-    names that the user has given to segments, outlive the rows.
+    unticked, dropped: what was unticked, of segments (as `show` was given them) and of those that stay; named: of
+    segments that the user has named otherwise, how. All of it outlives the rows.
     """
 
     def __init__(self, widget, changed: Callable[[], None]) -> None:
         self.widget, self._changed = widget, changed
         self._targets, self._stays = [], []  # what the rows are of
-        self._named: dict[str, str] = {}
+        self.named: dict[str, str] = {}
         self.unticked: set[str] = set()
         self.dropped: set[str] = set()
         widget.connect("itemChanged(QListWidgetItem*)", self._onItem)
@@ -45,7 +45,7 @@ class SegmentList:
 
     def show(self, targets: Mapping[str, int], known: Sequence[str], pack: str) -> None:
         """targets: a name as `--targets` takes it → how many cases have it; known: names of the pack's."""
-        texts = [self._named.get(target, target) for target in targets]
+        texts = [self.named.get(target, target) for target in targets]
         self._targets, self._stays = list(targets), list(known)
         self.widget.blockSignals(True)
         self.widget.clear()
@@ -75,7 +75,9 @@ class SegmentList:
     def _onItem(self, item) -> None:
         segments = self._rows()[0]
         for target, row in zip(self._targets, segments, strict=True):
-            self._named[target] = row.text()
+            self.named.pop(target, None)
+            if row.text() != target:
+                self.named[target] = row.text()
         unticked = [row.checkState() != qt.Qt.Checked for row in segments]
         self.unticked = (self.unticked - set(self._targets)) | set(compress(self._targets, unticked))
         self._hideLearned()

@@ -213,6 +213,7 @@ class TeachSection:
             self.table.cases, self.table.folders = [*found, *self.table.pending], list(settings["folders"])
             self.segments.unticked = set(settings["unticked"])
             self.segments.dropped = set(settings.get("dropped", ()))
+            self.segments.named = dict(settings.get("named", {}))
         self.table.show(changed=False)
         self.fillTargets()
         if settings:
@@ -255,7 +256,7 @@ class TeachSection:
             ui = self.ui
             settings = {"name": ui.teachNameEdit.text, "minutes": ui.teachMinutesSpinBox.value, "base": self.base}
             settings |= {"folders": self.table.folders, "unticked": sorted(self.segments.unticked)}
-            settings |= {"dropped": sorted(self.segments.dropped)}
+            settings |= {"dropped": sorted(self.segments.dropped), "named": self.segments.named}
             settings |= {"heldOut": ui.teachHeldOutComboBox.currentText}
             settings |= {"unlabelled": self.unlabelled}
             lessonNode.save(self.table.cases, settings)

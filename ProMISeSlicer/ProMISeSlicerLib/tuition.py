@@ -16,7 +16,7 @@ from .course import Course
 from .exporting import Exported, Exporter
 from .lesson import Lesson
 
-_TOLD_TWICE = ("encoding", "")  # are of no use after a restart
+_TOLD_TWICE = ("checking", "encoding", "")  # are of no use after a restart
 _CHECKPOINT = 130  # exit code after the end of stdin
 
 

@@ -156,6 +156,7 @@ def main() -> None:
         sys.exit(2)
     Path(arguments.workspace).mkdir(parents=True, exist_ok=True)
     report = found(arguments)
+    tell("checking", what="images", done=0, total=len(report["cases"]))
     tell("checked", report=report)
     if not report["ready"]:
         tell("failed", message="there is no case")

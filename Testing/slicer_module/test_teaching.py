@@ -280,6 +280,54 @@ def test_a_folder_of_pairs_is_learned_from_where_it_lies(school, tmp_path) -> No
     assert panel.widget.teach.segments.chosen == ["Milz"]
 
 
+def test_names_given_to_label_values_outlive_the_scene(school, tmp_path) -> None:
+    import slicer
+    from ProMISeSlicerLib.segmentList import SegmentList
+
+    panel, scene = school(), slicer.mrmlScene
+    panel.widget.teach.table.addFolder(str(tmp_path))
+    known = {"label 1": 4, "label 2": 4}
+    panel.widget.teach.segments.show(known, (), "")
+    panel.ui.teachTargetList.item(1).setText("Niere")
+    scene.SetSaveToXMLString(1)
+    scene.Commit()
+    text = scene.GetSceneXMLString()
+    scene.Clear(False)
+    panel.widget.teach.segments = SegmentList(panel.ui.teachTargetList, panel.widget.teach.onEdited)
+    scene.SetLoadFromXMLString(1)
+    scene.SetSceneXMLString(text)
+    assert scene.Import()
+    panel.widget.teach.segments.show(known, (), "")
+    assert panel.widget.teach.segments.chosen == ["label 1", "Niere"]
+    panel.ui.teachTargetList.item(1).setText("label 2")
+    assert panel.widget.teach.segments.named == {}
+
+
+def test_how_far_reading_the_cases_is_is_shown(school) -> None:
+    from ProMISeSlicerLib import findings
+    from ProMISeSlicerLib.course import Course
+
+    course = Course()
+    assert findings.stage(course, False, False) == "Getting ready: loading the model…"
+    for what, words in (
+        ("segments", "Looking for segments"),
+        ("images", "Reading the images"),
+        ("?", "Reading the cases"),
+    ):
+        course.take(json.dumps({"event": "checking", "what": what, "done": 3, "total": 40}))
+        assert findings.stage(course, False, False) == f"{words} (3 of 40)…"
+    panel = school("slow")
+    panel.click("teachButton")
+    tuition, bar = panel.widget.teach.tuition, panel.ui.teachProgressBar
+    tuition.course.take('{"event": "checking", "what": "images", "done": 3, "total": 40}')
+    panel.widget.teach.onNews()
+    assert (bar.value, bar.maximum) == (3, 40)
+    panel.settle(lambda: tuition.course.looks)
+    assert bar.maximum == 1000 and "checking" not in tuition.lesson.eventsFile.read_text(encoding="utf-8")
+    tuition.kill()
+    settle(panel)
+
+
 def test_the_window_never_waits_for_a_child_that_is_deaf(school, monkeypatch) -> None:
     import qt
 
