@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ProMISeCore.settings import Settings
 
-_SHARE = 0.25  # of the budget, in which all cases are learned from
+SHARE = 0.25  # of the budget, in which all cases are learned from
 _RATE = 0.3  # of the rate
 
 
@@ -17,11 +17,18 @@ def is_divisible(settings: Settings) -> bool:
 
 def divided(settings: Settings) -> tuple[Settings, Settings]:
     """Of the training that is judged, and of the one that goes on from it: of refiners where there are some."""
-    first = max(1, int((1 - _SHARE) * settings.steps))
-    minutes = (None, None)
+    first = max(1, int((1 - SHARE) * settings.steps))
+    minutes, passes = (None, None), settings.passes and SHARE * settings.passes
     if settings.minutes is not None:
-        minutes = ((1 - _SHARE) * settings.minutes, _SHARE * settings.minutes)
+        minutes = ((1 - SHARE) * settings.minutes, SHARE * settings.minutes)
     return (
         replace(settings, steps=first, minutes=minutes[0]),
-        replace(settings, steps=settings.steps - first, minutes=minutes[1], rate=_RATE * settings.rate, refine=1.0),
+        replace(
+            settings,
+            steps=settings.steps - first,
+            minutes=minutes[1],
+            passes=passes,
+            rate=_RATE * settings.rate,
+            refine=1.0,
+        ),
     )

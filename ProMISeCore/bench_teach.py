@@ -189,7 +189,7 @@ def _teach(cell: _Cell, chosen: list[Pair]):
     from ProMISeCore.errors import InputError
     from ProMISeCore.published import PublishedTeaching, as_published
     from ProMISeCore.segmenter import Segmenter
-    from ProMISeCore.settings import Settings
+    from ProMISeCore.settings import PASSES, Settings
     from ProMISeCore.survey import Survey
     from ProMISeCore.teaching import Order, Teaching
     from ProMISeCore.wish import Wish
@@ -206,7 +206,8 @@ def _teach(cell: _Cell, chosen: list[Pair]):
             labels[0] = str(_misplaced(chosen[0].label, Path(folder) / "wrong"))
         home, os.environ["PROMISE_HOME"] = os.environ.get("PROMISE_HOME"), folder
         try:
-            kind_of, settings = Teaching, Settings(minutes=cell.minutes, batch=12, patience=None, seed=cell.seed)
+            kind_of = Teaching
+            settings = Settings(minutes=cell.minutes, passes=PASSES, batch=12, patience=None, seed=cell.seed)
             if cell.method == "published":
                 kind_of, settings = PublishedTeaching, as_published(settings)
             order = Order(Path(folder) / "work", settings, "cpu", None, starts, clock=_two_cores)

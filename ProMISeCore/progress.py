@@ -12,7 +12,7 @@ class Progress:
 
     seconds: pauses left out; doubts: how often labels were doubted; suspects: what `Training.doubt` has found;
     unjudged: targets whose held-out labels are doubted themselves; refining_from: share of the budget at which the
-    refiners' part began; begun: that at which training did.
+    refiners' part began, refining_step: how many steps came before it; begun: share at which training began.
     """
 
     step: int = 0
@@ -24,16 +24,18 @@ class Progress:
     suspects: list[dict[str, Any]] = field(default_factory=list)
     unjudged: list[str] = field(default_factory=list)
     refining_from: float | None = None
+    refining_step: int = 0
     begun: float = 0.0
 
 
 @dataclass(frozen=True)
 class Look:
-    """One look at the held-out cases. loss: mean since the last look; dice: None where nothing is held out; suspects:
-    cases doubted since the last look."""
+    """One look at the held-out cases. share: of the training's budget, 0…1; loss: mean since the last look; dice: None
+    where nothing is held out; suspects: cases doubted since the last look."""
 
     step: int
     seconds: float
+    share: float
     loss: dict[str, float]
     dice: dict[str, float | None]
     best: dict[str, float | None]

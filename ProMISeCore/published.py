@@ -84,4 +84,4 @@ class PublishedTeaching(Teaching):
 
 def as_published(settings: Settings) -> Settings:
     """No pull of points, no simulated clicks, no refiners: the mask's loss, and presence's."""
-    return replace(settings, guide=0.0, corrections=0.0, refine=0.0, patience=None)
+    return replace(settings, guide=0.0, corrections=0.0, refine=0.0, patience=None, passes=None)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: After so many, a few slices are only learned by heart (docs/teach.md, Measured).
+PASSES = 120.0
+
 
 @dataclass(frozen=True)
 class Settings:
     """How a pack is trained. Steps count batches of one target; weights of the losses beside the mask's.
 
-    minutes: instead of `steps`, which then does not count.
+    minutes: instead of `steps`, which then does not count; passes: over the slices at most in these minutes, None for
+    as many as there is time for.
     """
 
     steps: int = 1500
     minutes: float | None = None
+    passes: float | None = None
     batch: int = 16
     rate: float = 1e-3
     weight_decay: float = 0.05

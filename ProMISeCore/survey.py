@@ -189,7 +189,7 @@ class Survey:
         except InputError as error:
             self._leave_out(case, str(error))
             return
-        case.overlapping = _overlapping(found == 1, list(self.targets))
+        case.overlapping = _overlapping(found, list(self.targets))
         for name, one in zip(self.targets, found, strict=True):
             case.states[name] = State.of(stack, volume, one)
         if not case.labelled and not self.picture:
@@ -423,7 +423,7 @@ class Survey:
         found = self.estimate(workspace)
         held = ", ".join(case.pair.name for case in self.held) or "none"
         window = " ".join(map(str, self.window.values()))
-        train = "" if found["train_seconds"] is None else f", training {duration(found['train_seconds'])}"
+        train = "" if found["train_seconds"] is None else f", training {duration(found['train_seconds'])} at most"
         told += [f"{len(self.unlabelled)} images without labels"] * bool(self.unlabelled)
         frames = f", frame side {self.side}" if self.side else ""
         told.append(
@@ -437,10 +437,10 @@ class Survey:
 
 
 def _overlapping(found: np.ndarray, names: Sequence[str]) -> frozenset[frozenset[str]]:
-    """Pairs of targets that share more voxels than stray ones. found (T, K, J, I) bool."""
+    """Pairs of targets that share more voxels than stray ones. found (T, K, J, I): 1 where one is."""
     shared = np.zeros((len(names), len(names)))
     for one in np.moveaxis(found, 1, 0):
-        flat = one.reshape(len(names), one[0].size if names else 0).astype(np.float32)
+        flat = (one == 1).reshape(len(names), one[0].size if names else 0).astype(np.float32)
         shared += flat @ flat.T
     sizes = np.diagonal(shared)
     pairs = np.argwhere(shared > _STRAY * np.minimum(sizes[:, None], sizes))

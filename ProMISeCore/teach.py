@@ -18,6 +18,7 @@ from ProMISeCore import backbones, learned, packs, versions
 from ProMISeCore.case import Case
 from ProMISeCore.commands import Commands
 from ProMISeCore.errors import Cancelled, InputError, PromiseError
+from ProMISeCore.settings import PASSES
 from ProMISeCore.survey import Survey
 from ProMISeCore.terminal import duration, progress, say, table
 from ProMISeCore.truth import RULES
@@ -33,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--targets", nargs="+", metavar="NAME[=VALUE]", help="segments to learn; default: all")
     parser.add_argument("--backbone", default="tiny", help="name or file (default: %(default)s)")
     parser.add_argument("--side", type=int, help="frame side, a multiple of 16: larger sees finer detail and is slower")
-    parser.add_argument("--minutes", type=float, default=10.0, help="time for everything (default: %(default)s)")
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, help="time at most, for all of it (default: %(default)s)"
+    )
+    parser.add_argument("--passes", type=float, default=PASSES, help="of every slice at most (default: %(default)g)")
     parser.add_argument("--steps", type=int, help="instead of --minutes: a budget that can be repeated exactly")
     parser.add_argument("--held-out", nargs="+", metavar="CASE", help="cases not learned from, their share, or none")
     parser.add_argument(
@@ -93,6 +97,7 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     settings = Settings(
         steps=arguments.steps or Settings.steps,
         minutes=wish.minutes,
+        passes=arguments.passes,
         batch=arguments.batch,
         rate=arguments.rate,
         every=arguments.every,
@@ -127,6 +132,8 @@ def _wish(arguments: argparse.Namespace) -> Wish:
         raise InputError(
             f"--minutes is {arguments.minutes:g}, --rate {arguments.rate:g}; expected more than 0 minutes, 0 < rate < 1"
         )
+    if not 0 < arguments.passes < 1e6:
+        raise InputError(f"--passes is {arguments.passes:g}; expected more than 0")
     if not (arguments.check and arguments.backbone in backbones.TABLE):  # which the check warns of
         backbones.find(arguments.backbone)
     if arguments.side is not None:

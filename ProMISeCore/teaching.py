@@ -17,7 +17,7 @@ import torch
 
 from ProMISeCore import dataset, devices, learned, packs, sam, start, versions
 from ProMISeCore.allocator import keep_freed_memory
-from ProMISeCore.at_last import divided, is_divisible
+from ProMISeCore.at_last import SHARE, divided, is_divisible
 from ProMISeCore.base_pack import BasePack
 from ProMISeCore.case import Case
 from ProMISeCore.case_encoder import CaseEncoder, EncodedCases, Tell
@@ -85,8 +85,10 @@ class Teaching:
                 self._encoded = self._encode(model)
             self._cases = list(self._encoded.cases)  # of the training's material
             judged, last = divided(self.order.settings) if self._encoded.rest_cases else (self.order.settings, None)
+            self._judged_share = 1.0 if last is None else 1 - SHARE
             training = self._training(model, judged)
             self._train(training)
+            self._say_learned_out(training)
             self._say_unjudged(training)
             outcome = Outcome.of(training, self._smoothing(training), self.survey.within)
             if last is not None and not outcome.stopped:
@@ -138,15 +140,16 @@ class Teaching:
 
     def _training(self, model: Promise, settings: Settings) -> Training:
         """The training that scores are of."""
-        learn, held, spent = self._encoded.learn, self._encoded.held, 0.0
+        learn, held = self._encoded.learn, self._encoded.held
+        self._spent = 0.0
         origins = [learned.Origin()] if self._base is None else self._base.origins
         found = [(one, self._checkpoint(model, settings, learn, held, one)) for one in origins]
         self._origin, checkpoint = next(((one, path) for one, path in found if path.exists()), found[0])
         resumed = checkpoint.exists()
         if settings.minutes is not None:  # however slow the encoder was, half of the time is for learning
-            spent = min(self._encoded.seconds, 30 * self.order.settings.minutes)
+            self._spent = min(self._encoded.seconds, 30 * self.order.settings.minutes)
         training = Training(
-            model, Material(learn, _point_labels(model)), held, settings, checkpoint, spent, self.order.clock
+            model, Material(learn, _point_labels(model)), held, settings, checkpoint, self._spent, self.order.clock
         )
         if resumed:
             step = training.progress.step
@@ -250,12 +253,13 @@ class Teaching:
 
     def _report(self, look: Look, before: Progress | None = None) -> None:
         """Tell a look. before: progress of the training that this one goes on from."""
-        settings, before = self.order.settings, before or Progress()
+        settings, is_last, before = self.order.settings, before is not None, before or Progress()
         step, seconds = before.step + look.step, before.seconds + look.seconds
         if settings.minutes is None:
             share, left = step / settings.steps, (settings.steps - step) * seconds / step
         else:
-            share, left = seconds / (60 * settings.minutes), 60 * settings.minutes - seconds
+            share = 1 - SHARE * (1 - look.share) if is_last else self._judged_share * look.share
+            left = self._seconds_left(share, seconds)
         self._tell(
             "look",
             step=step,
@@ -273,6 +277,11 @@ class Teaching:
                 f"{suspect['dice']:.2f}, the others by {suspect['typical']:.2f}; it is not learned from: look at it"
             )
             self._tell("suspicious", **{**suspect, "case": case, "why": why})
+
+    def _seconds_left(self, share: float, seconds: float) -> float:
+        """Of a time budget of which a share is used after so many seconds: as much again as this has taken."""
+        learned = share - self._spent / (60 * self.order.settings.minutes)
+        return (1 - share) * (seconds - self._spent) / learned if learned > 0 else 0.0
 
     def _suspected(self, suspect: Mapping[str, Any]) -> Case:
         return (self._encoded.held_cases if suspect["held"] else self._cases)[suspect["case"]]
@@ -335,6 +344,15 @@ class Teaching:
             if not path.exists() or content(path) != before[case.pair.name]:
                 self._tell("notice", message=f"the labels of {case.pair.name} were changed meanwhile; the pack learned "
                            "from what they were at the start: teach again to use them")  # fmt: skip
+
+    def _say_learned_out(self, training: Training) -> None:
+        if training.learned_out:
+            cases, passes = len(self._encoded.cases), training.settings.passes
+            message = (
+                f"learning ends before its time: every slice of the {cases} cases was seen {passes:g} times, and more "
+                "only learns them by heart; more cases bring more than more minutes do"
+            )
+            self._tell("notice", message=message)
 
     def _say_unjudged(self, training: Training) -> None:
         for name in training.progress.unjudged:

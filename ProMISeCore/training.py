@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ProMISeCore.budget import REFINED_AT_ONCE, Budget
 from ProMISeCore.dataset import Views
 from ProMISeCore.decoding import Decoding
 from ProMISeCore.doubt import fitted, foreign, is_foreign, outliers
@@ -27,13 +27,10 @@ from ProMISeCore.settings import Settings
 from ProMISeCore.target_loss import TargetLoss
 from ProMISeCore.whole_file import replacing
 
-_LOOKS = 40  # in a time budget, at most one every 5 seconds
 _DOUBT = (0.3, 0.5, 0.7)  # shares of the budget, or of what is not the refiners', at which labels are doubted
 _SLEPT_STEP, _SLEPT_LOOK = (10.0, 10), (60.0, 50)  # longer than so many seconds and usual steps: the computer slept
 _MOST_SLEPT = 2  # times in a row: what lasts is no sleep, but a computer that has become slow
 _MOST_FAILURES = 20  # steps in a row without finite gradients
-_REFINED_AT_ONCE = 2  # batches of a refiner in a step, which then takes about as long as a step of the decoder's
-_FASTER = 3.0  # the refiners' learning rate, in rates
 
 
 class Training:
@@ -73,6 +70,7 @@ class Training:
         self.progress = Progress(
             seconds=spent, best=dict.fromkeys(self.names, -1.0), best_step=dict.fromkeys(self.names, 0)
         )
+        self._budget = Budget(settings, _slices(material.views), len(self._refined))
         self.progress.begun = self.share if spent else 0.0
         self.restart()
         self._usual = 0.0  # seconds of a step
@@ -98,16 +96,19 @@ class Training:
     @property
     def share(self) -> float:
         """How much of the budget is used, 0…1."""
-        settings, progress = self.settings, self.progress
-        used = progress.step / settings.steps if settings.minutes is None else progress.seconds / 60 / settings.minutes
-        return min(1.0, used)
+        return self._budget.share(self.progress)
+
+    @property
+    def learned_out(self) -> bool:
+        """Whether it has ended before its time, since more passes would bring nothing."""
+        return self._budget.is_learned_out(self.progress)
 
     def step(self, name: str) -> float:
         """One step of what is learned of a target at this point of the budget; its loss."""
         if not self._is_refining(name):
             return self._descend(name, self.model.targets[name], self._loss)
         refiner = self.model.refiners[self.model.refiner_of(name)]
-        return float(np.mean([self._descend(name, refiner, self._refining_loss) for _ in range(_REFINED_AT_ONCE)]))
+        return float(np.mean([self._descend(name, refiner, self._refining_loss) for _ in range(REFINED_AT_ONCE)]))
 
     def run(
         self, report: Callable[[Look], None] = lambda look: None, stop: Callable[[], bool] = lambda: False
@@ -117,7 +118,7 @@ class Training:
         The best states end up in the model. A stop leaves a checkpoint from which the same training goes on.
         """
         losses: dict[str, list[float]] = {name: [] for name in self.names}
-        last_look = self.progress.seconds
+        last_look = replace(self.progress)
         while self.share < 1:
             if stop():
                 self.stopped = True
@@ -135,11 +136,11 @@ class Training:
                 losses[name].append(self.step(name))
             self.progress.step += 1
             self.progress.seconds += self._lasted(self._clock() - started)
-            if self._due(last_look):
+            if self._budget.is_time_to_look(self.progress, last_look):
                 started = self._clock()
                 scores, doubted = self._look(running), self.doubt()
                 self.progress.seconds += self._lasted(self._clock() - started, is_step=False)
-                last_look = self.progress.seconds
+                last_look = replace(self.progress)
                 means = {name: round(float(np.mean(found)), 4) for name, found in losses.items() if found}
                 losses = {name: [] for name in self.names}
                 self._store()
@@ -162,13 +163,6 @@ class Training:
         for number in {self.model.refiner_of(name) for name in judged} - {None}:
             self.model.refiners[number].load_state_dict(self.refiner_states[number])
 
-    def _due(self, last_look: float) -> bool:
-        if self.share >= 1:
-            return True
-        if self.settings.minutes is None:
-            return self.progress.step % self.settings.every == 0
-        return self.progress.seconds - last_look >= max(5.0, 60 * self.settings.minutes / _LOOKS)
-
     def _lasted(self, seconds: float, is_step: bool = True) -> float:
         """Of a step, or of what is between steps, for the budget: a step's usual time where the computer has slept."""
         least, steps = _SLEPT_STEP if is_step else _SLEPT_LOOK
@@ -182,7 +176,7 @@ class Training:
 
     def _seen(self, losses: dict[str, float], scores: dict[str, float | None], doubted: list[dict[str, Any]]) -> Look:
         best = {name: value if value >= 0 else None for name, value in self.progress.best.items()}
-        return Look(self.progress.step, self.progress.seconds, losses, scores, best, doubted)
+        return Look(self.progress.step, self.progress.seconds, self.share, losses, scores, best, doubted)
 
     def _running(self, name: str) -> bool:
         patience = self.settings.patience
@@ -195,13 +189,12 @@ class Training:
     def _is_time_to_refine(self, running: list[str]) -> bool:
         """Whether the refiners' part has to be begun, or what it needs to be made again after a resume."""
         if self.progress.refining_from is None:
-            return bool(self._refined) and (self.share >= self._decoders_end or not {*running} & {*self._refined})
+            return bool(self._refined) and (self._is_decoders_end or not {*running} & {*self._refined})
         return not self._refining.ready
 
     @property
-    def _decoders_end(self) -> float:
-        """The share of the budget at which targets with refiners stop to learn anything else."""
-        return 1 - self.settings.refine * (1 - self.progress.begun)
+    def _is_decoders_end(self) -> bool:
+        return self.share >= self._budget.decoders_end(self.progress)
 
     def _begin_refining(self, stop: Callable[[], bool]) -> bool:
         """From here on only their refiners change, beginning with the best that was reached; False where stopped."""
@@ -222,7 +215,7 @@ class Training:
                 if dice is not None:  # else nothing tells which state was best
                     self.model.targets[name].load_state_dict(self.states[name])
                 self.progress.best_step[name] = self.progress.step
-            self.progress.refining_from = self.share
+            self.progress.refining_from, self.progress.refining_step = self.share, self.progress.step
         ready = self._refining.prepare(stopped)
         self.progress.seconds += used()
         return ready
@@ -232,7 +225,7 @@ class Training:
 
     def _descend(self, name: str, part: nn.Module, loss_of: Callable[[str, np.ndarray], Tensor]) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(name)
+            group["lr"] = self._budget.rate(self.progress, name in self._refined)
         part.train()
         rows = self.material.rows(self.names.index(name), self.settings, self.generator)
         loss = loss_of(name, rows)
@@ -248,21 +241,6 @@ class Training:
         if norm.isfinite():  # batch normalisation of nearly equal rows can let gradients overflow
             self.optimizer.step()
         return round(loss.item(), 4)
-
-    def _rate(self, name: str) -> float:
-        factor = min(1.0, (self.progress.step + 1) / 50)
-        if self._is_refining(name):
-            begun, factor = self.progress.refining_from, _FASTER
-            part = (self.share - begun) / (1 - begun)
-        else:
-            part = self._decoders_share if name in self._refined else self.share
-        return self.settings.rate * factor * (0.01 + 0.495 * (1 + math.cos(math.pi * min(1.0, part))))
-
-    @property
-    def _decoders_share(self) -> float:
-        """How much of what is not the refiners' is used, 0…1."""
-        begun = self.progress.begun
-        return min(1.0, (self.share - begun) / (self._decoders_end - begun)) if self._decoders_end > begun else 1.0
 
     def _refining_loss(self, name: str, rows: np.ndarray) -> Tensor:
         loss, there = self._refining.loss(name, rows, self.generator, self._decoding.device)
@@ -322,7 +300,7 @@ class Training:
         any more. Entries: target, case (of the material, or of those held out), held, dice, typical.
 
         Where held-out cases are so all together, they no longer judge: the last state counts."""
-        share = self._decoders_share if self._refined else self.share
+        share = self._budget.decoders_share(self.progress) if self._refined else self.share
         if self.progress.doubts >= len(_DOUBT) or share < _DOUBT[self.progress.doubts]:
             return []
         self.progress.doubts += 1
@@ -399,6 +377,11 @@ class Training:
         ]  # an older checkpoint does not say
         for suspect in (suspect for suspect in self.progress.suspects if not suspect["held"]):
             self.material.distrusted.setdefault(self.names.index(suspect["target"]), set()).add(suspect["case"])
+
+
+def _slices(views: Views) -> int:
+    """How many different ones there are; every view is one where they are made anew."""
+    return len(views) if views.plain is None else int(views.plain.sum())
 
 
 def _holding(views: Views, target: int) -> set[int]:

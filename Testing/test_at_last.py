@@ -152,6 +152,11 @@ def test_a_stop_at_last_keeps_what_was_best_on_the_held_out_cases_and_the_next_r
     assert not list(workspace().glob("training-*.pt"))
 
 
+def not_asked_before_training(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("ProMISeCore.case_encoder.CaseEncoder._obey", lambda self: None)
+    patch.setattr("ProMISeCore.teach._counted", lambda teller, commands, cases, what: iter(cases))
+
+
 def test_going_on_from_a_pack_is_gone_on_with_after_a_stop_has_made_it_another(cases, command, capsys) -> None:
     """`--base X --name X` names the stopped result the second time."""
     assert main(command(cases)) == 0
@@ -159,7 +164,7 @@ def test_going_on_from_a_pack_is_gone_on_with_after_a_stop_has_made_it_another(c
     with pytest.MonkeyPatch.context() as patch:
         asked = iter([False] * 3 + [True] * 100)
         patch.setattr(Commands, "stop", lambda self: next(asked))
-        patch.setattr("ProMISeCore.case_encoder.CaseEncoder._obey", lambda self: None)
+        not_asked_before_training(patch)
         assert main(continued) == 0
     stopped = json.loads((workspace() / "stopped.json").read_text())
     assert list(stopped) == [content(packs.find(NAME))]
@@ -178,7 +183,7 @@ def test_a_teaching_between_is_not_forgotten(cases, command, capsys, monkeypatch
     """A stopped teaching of 8 steps, one of 16 from what it left, and 8 steps again: from the second."""
     assert main(command(cases)) == 0
     stop = Commands.stop
-    monkeypatch.setattr("ProMISeCore.case_encoder.CaseEncoder._obey", lambda self: None)
+    not_asked_before_training(monkeypatch)
     for steps in (8, 16):
         asked = iter([False] * 3 + [True] * 100)
         monkeypatch.setattr(Commands, "stop", lambda self, asked=asked: next(asked))

@@ -131,7 +131,7 @@ def test_what_encoding_took_is_not_taken_from_the_decoder(tiny_model: Callable, 
     step, rates = learner.step, []
 
     def timed(name: str) -> float:
-        rates.append((learner._is_refining(name), learner._rate(name)))
+        rates.append((learner._is_refining(name), learner._budget.rate(learner.progress, True)))
         now[0] += 0.1
         return step(name)
 

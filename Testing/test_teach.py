@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,6 +95,21 @@ def test_a_stop_is_obeyed_while_cases_are_read_and_the_end_of_stdin_is_not() -> 
     commands.gone = False
     with pytest.raises(Cancelled, match="stopped while the cases were read"):
         next(cases)
+
+
+def test_few_slices_end_a_teaching_long_before_its_minutes(cases, command, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("ProMISeCore.budget._LEAST_STEPS", 4)
+    monkeypatch.setattr("ProMISeCore.budget._LEAST_SECONDS", 0.0)
+    words = command(cases, "--passes", "0.5", "--minutes", "60", "--held-out", "Fall 1")
+    at = words.index("--steps")
+    assert main([*words[:at], *words[at + 2 :]]) == 0
+    told = capsys.readouterr().err
+    assert "every slice of the 3 cases was seen 0.5 times" in told
+    steps = [int(step) for step in re.findall(r"step (\d+):", told)]
+    judged = [int(step) for step in re.findall(r"step (\d+): held-out Dice Scheibe", told)]
+    assert max(judged) == 4 + 9  # 18 slices in batches of 4: half of them need 2.25, refiners 8 × 2.25 in twos
+    assert max(steps) == 13 + 4
+    assert told.rstrip().endswith("held-out Dice none, 0.0 s left")
 
 
 def test_larger_frames_take_longer_and_fewer_of_them_are_proposed(cases) -> None:

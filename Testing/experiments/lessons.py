@@ -21,7 +21,7 @@ import SimpleITK as sitk
 from ProMISeCore import packs
 from ProMISeCore.commands import Commands
 from ProMISeCore.pairs import Pair
-from ProMISeCore.settings import Settings
+from ProMISeCore.settings import PASSES, Settings
 from ProMISeCore.survey import Survey
 from ProMISeCore.teaching import Order, Teaching
 from ProMISeCore.volumes import Stack
@@ -94,7 +94,7 @@ class Lessons:
             seed=self.seed,
         )
         survey = Survey([str(case.image) for case in cases], [str(case.label) for case in cases], wish)
-        settings = Settings(minutes=self.minutes, batch=12, patience=None, seed=self.seed)
+        settings = Settings(minutes=self.minutes, passes=PASSES, batch=12, patience=None, seed=self.seed)
         pack = None if base is None else base.pack
         starts = [] if base is not None else self._starts()
         order = Order(self.folder / "work", settings, "cpu", pack, starts, clock=time.process_time)
