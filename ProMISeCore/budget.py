@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ProMISeCore.progress import Progress
 from ProMISeCore.settings import Settings
@@ -13,21 +14,21 @@ _FASTER = 3.0  # the refiners' learning rate, in rates
 _REFINED_PASSES = 8.0  # of refiners, in passes: their pictures are bent anew in every step
 _LEAST_STEPS = 150  # however few slices there are
 _WARM = 50  # steps
-_LOOKS, _LEAST_SECONDS = 40, 5.0  # in a time budget at most, and between two
+_LOOKS, _BETWEEN, _LOOKED = 40, 5.0, 4  # in a time budget at most; between two: seconds, or times what one takes
 
 
 class Budget:
     """Steps, or minutes in which every slice is learned from `settings.passes` times at most: more of that only learns
     these slices by heart, and on a quick computer a few minutes are enough for it.
 
-    slices: how many there are to learn from; refined: how many of the targets have refiners, whose part comes last.
+    slices: how many there are to learn from; served: of each refiner, whose part comes last, how many targets it has.
     """
 
-    def __init__(self, settings: Settings, slices: int, refined: int) -> None:
-        self._settings, self._refined = settings, refined
+    def __init__(self, settings: Settings, slices: int, served: Sequence[int] = ()) -> None:
+        self._settings, self._slices, self._refined = settings, slices, bool(served)
         batches = settings.passes * slices / settings.batch if settings.passes and slices else math.inf
         self._steps = max(_LEAST_STEPS, batches)  # of the decoder's part
-        self._refining_steps = max(_LEAST_STEPS, _REFINED_PASSES * batches / (REFINED_AT_ONCE * max(1, refined)))
+        self._refining_steps = max(_LEAST_STEPS, _REFINED_PASSES * batches / (REFINED_AT_ONCE * min(served, default=1)))
 
     def share(self, progress: Progress) -> float:
         """How much is used, 0…1."""
@@ -35,6 +36,15 @@ class Budget:
         if settings.minutes is None:
             return min(1.0, progress.step / settings.steps)
         return min(1.0, max(self._elapsed(progress), self._passed(progress)))
+
+    def is_over(self, progress: Progress) -> bool:
+        """Whether targets without a refiner have learned enough beside those with one, whose part is still going on."""
+        return self._settings.minutes is not None and self._alone(progress) >= 1
+
+    def passes(self, progress: Progress) -> float:
+        """How often every slice was learned from, by anything but refiners."""
+        steps = progress.step if progress.refining_from is None else progress.refining_step
+        return steps * self._settings.batch / self._slices
 
     def is_learned_out(self, progress: Progress) -> bool:
         """Whether there was time left, but nothing to learn."""
@@ -52,22 +62,30 @@ class Budget:
 
     def rate(self, progress: Progress, is_refined: bool) -> float:
         """The learning rate of a step; is_refined: of a target that has a refiner, or of that."""
-        factor, share = min(1.0, (progress.step + 1) / _WARM), self.share(progress)
+        factor = min(1.0, (progress.step + 1) / _WARM)
         if is_refined and progress.refining_from is not None:
             begun, factor = progress.refining_from, _FASTER
-            part = (share - begun) / (1 - begun)
+            part = (self.share(progress) - begun) / (1 - begun)
         else:
-            part = self.decoders_share(progress) if is_refined else share
+            part = self.decoders_share(progress) if is_refined else self._alone(progress)
         return self._settings.rate * factor * (0.01 + 0.495 * (1 + math.cos(math.pi * min(1.0, part))))
 
-    def is_time_to_look(self, progress: Progress, last: Progress) -> bool:
-        """last: at the look before."""
+    def is_time_to_look(self, progress: Progress, last: Progress, cost: float) -> bool:
+        """last: at the look before, which took so many seconds."""
         share = self.share(progress)
         if share >= 1:
             return True
         if self._settings.minutes is None:
             return progress.step % self._settings.every == 0
-        return progress.seconds - last.seconds >= _LEAST_SECONDS and share - self.share(last) >= 1 / _LOOKS
+        waited = progress.seconds - last.seconds >= min(_BETWEEN, _LOOKED * cost)
+        return waited and share - self.share(last) >= 1 / _LOOKS
+
+    def _alone(self, progress: Progress) -> float:
+        """The share where there were no refiners."""
+        if self._settings.minutes is None:
+            return self.share(progress)
+        passed = progress.begun + (1 - progress.begun) * progress.step / self._steps
+        return min(1.0, max(self._elapsed(progress), passed))
 
     def _elapsed(self, progress: Progress) -> float:
         return progress.seconds / 60 / self._settings.minutes

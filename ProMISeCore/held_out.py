@@ -40,17 +40,30 @@ def named(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
 
 
 def _spared(cases: Sequence[Case], count: int) -> list[Case]:
-    """The first labelled cases of an order without which every target still has a labelled one."""
+    """The first labelled cases of an order without which every target still has a labelled one, with what shows the
+    same: no more than `count`, but where there are only larger groups the smallest of these."""
+    groups = _groups([case for case in cases if case.labelled])
     chosen: list[Case] = []
+    for group in groups:
+        if len(chosen) + len(group) <= count and _is_spare(group, chosen, cases):
+            chosen += group
+    spare = [group for group in groups if _is_spare(group, [], cases)]
+    return chosen or min(spare, key=len, default=[])
+
+
+def _is_spare(group: Sequence[Case], chosen: Sequence[Case], cases: Sequence[Case]) -> bool:
+    rest = [case for case in cases if case not in chosen and case not in group]
+    names = {name for case in group for name in case.labelled}
+    return all(any(name in case.labelled for case in rest) for name in names)
+
+
+def _groups(cases: Sequence[Case]) -> list[list[Case]]:
+    """Cases that show the same, directly or by others, in the order of the first of each."""
+    groups: list[list[Case]] = []
     for case in cases:
-        if len(chosen) >= count:
-            break
-        left = [other for other in cases if other not in chosen]
-        if case not in left or not case.labelled:
-            continue
-        same = [other for other in left if case.shows_the_same_as(other)]
-        names = {name for other in same for name in other.labelled}
-        rest = [other for other in left if other not in same]
-        if all(any(name in other.labelled for other in rest) for name in names):
-            chosen += same
-    return chosen
+        same = [group for group in groups if any(map(case.shows_the_same_as, group))]
+        merged = [*(each for group in same for each in group), case]
+        at = groups.index(same[0]) if same else len(groups)
+        groups = [group for group in groups if group not in same]
+        groups.insert(at, merged)
+    return groups

@@ -318,8 +318,8 @@ class Survey:
             known = {case.pair.name for case in cases if self._is_seen(case)}
             chosen = held_out.drawn(cases, len(self.targets), known, wish, self.wish.seed)
             if not chosen:
-                self._warn(None, "no case is held out, so that nothing is scored: each of them is the only one with "
-                           "some target, or all show the same; add cases")  # fmt: skip
+                self._warn(None, "no case is held out, so that nothing is scored: each of them, with those that show "
+                           "the same image or segmentation, is the only one with some target; add cases")  # fmt: skip
         if len(chosen) >= len(cases):
             raise InputError(f"all {len(cases)} cases are held out; leave one to learn from")
         for case in chosen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import sys
@@ -24,6 +25,9 @@ from ProMISeCore.terminal import duration, progress, say, table
 from ProMISeCore.truth import RULES
 from ProMISeCore.windows import parsed
 from ProMISeCore.wish import Wish
+
+_TOLD_EVERY = 0.2  # seconds
+_MOST_PASSES = 100_000  # which no minutes are enough for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +87,7 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     folder = packs.workspaces() / wish.name if arguments.workspace is None else arguments.workspace
     if base is not None:
         wish = _going_on(wish, base, folder)
-    survey = Survey(arguments.images, arguments.labels, wish, partial(_counted, teller, commands))
+    survey = Survey(arguments.images, arguments.labels, wish, partial(_counted, teller, commands, arguments.check))
     survey.check_workspace(folder)
     if arguments.check or arguments.events:
         teller.tell("checked", report=survey.report(folder), text=survey.text(folder))
@@ -105,18 +109,24 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
         seed=wish.seed,
     )
     budget = f"--minutes {wish.minutes:g}" if wish.minutes else f"--steps {settings.steps}"
+    if wish.minutes and arguments.passes != PASSES:
+        budget += f" --passes {arguments.passes:g}"
     order = Order(
         folder, settings, arguments.device, base, _starts(arguments.start), f"promise teach --seed {wish.seed} {budget}"
     )
     Teaching(survey, order, teller.tell, commands).run()
 
 
-def _counted(teller: Events | Words, commands: Commands, cases: Sequence[Case], what: str) -> Iterator[Case]:
-    """The cases, while somebody sees how far reading is. Raises Cancelled where they do not want to wait for the rest;
-    a check that nobody listens to any more ends by itself."""
+def _counted(
+    teller: Events | Words, commands: Commands, is_check: bool, cases: Sequence[Case], what: str
+) -> Iterator[Case]:
+    """The cases, while somebody sees how far reading is. Raises Cancelled where that is asked for, KeyboardInterrupt
+    where the asking program has gone; a check still ends with its report, as for a script without a stdin."""
     for case in teller.counted(cases, what):
         if commands.stop() and not commands.gone:
             raise Cancelled("stopped while the cases were read: nothing was learned yet")
+        if commands.gone and not is_check:
+            raise KeyboardInterrupt
         yield case
 
 
@@ -132,8 +142,8 @@ def _wish(arguments: argparse.Namespace) -> Wish:
         raise InputError(
             f"--minutes is {arguments.minutes:g}, --rate {arguments.rate:g}; expected more than 0 minutes, 0 < rate < 1"
         )
-    if not 0 < arguments.passes < 1e6:
-        raise InputError(f"--passes is {arguments.passes:g}; expected more than 0")
+    if not 0 < arguments.passes <= _MOST_PASSES:
+        raise InputError(f"--passes is {arguments.passes:g}; expected more than 0, at most {_MOST_PASSES}")
     if not (arguments.check and arguments.backbone in backbones.TABLE):  # which the check warns of
         backbones.find(arguments.backbone)
     if arguments.side is not None:
@@ -208,9 +218,12 @@ class Events:
         self._start = time.monotonic()
 
     def counted(self, cases: Sequence[Case], what: str) -> Iterator[Case]:
-        """Each case, and how many came before it."""
+        """Each case; now and then, how many came before it."""
+        told = -math.inf
         for done, case in enumerate(cases):
-            self.tell("checking", what=what, done=done, total=len(cases))
+            if time.monotonic() - told >= _TOLD_EVERY:
+                told = time.monotonic()
+                self.tell("checking", what=what, done=done, total=len(cases))
             yield case
 
     def tell(self, event: str, **values: Any) -> None:

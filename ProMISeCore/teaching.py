@@ -88,11 +88,11 @@ class Teaching:
             self._judged_share = 1.0 if last is None else 1 - SHARE
             training = self._training(model, judged)
             self._train(training)
-            self._say_learned_out(training)
             self._say_unjudged(training)
             outcome = Outcome.of(training, self._smoothing(training), self.survey.within)
             if last is not None and not outcome.stopped:
                 self._learn_from_all(outcome, last)
+            self._say_learned_out(outcome)
             self._finish(outcome, before)
 
     # Before
@@ -141,16 +141,18 @@ class Teaching:
     def _training(self, model: Promise, settings: Settings) -> Training:
         """The training that scores are of."""
         learn, held = self._encoded.learn, self._encoded.held
-        self._spent = 0.0
+        self._spent = spent = 0.0
         origins = [learned.Origin()] if self._base is None else self._base.origins
         found = [(one, self._checkpoint(model, settings, learn, held, one)) for one in origins]
         self._origin, checkpoint = next(((one, path) for one, path in found if path.exists()), found[0])
         resumed = checkpoint.exists()
         if settings.minutes is not None:  # however slow the encoder was, half of the time is for learning
-            self._spent = min(self._encoded.seconds, 30 * self.order.settings.minutes)
+            spent = min(self._encoded.seconds, 30 * self.order.settings.minutes)
         training = Training(
-            model, Material(learn, _point_labels(model)), held, settings, checkpoint, self._spent, self.order.clock
+            model, Material(learn, _point_labels(model)), held, settings, checkpoint, spent, self.order.clock
         )
+        if settings.minutes is not None:
+            self._spent = 60 * settings.minutes * training.progress.begun
         if resumed:
             step = training.progress.step
             self._tell("notice", message=f"going on from step {step} of a training that was interrupted")
@@ -345,12 +347,14 @@ class Teaching:
                 self._tell("notice", message=f"the labels of {case.pair.name} were changed meanwhile; the pack learned "
                            "from what they were at the start: teach again to use them")  # fmt: skip
 
-    def _say_learned_out(self, training: Training) -> None:
-        if training.learned_out:
-            cases, passes = len(self._encoded.cases), training.settings.passes
+    def _say_learned_out(self, outcome: Outcome) -> None:
+        early = [stage for stage in outcome.stages if stage.learned_out]
+        if early and not outcome.stopped:
+            count = len(self._cases)
+            cases = "the only case" if count == 1 else f"{count} cases"
             message = (
-                f"learning ends before its time: every slice of the {cases} cases was seen {passes:g} times, and more "
-                "only learns them by heart; more cases bring more than more minutes do"
+                f"learning ended before its time: the slices of {cases} were learned from {early[0].passes:.0f} times "
+                "each, and more would only learn them by heart; another case brings more than more minutes do"
             )
             self._tell("notice", message=message)
 

@@ -70,7 +70,7 @@ class Training:
         self.progress = Progress(
             seconds=spent, best=dict.fromkeys(self.names, -1.0), best_step=dict.fromkeys(self.names, 0)
         )
-        self._budget = Budget(settings, _slices(material.views), len(self._refined))
+        self._budget = Budget(settings, _slices(material.views), [len(names) for names in served])
         self.progress.begun = self.share if spent else 0.0
         self.restart()
         self._usual = 0.0  # seconds of a step
@@ -99,6 +99,11 @@ class Training:
         return self._budget.share(self.progress)
 
     @property
+    def passes(self) -> float:
+        """How often every slice was learned from."""
+        return self._budget.passes(self.progress)
+
+    @property
     def learned_out(self) -> bool:
         """Whether it has ended before its time, since more passes would bring nothing."""
         return self._budget.is_learned_out(self.progress)
@@ -118,7 +123,7 @@ class Training:
         The best states end up in the model. A stop leaves a checkpoint from which the same training goes on.
         """
         losses: dict[str, list[float]] = {name: [] for name in self.names}
-        last_look = replace(self.progress)
+        last_look, cost = replace(self.progress), 0.0
         while self.share < 1:
             if stop():
                 self.stopped = True
@@ -136,7 +141,8 @@ class Training:
                 losses[name].append(self.step(name))
             self.progress.step += 1
             self.progress.seconds += self._lasted(self._clock() - started)
-            if self._budget.is_time_to_look(self.progress, last_look):
+            if self._budget.is_time_to_look(self.progress, last_look, cost) or self._has_to_doubt:
+                before = self.progress.seconds
                 started = self._clock()
                 scores, doubted = self._look(running), self.doubt()
                 self.progress.seconds += self._lasted(self._clock() - started, is_step=False)
@@ -147,6 +153,7 @@ class Training:
                 started = self._clock()
                 report(self._seen(means, scores, doubted))
                 self.progress.seconds += self._lasted(self._clock() - started, is_step=False)
+                cost = self.progress.seconds - before
         self._store()
         if (
             self.share < 1 and self.held is not None
@@ -180,6 +187,8 @@ class Training:
 
     def _running(self, name: str) -> bool:
         patience = self.settings.patience
+        if name not in self._refined and self._budget.is_over(self.progress):
+            return False
         return (
             patience is None
             or name in self.progress.unjudged
@@ -300,8 +309,7 @@ class Training:
         any more. Entries: target, case (of the material, or of those held out), held, dice, typical.
 
         Where held-out cases are so all together, they no longer judge: the last state counts."""
-        share = self._budget.decoders_share(self.progress) if self._refined else self.share
-        if self.progress.doubts >= len(_DOUBT) or share < _DOUBT[self.progress.doubts]:
+        if not self._is_time_to_doubt:
             return []
         self.progress.doubts += 1
         views, found = self.material.views, []
@@ -317,6 +325,16 @@ class Training:
             found += self._doubt_held(name, dice)
         self.progress.suspects += found
         return found
+
+    @property
+    def _is_time_to_doubt(self) -> bool:
+        share = self._budget.decoders_share(self.progress) if self._refined else self.share
+        return self.progress.doubts < len(_DOUBT) and share >= _DOUBT[self.progress.doubts]
+
+    @property
+    def _has_to_doubt(self) -> bool:
+        """Whether that does not wait for a look: with few slices all is over soon."""
+        return self.settings.minutes is not None and self._is_time_to_doubt
 
     def _doubt_held(self, name: str, learned: Mapping[int, float]) -> list[dict[str, Any]]:
         typical = fitted(learned)

@@ -154,7 +154,7 @@ def test_a_stop_at_last_keeps_what_was_best_on_the_held_out_cases_and_the_next_r
 
 def not_asked_before_training(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("ProMISeCore.case_encoder.CaseEncoder._obey", lambda self: None)
-    patch.setattr("ProMISeCore.teach._counted", lambda teller, commands, cases, what: iter(cases))
+    patch.setattr("ProMISeCore.teach._counted", lambda teller, commands, is_check, cases, what: iter(cases))
 
 
 def test_going_on_from_a_pack_is_gone_on_with_after_a_stop_has_made_it_another(cases, command, capsys) -> None:

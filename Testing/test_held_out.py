@@ -39,6 +39,25 @@ def test_contrasts_of_a_patient_are_held_out_together_and_never_all_there_is(see
     assert drawn(patients[0], 2, frozenset(), None, seed) == []
 
 
+def test_of_many_images_that_show_the_same_no_more_are_held_out_than_asked_for_if_there_are_others() -> None:
+    many, single = [case(f"x {n}", "ab", "x") for n in range(5)], [case(f"y {n}", "ab") for n in range(5)]
+    for seed in range(6):
+        (chosen,) = drawn([*many, *single], 2, frozenset(), None, seed)
+        assert chosen in single
+    pairs = [case(f"z {n}", "ab", "z") for n in range(2)]
+    assert drawn([*many, *pairs], 2, frozenset(), None, 0) in (pairs, pairs[::-1]), "the smallest group"
+
+
+def test_what_shows_the_same_by_way_of_another_is_held_out_with_it() -> None:
+    """T1 and T2 share a segmentation, and T2 is there a second time with one of its own."""
+    one, two, twice, other = case("T1", "ab", "p"), case("T2", "ab", "p"), case("R", "ab"), case("q", "ab")
+    twice.shape, two.image_content, twice.image_content = two.shape, "same", "same"
+    two.label_content, twice.label_content = "p", "R"
+    for seed in range(8):
+        names = {each.pair.name for each in drawn([one, twice, other, two], 2, frozenset(), 0.75, seed)}
+        assert names in ({"T1", "T2", "R"}, {"q"})
+
+
 def checked(arguments: list[str], capsys) -> tuple[list[str], list[str]]:
     """Names of the cases held out, and what is said of all together."""
     capsys.readouterr()
@@ -66,10 +85,13 @@ def test_contrasts_that_share_a_file_of_labels_are_held_out_together(tmp_path, c
     for patient in range(2):
         voxels, mask = volume(patient)
         for contrast in ("T1", "T2"):
+            write(tmp_path / "each", f"p{patient} {contrast}", voxels + int(contrast[1]), {"Scheibe": mask})
             write(tmp_path / contrast, f"p{patient}", voxels + int(contrast[1]), {"Scheibe": mask})
         (tmp_path / "labels").mkdir(exist_ok=True)
         for contrast in ("T1", "T2"):
             (tmp_path / contrast / f"p{patient}.seg.nrrd").replace(tmp_path / "labels" / f"p{patient}.seg.nrrd")
+    held, told = checked(command(tmp_path / "each"), capsys)
+    assert sorted(held) in (["p0 T1", "p0 T2"], ["p1 T1", "p1 T2"]) and told == [], "each has a copy of the file"
     options = command(tmp_path / "T1", "--labels", str(tmp_path / "labels"))
     options.insert(options.index(str(tmp_path / "T1")) + 1, str(tmp_path / "T2"))
     held, told = checked(options, capsys)

@@ -133,7 +133,9 @@ def test_what_encoding_took_is_not_taken_from_the_decoder(tiny_model: Callable, 
     def timed(name: str) -> float:
         rates.append((learner._is_refining(name), learner._budget.rate(learner.progress, True)))
         now[0] += 0.1
-        return step(name)
+        loss = step(name)
+        assert learner.optimizer.param_groups[0]["lr"] == rates[-1][1]
+        return loss
 
     learner.step = timed
     progress = learner.run()

@@ -73,7 +73,8 @@ def test_a_base_says_the_frame_side_that_the_check_counts_with(cases, command, c
     assert found["base"] == found[128] == 4 * found[64]
 
 
-def test_how_far_reading_the_cases_is_is_told_from_the_first_one_on(cases, command, capsys) -> None:
+def test_how_far_reading_the_cases_is_is_told_from_the_first_one_on(cases, command, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(teach, "_TOLD_EVERY", 0.0)
     for targets, parts in ((["--targets", "Scheibe"], 2), ([], 3)):
         assert main([*command(cases), *targets, "--check", "--events"]) == 0
         *told, last = all_events(capsys)
@@ -85,31 +86,33 @@ def test_how_far_reading_the_cases_is_is_told_from_the_first_one_on(cases, comma
         assert {each["event"] for each in told} == {"checking"} and count > 1
 
 
-def test_a_stop_is_obeyed_while_cases_are_read_and_the_end_of_stdin_is_not() -> None:
+def test_a_stop_is_obeyed_while_cases_are_read_and_the_end_of_stdin_by_a_teaching() -> None:
     """A script that checks without a stdin still gets its report."""
     commands, teller = Commands(None), SimpleNamespace(counted=lambda cases, what: iter(cases))
-    cases = teach._counted(teller, commands, range(5), "images")
-    assert next(cases) == 0
+    check, teaching = (teach._counted(teller, commands, is_check, range(5), "images") for is_check in (True, False))
+    assert next(check) == next(teaching) == 0
     commands.gone = commands.stopped = True
-    assert next(cases) == 1
+    assert next(check) == 1
+    with pytest.raises(KeyboardInterrupt):
+        next(teaching)
     commands.gone = False
     with pytest.raises(Cancelled, match="stopped while the cases were read"):
-        next(cases)
+        next(check)
 
 
 def test_few_slices_end_a_teaching_long_before_its_minutes(cases, command, capsys, monkeypatch) -> None:
     monkeypatch.setattr("ProMISeCore.budget._LEAST_STEPS", 4)
-    monkeypatch.setattr("ProMISeCore.budget._LEAST_SECONDS", 0.0)
     words = command(cases, "--passes", "0.5", "--minutes", "60", "--held-out", "Fall 1")
     at = words.index("--steps")
     assert main([*words[:at], *words[at + 2 :]]) == 0
     told = capsys.readouterr().err
-    assert "every slice of the 3 cases was seen 0.5 times" in told
+    assert told.index("are learned from now") < told.index("the slices of 4 cases were learned from 1 times each")
     steps = [int(step) for step in re.findall(r"step (\d+):", told)]
     judged = [int(step) for step in re.findall(r"step (\d+): held-out Dice Scheibe", told)]
     assert max(judged) == 4 + 9  # 18 slices in batches of 4: half of them need 2.25, refiners 8 × 2.25 in twos
     assert max(steps) == 13 + 4
-    assert told.rstrip().endswith("held-out Dice none, 0.0 s left")
+    assert "held-out Dice none, 0.0 s left" in told
+    assert packs.read_manifest(packs.find(NAME)).training["command"].endswith("--minutes 60 --passes 0.5")
 
 
 def test_larger_frames_take_longer_and_fewer_of_them_are_proposed(cases) -> None:

@@ -12,7 +12,7 @@ import slicer
 
 from . import environment, mrml
 from .history import checksum
-from .state import SceneState, sessionNodes
+from .state import SceneState, isKnown, sessionNodes
 from .target import USER
 
 AS_SEGMENTED, MINE = "segmented", "mine"  # which slices count: all, or those that a session knows for the user's
@@ -55,8 +55,8 @@ class Case:
         return {name: tuple(segmentation.GetSegment(ids[0]).GetColor()) for name, ids in self.segments().items()}
 
     def session(self) -> SceneState | None:
-        """The memory of the newest ProMISe session on these two nodes."""
-        for node in reversed(sessionNodes()):
+        """The memory of the newest ProMISe session on these two nodes that this version knows."""
+        for node in filter(isKnown, reversed(sessionNodes())):
             if (node.GetNodeReference("volume"), node.GetNodeReference("segmentation")) == (
                 self.volumeNode,
                 self.segmentationNode,

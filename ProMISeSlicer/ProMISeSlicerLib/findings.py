@@ -115,6 +115,8 @@ def stage(course: Course, isWriting: bool, isStopping: bool) -> str:
     """What is being done now, and the time left."""
     if isWriting:
         return _("Writing the cases to a private folder…")
+    if isStopping and course.report is None:
+        return _("Stopping…")
     if isStopping:
         return _("Stopping; the best so far becomes the pack…")
     if course.isPaused:

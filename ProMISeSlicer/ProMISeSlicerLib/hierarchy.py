@@ -19,23 +19,19 @@ def putBeside(node, volumeNode) -> None:
         tree.SetItemParent(_item(tree, node), _parentOf(tree, volumeNode))
 
 
-def gather(promptNodes: Sequence, volumeNode) -> None:
-    """The prompts of a session that stand nowhere in particular, to its others or into a new folder by the volume."""
+def gather(newNodes: Sequence, promptNodes: Sequence, volumeNode) -> None:
+    """Of a session's prompts the new ones, to the folder of the others or into a new one by the volume."""
     tree = _tree()
-    if tree is None:
+    if tree is None or not newNodes:
         return
-    items = [_item(tree, node) for node in promptNodes]
-    loose = [item for item in items if tree.GetItemParent(item) == tree.GetSceneItemID()]
-    if not loose:
-        return
-    parents = [tree.GetItemParent(item) for item in items]
+    parents = [tree.GetItemParent(_item(tree, node)) for node in promptNodes]
     folder = next((parent for parent in parents if tree.HasItemAttribute(parent, _PROMPTS)), None)
     if folder is None:
         folder = tree.CreateFolderItem(_parentOf(tree, volumeNode), f"{volumeNode.GetName()} prompts")
         tree.SetItemAttribute(folder, _PROMPTS, "1")
         tree.SetItemExpanded(folder, False)
-    for item in loose:
-        tree.SetItemParent(item, folder)
+    for node in newNodes:
+        tree.SetItemParent(_item(tree, node), folder)
 
 
 def _tree():

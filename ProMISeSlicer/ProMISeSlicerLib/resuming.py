@@ -43,8 +43,9 @@ def segmentationOf(volumeNode, axis: str | None = None, last: str | None = None)
     found = [node for node in reversed(sessionNodes()) if node.GetNodeReference("volume") is volumeNode]
     if axis is not None:
         found = [node for node in found if isKnown(node) and (SceneState(node).data.get("axis") or "") == axis]
-    segmentations = [node.GetNodeReference("segmentation") for node in found]
-    left = [node for node in segmentations if node is not None and node.GetID() == last]
+    referred = [node.GetNodeReference("segmentation") for node in found]
+    segmentations = [node for node in referred if node is not None]
+    left = [node for node in segmentations if node.GetID() == last]
     return next(iter(left or segmentations), None)
 
 

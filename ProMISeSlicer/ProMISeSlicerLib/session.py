@@ -6,7 +6,7 @@ worker and finished slices to the segmentation. All that the user sees is in the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -315,9 +315,7 @@ class Session:
         self._pace = Pace()
         self._seen: dict[str, set[int]] = {}
         self._targets: dict[str, Target] = {}
-        for number, target in enumerate(self.manifest.targets):
-            self._setUpTarget(number, target)
-        hierarchy.gather(self._prompts(), self.volumeNode)
+        self._setUpTargets(range(len(self.manifest.targets)))
         self._steps = Steps(self._targets, self.source, self._jobs, self.manifest.rivals)
         self._state.refer("volume", self.volumeNode)
         self._state.refer("segmentation", self.segmentationNode)
@@ -326,25 +324,32 @@ class Session:
         self._save()
         self._watch()
 
-    def _setUpTarget(self, number: int, info) -> None:
+    def _setUpTargets(self, numbers: Sequence[int]) -> None:
+        made = [node for number in numbers for node in self._setUpTarget(number, self.manifest.targets[number])]
+        hierarchy.gather(made, self._prompts(), self.volumeNode)
+
+    def _setUpTarget(self, number: int, info) -> list:
+        """Returns the prompt nodes that were not there before."""
         data = self._state.data
         name, color, terminology = mrml.describe(info)
         known = data["targets"][number] if number < len(data["targets"]) else {}
         segmentId = self.segments.ensure(known.get("segment", ""), name, color, terminology)
         roles = [f"{role}.{number}" for role in ("positive", "negative", "roi")]
-        nodes = [self._state.referred(role) for role in roles]
-        if None in nodes:
+        found = [self._state.referred(role) for role in roles]
+        nodes = found
+        if None in found:
             made = createNodes(name, color, self.volumeNode)
-            for index, node in enumerate(nodes):
+            for index, node in enumerate(found):
                 if node is not None:
                     self._scene.RemoveNode(made[index])
-            nodes = [node or new for node, new in zip(nodes, made, strict=True)]
+            nodes = [node or new for node, new in zip(found, made, strict=True)]
         for role, node in zip(roles, nodes, strict=True):
             self._state.refer(role, node)
         records, order = readRecords(data["slices"].get(name, {}), self.grid), known.get("points", ())
         prompts, quiet = TargetPrompts(*nodes), self._watcher.quiet
         prompts.show()
         self._targets[name] = Target(name, segmentId, prompts, records, self.segments, self.source, quiet, order)
+        return [node for node in nodes if node not in found]
 
     def _prompts(self) -> list:
         """Every target's nodes."""
@@ -395,8 +400,7 @@ class Session:
                 info = self.manifest.targets[number]
                 if segmentation.GetSegment(self._targets[info.name].segmentId) is None:
                     self._state.data["slices"].pop(info.name, None)
-                self._setUpTarget(number, info)
-            hierarchy.gather(self._prompts(), self.volumeNode)
+            self._setUpTargets(lost)
             self._save()
             self._watch()
 

@@ -57,13 +57,15 @@ def test_what_the_user_has_moved_stays_also_through_a_file_and_what_was_removed_
     d = desk()
     mine = tree.CreateFolderItem(tree.GetSceneItemID(), "mine")
     tree.SetItemParent(tree.GetItemByDataNode(d.session.promptNodes("bar")[0]), mine)
+    tree.SetItemParent(tree.GetItemByDataNode(d.session.promptNodes("bar")[1]), tree.GetSceneItemID())
     d = reopened(d, scene, tmp_path)
     name = d.session.volumeNode.GetName()
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     assert place(tree, d.session.promptNodes("bar")[0])[1:] == ["mine"]
     scene.RemoveNode(d.session.promptNodes("rod")[1])
     d.settle()
-    others = [*d.session.promptNodes("bar")[1:], *d.session.promptNodes("rod")]
+    assert len(place(tree, d.session.promptNodes("bar")[1])) == 1, "at the top"
+    others = [d.session.promptNodes("bar")[2], *d.session.promptNodes("rod")]
     assert all(place(tree, node)[1:] == [f"{name} prompts"] for node in others)
     folders = vtk.vtkIdList()
     tree.GetItemsByName(f"{name} prompts", folders)

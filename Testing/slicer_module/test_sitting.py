@@ -184,6 +184,26 @@ def test_beside_a_session_of_a_later_version_ones_own_goes_on(segmented, volume)
     assert len(slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")) == count and memory.GetScene() is not None
 
 
+def test_after_the_newest_segmentation_was_deleted_the_other_one_is_found_and_teaching_lists_it(
+    segmented, volume
+) -> None:
+    import slicer
+    from ProMISeSlicerLib import cases
+
+    node, other = segmented.widget.parameterNode, add_other(volume)
+    first = node.segmentation
+    node.segmentation = second = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "second")
+    segmented.click("segmentButton")
+    segmented.settle()
+    node.inputVolume = other
+    slicer.mrmlScene.RemoveNode(second)
+    node.inputVolume = volume
+    assert node.segmentation is first and segmented.widget.session.segmentationNode is first
+    add_later_session(volume, first)
+    (case,) = cases.ofScene()
+    assert case.session().node is segmented.widget.session.node
+
+
 def test_a_session_that_only_a_later_version_knows_is_told_and_ends_the_one_before(segmented, volume) -> None:
     import slicer
 
