@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -123,7 +124,7 @@ class Training:
         The best states end up in the model. A stop leaves a checkpoint from which the same training goes on.
         """
         losses: dict[str, list[float]] = {name: [] for name in self.names}
-        last_look, cost = replace(self.progress), 0.0
+        last_look, cost = replace(self.progress), math.inf
         while self.share < 1:
             if stop():
                 self.stopped = True

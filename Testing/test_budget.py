@@ -110,4 +110,4 @@ def test_on_a_quick_computer_looks_and_doubts_come_as_often(tiny_model, tmp_path
     learner.step, learner.doubt = timed, noted
     learner.run(looks.append)
     assert learner.progress.step == 150 and learner.learned_out
-    assert doubted == pytest.approx([0.3, 0.5, 0.7], abs=0.01) and len(looks) in (38, 39, 40)
+    assert doubted == pytest.approx([0.3, 0.5, 0.7], abs=0.01) and 25 <= len(looks) <= 30

@@ -269,6 +269,7 @@ def test_a_computer_that_slept_has_not_used_its_minutes(tiny_model, tmp_path) ->
     material = views()
     learner = training(tiny_model(("a",)), material, None, tmp_path / "t.pt", minutes=0.2)
     learner._clock = lambda: next(times)
+    learner.progress.doubts = 3  # which have looks of their own
     progress = learner.run()
     assert progress.step == 9 and 11 < progress.seconds < 14  # and two looks, of which the last is at the end
 

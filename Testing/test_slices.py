@@ -94,7 +94,7 @@ def lesions(folder: Path, side: int) -> Path:
     """Three cases of a target of 4 × 4 voxels on 6 of 10 slices."""
     for number in range(3):
         mask = np.zeros((10, side, side), bool)
-        mask[2:8, 54:58, 102:106] = True
+        mask[2:8, 54 + number : 58 + number, 102:106] = True
         noise = np.random.default_rng(number).integers(0, 40, mask.shape)
         write(folder, f"p{number}", (100 + 200 * mask + noise).astype(np.int16), {"lesion": mask})
     return folder
