@@ -130,21 +130,6 @@ class Case:
         """As `pairs.content`."""
         return content(self.pair.image)
 
-    def shows_the_same_as(self, other: Case) -> bool:
-        """Whether both have one segmentation, as contrasts of a patient have, or are one image, segmented twice."""
-        if self.pair.label == other.pair.label:
-            return True
-        if self.shape != other.shape:
-            return False
-        is_copy = not self.picture and self._sizes == other._sizes  # masks of pictures may be alike by design
-        if is_copy and self.label_content == other.label_content:
-            return True
-        return self.intensities == other.intensities and self.image_content == other.image_content
-
-    @property
-    def _sizes(self) -> dict[str, int]:
-        return {name: state.voxels for name, state in self.states.items()}
-
     @property
     def is_ct(self) -> bool:
         """As its values tell: whole numbers far below zero, or, resampled, fractions from that of air on."""

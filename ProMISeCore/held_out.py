@@ -3,7 +3,8 @@ shows the same is held out together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections import Counter
+from collections.abc import Hashable, Sequence, Set
 
 import numpy as np
 
@@ -39,31 +40,51 @@ def named(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
     return [by_name[name] for name in names]
 
 
+def groups(cases: Sequence[Case]) -> list[list[Case]]:
+    """Cases that show the same, directly or by others, in the order of the first of each: with one segmentation, as
+    contrasts of a patient have (or with copies of it; of pictures masks may be alike by design), or one image,
+    segmented twice."""
+    looks, sizes = Counter(map(_look, cases)), Counter(map(_size, cases))
+    found: dict[Hashable, list[Case]] = {}  # path or content → group
+    for case in cases:
+        keys: list[Hashable] = [case.pair.label]
+        if looks[_look(case)] > 1:  # else no other can be the same, and nothing has to be read for that
+            keys.append(("image", case.image_content))
+        if case.labelled and not case.picture and sizes[_size(case)] > 1:
+            keys.append(("label", case.label_content))
+        first, *others = {id(found[key]): found[key] for key in keys if key in found}.values() or [[]]
+        for other in others:
+            first += other
+            found |= {key: first for key, group in found.items() if group is other}
+        first.append(case)
+        found |= dict.fromkeys(keys, first)
+    return list({id(group): group for group in found.values()}.values())
+
+
+def _look(case: Case) -> tuple:
+    return case.shape, case.intensities
+
+
+def _size(case: Case) -> tuple:
+    return case.shape, tuple(state.voxels for state in case.states.values())
+
+
 def _spared(cases: Sequence[Case], count: int) -> list[Case]:
     """The first labelled cases of an order without which every target still has a labelled one, with what shows the
     same: no more than `count`, but where there are only larger groups the smallest of these."""
-    groups = _groups([case for case in cases if case.labelled])
+    left, every = _labels(cases), groups([case for case in cases if case.labelled])
     chosen: list[Case] = []
-    for group in groups:
-        if len(chosen) + len(group) <= count and _is_spare(group, chosen, cases):
+    for group in every:
+        if len(chosen) + len(group) <= count and _is_spare(group, left):
             chosen += group
-    spare = [group for group in groups if _is_spare(group, [], cases)]
-    return chosen or min(spare, key=len, default=[])
+            left -= _labels(group)
+    return chosen or min((group for group in every if _is_spare(group, left)), key=len, default=[])
 
 
-def _is_spare(group: Sequence[Case], chosen: Sequence[Case], cases: Sequence[Case]) -> bool:
-    rest = [case for case in cases if case not in chosen and case not in group]
-    names = {name for case in group for name in case.labelled}
-    return all(any(name in case.labelled for case in rest) for name in names)
+def _labels(cases: Sequence[Case]) -> Counter[str]:
+    """Target → how many cases hold it."""
+    return Counter(name for case in cases for name in case.labelled)
 
 
-def _groups(cases: Sequence[Case]) -> list[list[Case]]:
-    """Cases that show the same, directly or by others, in the order of the first of each."""
-    groups: list[list[Case]] = []
-    for case in cases:
-        same = [group for group in groups if any(map(case.shows_the_same_as, group))]
-        merged = [*(each for group in same for each in group), case]
-        at = groups.index(same[0]) if same else len(groups)
-        groups = [group for group in groups if group not in same]
-        groups.insert(at, merged)
-    return groups
+def _is_spare(group: Sequence[Case], left: Counter[str]) -> bool:
+    return all(number < left[name] for name, number in _labels(group).items())

@@ -340,8 +340,8 @@ class Survey:
         if seen:
             self._warn(None, f"the pack to go on from has learned from {len(seen)} of {len(self.held)} held-out cases "
                        f"({named(seen)}): scores will be too good")  # fmt: skip
-        others = [case for case in self.learn if case.use == "learn"]
-        split = [case for case in self.held if any(map(case.shows_the_same_as, others))]
+        split = [case for group in held_out.groups(self.usable) for case in group
+                 if case.use == "held-out" and any(other.use == "learn" for other in group)]  # fmt: skip
         if split:
             self._warn(None, f"what {named(split)} shows is learned from, too, with another image or segmentation: "
                        "hold out both or none, or scores will be too good")  # fmt: skip
