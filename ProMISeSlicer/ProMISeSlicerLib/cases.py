@@ -12,7 +12,7 @@ import slicer
 
 from . import environment, mrml
 from .history import checksum
-from .state import SceneState, isKnown, sessionNodes
+from .state import SceneState, sessionNodes, stateOf
 from .target import USER
 
 AS_SEGMENTED, MINE = "segmented", "mine"  # which slices count: all, or those that a session knows for the user's
@@ -56,13 +56,13 @@ class Case:
 
     def session(self) -> SceneState | None:
         """The memory of the newest ProMISe session on these two nodes that this version knows."""
-        for node in filter(isKnown, reversed(sessionNodes())):
-            if (node.GetNodeReference("volume"), node.GetNodeReference("segmentation")) == (
-                self.volumeNode,
-                self.segmentationNode,
-            ):
-                return SceneState(node)
-        return None
+        mine = [
+            node
+            for node in reversed(sessionNodes())
+            if (node.GetNodeReference("volume"), node.GetNodeReference("segmentation"))
+            == (self.volumeNode, self.segmentationNode)
+        ]
+        return next(filter(None, map(stateOf, mine)), None)
 
 
 def ofScene() -> list[Case]:

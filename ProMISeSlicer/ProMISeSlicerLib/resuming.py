@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from . import environment
 from .packfile import packFile
 from .session import Session
-from .state import SceneState, isKnown, sessionNodes
+from .state import SceneState, sessionNodes, stateOf
 
 
 def packOf(node) -> str:
     """Name of the pack in a session's node."""
-    return SceneState(node).data.get("pack", {}).get("manifest", {}).get("name", "")
+    return _packIn(SceneState(node))
+
+
+def _packIn(state: SceneState) -> str:
+    return state.data.get("pack", {}).get("manifest", {}).get("name", "")
 
 
 def saved(volumeNode, segmentationNode, pack: str = ""):
@@ -28,8 +32,9 @@ def saved(volumeNode, segmentationNode, pack: str = ""):
         for node in reversed(sessionNodes())
         if (node.GetNodeReference("volume"), node.GetNodeReference("segmentation")) == wanted
     ]
-    known = [node for node in found if isKnown(node)]
-    return next((node for node in known if packOf(node) == pack), next(iter(known or found), None))
+    states = list(filter(None, map(stateOf, found)))
+    known = [state.node for state in states]
+    return next((state.node for state in states if _packIn(state) == pack), next(iter(known or found), None))
 
 
 def segmentationOf(volumeNode, axis: str | None = None, last: str | None = None):
@@ -42,7 +47,8 @@ def segmentationOf(volumeNode, axis: str | None = None, last: str | None = None)
         return None
     found = [node for node in reversed(sessionNodes()) if node.GetNodeReference("volume") is volumeNode]
     if axis is not None:
-        found = [node for node in found if isKnown(node) and (SceneState(node).data.get("axis") or "") == axis]
+        states = filter(None, map(stateOf, found))
+        found = [state.node for state in states if (state.data.get("axis") or "") == axis]
     referred = [node.GetNodeReference("segmentation") for node in found]
     segmentations = [node for node in referred if node is not None]
     left = [node for node in segmentations if node.GetID() == last]

@@ -56,13 +56,12 @@ def sessionNodes() -> list:
     return [node for node in nodes if node.GetAttribute(MARK)]
 
 
-def isKnown(node) -> bool:
-    """Whether this version can go on with a session's node: a later one may have made it."""
+def stateOf(node) -> SceneState | None:
+    """What a session's node remembers; None where a later version has made it."""
     try:
-        SceneState(node)
+        return SceneState(node)
     except FormatError:
-        return False
-    return True
+        return None
 
 
 def findSession(node):
@@ -102,7 +101,7 @@ def stateFor(volumeNode, segmentationNode, targets: list[str]) -> SceneState:
     if segmentationNode is None:
         return _newState(volumeNode)
     used = [node for node in reversed(sessionNodes()) if node.GetNodeReference("segmentation") is segmentationNode]
-    for state in map(SceneState, [node for node in used if isKnown(node)] or used):
+    for state in list(filter(None, map(stateOf, used))) or map(SceneState, used):
         known = [target["name"] for target in state.data["targets"]]
         if state.node.GetNodeReference("volume") is volumeNode and known == targets:
             return state
