@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ProMISeCore import dataset
+from ProMISeCore import dataset, held_out
 from ProMISeCore.augment import VOLUMES, Augment
 from ProMISeCore.case import Case
 from ProMISeCore.commands import Commands
@@ -19,7 +19,7 @@ from ProMISeCore.promise import Promise
 from ProMISeCore.slices import Slices, shown, with_every_target
 from ProMISeCore.survey import Survey
 
-_HELD_EVERY = 4  # of the slices of an only case, one in so many is held out
+_HELD_EVERY = 4  # of the slices of a case that cannot be spared, one in so many is held out
 _PICTURE = Augment(upset=0.5)  # with one target
 _PICTURES = Augment(mirror=0.0)  # with several, which may be left and right
 
@@ -135,16 +135,15 @@ class CaseEncoder:
         }
         learned = 0
         for use in () if self._survey.within else drawn:
-            slices = [each.slices for each in drawn[use]]
-            chosen = with_every_target(slices, [each.chosen for each in drawn[use]], learned if use == "rest" else 0)
-            drawn[use] = [replace(each, chosen=some) for each, some in zip(drawn[use], chosen, strict=True)]
-            learned = shown(slices, chosen) if use == "learn" else learned
+            drawn[use] = _with_every_target(drawn[use], learned if use == "rest" else 0)
+            learned = _shown(drawn[use]) if use == "learn" else learned
+        if self._survey.within:
+            drawn = {use: _divided(some, use) for use, some in drawn.items()}
         self._check_every_target(drawn["learn"])
         return [(each.case, use, self._plan(each, use)) for use, some in drawn.items() for each in some]
 
     def _check_every_target(self, learn: Sequence[_Drawn]) -> None:
-        found = shown([each.slices for each in learn], [each.chosen for each in learn])
-        missing = [name for name, count in zip(self._task.values, found, strict=True) if not count]
+        missing = [name for name, count in zip(self._task.values, _shown(learn), strict=True) if not count]
         if missing:
             raise InputError(
                 f"none of the slices that were chosen to learn from holds {', '.join(map(repr, missing))}; let more of "
@@ -158,10 +157,6 @@ class CaseEncoder:
         seed = survey.wish.seed + int(content(case.pair.label)[:6], 16)
         most = survey.slices if use != "held" and case.use != "both" else 2 * survey.slices
         chosen = slices.drawn(most, np.random.default_rng([seed, 0]))
-        if case.use == "both":
-            (chosen,) = with_every_target([slices], [chosen])
-            held = held_slices({n: slices.there[:, n].tolist() for n in chosen})
-            chosen = [n for n in chosen if n not in held] if use == "learn" else held
         return _Drawn(case, slices, chosen, seed)
 
     def _plan(self, drawn: _Drawn, use: str) -> Plan:
@@ -180,8 +175,32 @@ class CaseEncoder:
         )
 
 
+def _shown(drawn: Sequence[_Drawn]) -> np.ndarray:
+    return shown([each.slices for each in drawn], [each.chosen for each in drawn])
+
+
+def _with_every_target(drawn: Sequence[_Drawn], already: np.ndarray | int = 0) -> list[_Drawn]:
+    """As `slices.with_every_target`."""
+    chosen = with_every_target([each.slices for each in drawn], [each.chosen for each in drawn], already)
+    return [replace(each, chosen=some) for each, some in zip(drawn, chosen, strict=True)]
+
+
+def _divided(drawn: Sequence[_Drawn], use: str) -> list[_Drawn]:
+    """The slices to learn from, or those that are held out: the same of all cases that show the same."""
+    parts = []
+    for group in held_out.groups([each.case for each in drawn]):
+        some = _with_every_target([each for each in drawn if each.case in group])
+        taken = sorted({n for each in some for n in each.chosen})
+        there = np.any([each.slices.there for each in some], 0)
+        held = {*held_slices({n: there[:, n].tolist() for n in taken})} if group[0].use == "both" else set()
+        parts += [replace(each, chosen=[n for n in each.chosen if (n in held) != (use == "learn")]) for each in some]
+    return parts
+
+
 def held_slices(holds: Mapping[int, Sequence[bool]]) -> list[int]:
-    """Slices of an only case that are held out, one in four. holds: slice → whether it holds each target.
+    """Slices that are held out of a case that cannot be spared, one in four.
+
+    holds: slice → whether it holds each target.
 
     Every target on several slices has one that is held out and one that is not, as far as targets share slices so.
     """

@@ -61,6 +61,20 @@ def groups(cases: Sequence[Case]) -> list[list[Case]]:
     return list({id(group): group for group in found.values()}.values())
 
 
+def divisible(cases: Sequence[Case]) -> list[Case]:
+    """Those of which slices can be held out: with a target on several, and on the same grid as what shows the same."""
+    every = groups([case for case in cases if case.labelled])
+    return [case for group in every if _has_slices(group) and _is_on_one_grid(group) for case in group]
+
+
+def _has_slices(group: Sequence[Case]) -> bool:
+    return max(state.slices for case in group for state in case.states.values()) > 1
+
+
+def _is_on_one_grid(group: Sequence[Case]) -> bool:
+    return len({(case.shape, case.spacing, case.orientation) for case in group}) == 1
+
+
 def _look(case: Case) -> tuple:
     return case.shape, case.intensities
 

@@ -311,15 +311,11 @@ class Survey:
             return
         if isinstance(wish, Sequence):
             chosen = held_out.named(self.cases, wish)
-        elif len(cases) == 1:
-            self._hold_out_within(cases[0])
-            return
         else:
             known = {case.pair.name for case in cases if self._is_seen(case)}
             chosen = held_out.drawn(cases, len(self.targets), known, wish, self.wish.seed)
             if not chosen:
-                self._warn(None, "no case is held out, so that nothing is scored: each of them, with those that show "
-                           "the same image or segmentation, is the only one with some target; add cases")  # fmt: skip
+                self._hold_out_within(cases)
         if len(chosen) >= len(cases):
             raise InputError(f"all {len(cases)} cases are held out; leave one to learn from")
         for case in chosen:
@@ -328,7 +324,7 @@ class Survey:
         for name in self.targets:
             if not any(case.states[name].state == "labelled" for case in self.learn):
                 self._error(f"{name!r} is labelled in held-out cases only; hold out other cases, or none")
-            elif chosen and not any(case.states[name].state == "labelled" for case in self.held):
+            elif self.held and not any(case.states[name].state == "labelled" for case in self.held):
                 self._warn(None, f"no held-out case holds {name!r}: it is taught without a score, and its last state "
                            "is kept; hold out a case that holds it to judge it")  # fmt: skip
 
@@ -346,15 +342,22 @@ class Survey:
             self._warn(None, f"what {named(split)} shows is learned from, too, with another image or segmentation: "
                        "hold out both or none, or scores will be too good")  # fmt: skip
 
-    def _hold_out_within(self, case: Case) -> None:
-        if max(state.slices for state in case.states.values()) < 2:
+    def _hold_out_within(self, cases: Sequence[Case]) -> None:
+        """Slices of cases none of which can be spared; pictures have none."""
+        split = held_out.divisible(cases)
+        if len(cases) == 1 and not split:
             self._error("one labelled slice is all there is; segment at least two, or another case")
             return
-        case.use, self.within = "both", True
-        self._warn(
-            case.pair.name, "it is the only case: slices of it are held out, and scores say little of other cases"
-        )
-        self._warn_of_flattery()
+        for case in split:
+            case.use = "both"
+        self.within = bool(split)
+        part = "are held out, and scores say little of other cases"
+        if len(cases) == 1:
+            self._warn(cases[0].pair.name, f"it is the only case: slices of it {part}")
+            return
+        what = f"slices of them {part}" if split else "nothing is held out, and so nothing is scored"
+        self._warn(None, "no case can be spared: each of them, with those that show the same image or segmentation, is "
+                   f"the only one with some target: {what}; add cases")  # fmt: skip
 
     # Reports
 

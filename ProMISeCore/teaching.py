@@ -212,11 +212,11 @@ class Teaching:
         judged.restart()
         every = dataset.joined(self._encoded.all_views)
         material = Material(every, _point_labels(judged.model))
-        material.distrusted = {target: set(cases) for target, cases in judged.material.distrusted.items()}
+        doubted = [(judged.names.index(each["target"]), self._suspected(each)) for each in judged.progress.suspects]
         self._cases += self._encoded.rest_cases
-        for suspect in (suspect for suspect in judged.progress.suspects if suspect["held"]):
-            number, case = judged.names.index(suspect["target"]), self._suspected(suspect)
-            material.distrusted.setdefault(number, set()).add(self._cases.index(case))
+        for target, case in doubted:  # which is there twice where slices of it were held out
+            numbers = {number for number, each in enumerate(self._cases) if each is case}
+            material.distrusted.setdefault(target, set()).update(numbers)
         checkpoint = self._checkpoint(judged.model, settings, every, None, self._origin)
         return Training(judged.model, material, None, settings, checkpoint, clock=self.order.clock)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
-from small_cases import events, volume, write
+from small_cases import NAME, events, volume, write, write_disc
 
+from ProMISeCore import packs
 from ProMISeCore.__main__ import main
 from ProMISeCore.case import Case, State
-from ProMISeCore.held_out import drawn
+from ProMISeCore.dataset import Encoder
+from ProMISeCore.held_out import divisible, drawn
 from ProMISeCore.pairs import Pair
 
 _shapes = count(1)
@@ -101,3 +104,72 @@ def test_contrasts_that_share_a_file_of_labels_are_held_out_together(tmp_path, c
         "what T1/p0 shows is learned from, too, with another image or segmentation: hold out both or none, or scores "
         "will be too good"
     ]
+
+
+Encoded = dict[str, list[set[int]]]  # case → slices learned from, held out, and learned from at last
+
+
+@pytest.fixture
+def encoded(monkeypatch) -> Encoded:
+    found: Encoded = {}
+    views = Encoder.views
+
+    def listed(encoder: Encoder, plan, watched):
+        found.setdefault(plan.pairs[0].name, []).append({n for _, n, _ in plan.rows})
+        return views(encoder, plan, watched)
+
+    monkeypatch.setattr(Encoder, "views", listed)
+    return found
+
+
+SPARED = (
+    "no case can be spared: each of them, with those that show the same image or segmentation, is the only one "
+    "with some target: "
+)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_one_patient_the_same_slices_of_all_contrasts_are_held_out(tmp_path, command, capsys, encoded, seed) -> None:
+    """Two contrasts with one segmentation, and the first read by a second person, who saw the disc on fewer slices."""
+    voxels, mask = volume(0, slices=12)
+    for name, added, there in (("T1", 0, 12), ("T2", 1, 12), ("T1 again", 0, 9)):
+        write(tmp_path / "one", name, voxels + added, {"Scheibe": mask & (np.arange(12) < there)[:, None, None]})
+    assert main(command(tmp_path / "one", "--seed", str(seed))) == 0
+    told = capsys.readouterr().err
+    assert SPARED + "slices of them are held out, and scores say little of other cases; add cases" in told
+    assert encoded.keys() == {"T1", "T2", "T1 again"}
+    learned, held, at_last = (set().union(*parts) for parts in zip(*encoded.values(), strict=True))
+    assert held and learned and not held & learned and at_last == held
+    assert len(held) == 3, "of twelve"
+    (score,) = packs.read_manifest(packs.find(NAME)).scores
+    assert score["data"] == "held-out slices of the cases learned from, before they were learned from, too"
+
+
+def test_cases_with_a_target_each_are_scored_by_slices_of_them(tmp_path, command, capsys, encoded) -> None:
+    for number, name in enumerate(("Scheibe", "Rand")):
+        voxels, mask = volume(number)
+        write(tmp_path / "one each", name, voxels, {name: mask})
+    assert main(command(tmp_path / "one each")) == 0
+    assert SPARED + "slices of them are held out" in capsys.readouterr().err
+    assert all(held and not held & learned for learned, held, _ in encoded.values())
+    assert {score["target"] for score in packs.read_manifest(packs.find(NAME)).scores} == {"Scheibe", "Rand"}
+
+
+def test_pictures_none_of_which_can_be_spared_are_learned_from_without_a_score(tmp_path, command, capsys) -> None:
+    (tmp_path / "two").mkdir()
+    rows, columns = np.mgrid[:64, :64]
+    for number, value in enumerate((1, 2)):
+        write_disc(tmp_path / "two", f"p{number}", value * (np.hypot(rows - 30, columns - 30) < 12), number)
+    assert main(command(tmp_path / "two", "--targets", "a=1", "b=2")) == 0
+    assert SPARED + "nothing is held out, and so nothing is scored; add cases" in capsys.readouterr().err
+    assert packs.read_manifest(packs.find(NAME)).scores == ()
+
+
+def test_slices_are_held_out_where_they_are_the_same_ones_of_what_shows_the_same() -> None:
+    one, other, thicker, flat = case("T1", "ab", "p"), case("T2", "ab", "p"), case("T3", "ab", "p"), case("q", "ab")
+    for each in (one, other, thicker):
+        each.shape, each.states["a"].slices = (4, 8, 8), 3
+        each.image_content, each.label_content = each.pair.name, "p"
+    assert divisible([one, other, flat]) == [one, other]
+    thicker.spacing = (2.0, 1.0, 1.0)
+    assert divisible([one, other, thicker]) == []

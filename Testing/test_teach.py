@@ -139,7 +139,7 @@ def test_one_volume_is_split_by_slices_and_one_slice_is_refused(tmp_path, comman
     assert main(command(tmp_path / "one", "--events")) == 130  # stdin of the tests has ended
     assert main(command(tmp_path / "one")) == 0
     assert "it is the only case" in capsys.readouterr().err
-    assert packs.read_manifest(packs.find(NAME)).scores[0]["data"].startswith("slices of the only case")
+    assert packs.read_manifest(packs.find(NAME)).scores[0]["data"].startswith("held-out slices of the cases learned")
     write(tmp_path / "slice", "flat", voxels[:1], {"Scheibe": mask[:1]})
     assert main(command(tmp_path / "slice")) == 2
     assert "segment at least two" in capsys.readouterr().err

@@ -399,15 +399,6 @@ def test_an_empty_segment_that_nobody_asked_for_is_left_out(cases, command, caps
     assert "the target 'Rest' is not labelled in any case" in told and "not known in" not in told, "errors alone"
 
 
-def test_cases_with_a_target_each_are_learned_from_without_a_score(tmp_path, command, capsys) -> None:
-    for number, name in enumerate(("Scheibe", "Rand")):
-        voxels, mask = volume(number)
-        write(tmp_path / "one each", name, voxels, {name: mask})
-    assert main(command(tmp_path / "one each")) == 0
-    assert "no case is held out, so that nothing is scored" in capsys.readouterr().err
-    assert packs.read_manifest(packs.find(NAME)).scores == ()
-
-
 def test_a_label_map_that_is_empty_and_a_case_that_is_left_out_are_called_so(cases, command, capsys) -> None:
     voxels, mask = volume(9)
     write(cases, "blank", voxels, {"Scheibe": mask})

@@ -97,7 +97,7 @@ def _proposal(lesson: Lesson, proposal: Mapping[str, Any]) -> str:
     )
     held = ", ".join(lesson.caseName(name) for name in proposal.get("held_out") or ())
     if proposal.get("within"):
-        return text + _("; some slices are held out, as there is one case only: expect optimistic figures")
+        return text + _("; some slices are held out, as no case can be spared: expect optimistic figures")
     return text + (_("; held out: {names}").format(names=held) if held else _("; nothing is held out"))
 
 
@@ -147,7 +147,7 @@ def result(lesson: Lesson, course: Course) -> str:
     title = _("{name}, version {version}").format(name=done.get("name", lesson.name), version=version) if done else ""
     notes = []
     if done.get("within"):
-        notes.append(_("Measured on slices of the same volume: expect less on another one."))
+        notes.append(_("Measured on other slices of the volumes that were learned from: expect less on another one."))
     if done.get("learned_held_out"):
         notes.append(_("Measured before the held-out slices were learned from, too."))
     notes += [_WARNING + _suspicious(lesson, each) for each in course.suspicious]
