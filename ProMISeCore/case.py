@@ -106,6 +106,7 @@ class Case:
     why: str = ""
     shape: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
+    affine: tuple[tuple[float, ...], ...] = ()  # IJK → RAS
     orientation: str = "image"
     unreadable: str = ""
     acquired: str = ""  # the orientation across its thickest direction, where there is one

@@ -128,19 +128,22 @@ class CaseEncoder:
 
     def _plans(self, learn: Sequence[Case], held: Sequence[Case], rest: Sequence[Case]) -> list[tuple[Case, str, Plan]]:
         """Case, use and plan. Random changes of a case follow from itself, so a new case leaves the others alone."""
-        drawn = {
-            "learn": [self._drawn(case, "learn") for case in learn],
-            "held": [self._drawn(case, "held") for case in held],
-            "rest": [self._drawn(case, "rest") for case in rest],
-        }
-        learned = 0
-        for use in () if self._survey.within else drawn:
-            drawn[use] = _with_every_target(drawn[use], learned if use == "rest" else 0)
-            learned = _shown(drawn[use]) if use == "learn" else learned
         if self._survey.within:
-            drawn = {use: _divided(some, use) for use, some in drawn.items()}
+            learned, judging = _divided([self._drawn(case, "learn") for case in learn])
+            drawn = {"learn": learned, "held": judging, "rest": judging if rest else []}
+        else:
+            drawn = self._whole(learn, held, rest)
         self._check_every_target(drawn["learn"])
         return [(each.case, use, self._plan(each, use)) for use, some in drawn.items() for each in some]
+
+    def _whole(self, learn: Sequence[Case], held: Sequence[Case], rest: Sequence[Case]) -> dict[str, list[_Drawn]]:
+        """Use → what is drawn of cases that have one."""
+        learned = _with_every_target([self._drawn(case, "learn") for case in learn])
+        return {
+            "learn": learned,
+            "held": _with_every_target([self._drawn(case, "held") for case in held]),
+            "rest": _with_every_target([self._drawn(case, "rest") for case in rest], _shown(learned)),
+        }
 
     def _check_every_target(self, learn: Sequence[_Drawn]) -> None:
         missing = [name for name, count in zip(self._task.values, _shown(learn), strict=True) if not count]
@@ -155,7 +158,7 @@ class CaseEncoder:
         survey = self._survey
         slices = LabelledStack(case.pair, self._task, self._model.sam.side).slices
         seed = survey.wish.seed + int(content(case.pair.label)[:6], 16)
-        most = survey.slices if use != "held" and case.use != "both" else 2 * survey.slices
+        most = 2 * survey.slices if use == "held" else survey.slices
         chosen = slices.drawn(most, np.random.default_rng([seed, 0]))
         return _Drawn(case, slices, chosen, seed)
 
@@ -185,16 +188,22 @@ def _with_every_target(drawn: Sequence[_Drawn], already: np.ndarray | int = 0) -
     return [replace(each, chosen=some) for each, some in zip(drawn, chosen, strict=True)]
 
 
-def _divided(drawn: Sequence[_Drawn], use: str) -> list[_Drawn]:
-    """The slices to learn from, or those that are held out: the same of all cases that show the same."""
-    parts = []
+def _divided(drawn: Sequence[_Drawn]) -> tuple[list[_Drawn], list[_Drawn]]:
+    """What is learned from, and what is held out: the same slices of all cases that show the same."""
+    learned, judging = [], []
     for group in held_out.groups([each.case for each in drawn]):
-        some = _with_every_target([each for each in drawn if each.case in group])
-        taken = sorted({n for each in some for n in each.chosen})
-        there = np.any([each.slices.there for each in some], 0)
-        held = {*held_slices({n: there[:, n].tolist() for n in taken})} if group[0].use == "both" else set()
-        parts += [replace(each, chosen=[n for n in each.chosen if (n in held) != (use == "learn")]) for each in some]
-    return parts
+        some = _with_every_target([each for each in drawn if any(each.case is case for case in group)])
+        held = {*held_slices(_holds(some))} if group[0].use == "both" else set()
+        for each in some:
+            learned.append(replace(each, chosen=[n for n in each.chosen if n not in held]))
+            judging.append(replace(each, chosen=[n for n in each.chosen if n in held]))
+    return learned, judging
+
+
+def _holds(drawn: Sequence[_Drawn]) -> dict[int, list[bool]]:
+    """Slice → whether it holds each target in a case of which it was chosen."""
+    taken = sorted({n for each in drawn for n in each.chosen})
+    return {n: np.any([each.slices.there[:, n] for each in drawn if n in each.chosen], 0).tolist() for n in taken}
 
 
 def held_slices(holds: Mapping[int, Sequence[bool]]) -> list[int]:

@@ -20,6 +20,7 @@ from ProMISeCore.wish import Wish
 _ENCODE_SECONDS = {"tiny": 0.06, "mobile_sam": 0.9, "vit_b": 6.6, "vit_l": 18.0, "vit_h": 35.0}
 _ENCODED, _ENCODED_SMALL = 0.25, 0.12  # of the time; on small slices most is learned from pictures
 _LEAST_ENCODING = 0.3  # of the time at the backbone's own frame side: smaller frames gain less than their area
+_MOST_SLICES = 24  # of a case
 _TARGET_BYTES = 20_000_000  # on disk: two checkpoints and one that is being written, of a target, and the pack
 _PROCESS_BYTES = 600_000_000
 _BYTES, _BYTES_SMALL = 3, 5  # in memory, of each pixel of each view's masks; refiners keep what decoders say of it
@@ -52,7 +53,7 @@ class Estimate:
         seconds = 60 * (wish.minutes or 5)
         share = _ENCODED_SMALL if self._small else _ENCODED
         rows = int(np.clip(share * seconds / self._encode_seconds, 64, 1200))
-        slices = wish.slices or int(np.clip(rows // (2 * cases), 4, 24))
+        slices = wish.slices or int(np.clip(rows // (2 * cases), 4, _MOST_SLICES if cases > 1 else 2 * _MOST_SLICES))
         there = sum(min(slices, case.known_slices) for case in self._encoded) or 1
         return slices, wish.views or int(np.clip(rows // there, 1, 12))
 
@@ -67,7 +68,9 @@ class Estimate:
         case."""
         side = self._side
         learned = sum(min(self.slices, case.known_slices) for case in self._encoded) * self.views
-        rows = learned + sum(min(2 * self.slices, case.known_slices) for case in self._held)
+        judging = [min(2 * self.slices, case.known_slices) for case in self._held if case.use != "both"]
+        judging += [min(self.slices, case.known_slices) // 4 for case in self._held if case.use == "both"]
+        rows = learned + sum(judging)
         per_view = 2 * 256 * (side // 16) ** 2 + 2 * targets * (side // 4) ** 2
         per_view += 3 * (side // 2) ** 2 if self._small else 0
         encode = rows * self._encode_seconds

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Sequence, Set
 
 import numpy as np
 
+from ProMISeCore import volumes
 from ProMISeCore.case import Case
 from ProMISeCore.errors import InputError
 
@@ -62,7 +63,7 @@ def groups(cases: Sequence[Case]) -> list[list[Case]]:
 
 
 def divisible(cases: Sequence[Case]) -> list[Case]:
-    """Those of which slices can be held out: with a target on several, and on the same grid as what shows the same."""
+    """Those of which slices can be held out: with a target on several, on one grid with what shows the same."""
     every = groups([case for case in cases if case.labelled])
     return [case for group in every if _has_slices(group) and _is_on_one_grid(group) for case in group]
 
@@ -72,7 +73,12 @@ def _has_slices(group: Sequence[Case]) -> bool:
 
 
 def _is_on_one_grid(group: Sequence[Case]) -> bool:
-    return len({(case.shape, case.spacing, case.orientation) for case in group}) == 1
+    """Whether slices of the same number show the same place."""
+    first, shape = np.linalg.inv(group[0].affine), group[0].shape
+    return all(
+        case.shape == shape and volumes.voxels_apart(first @ np.array(case.affine), shape) <= volumes.ON_GRID
+        for case in group
+    )
 
 
 def _look(case: Case) -> tuple:

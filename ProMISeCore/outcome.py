@@ -30,7 +30,7 @@ class Outcome:
     def of(cls, judged: Training, smoothing: float, within: bool) -> Outcome:
         """Of the training that held-out cases judge. within: held-out slices are of cases that were learned from."""
         found = {name: list(judged.held_dice(name).values()) for name in judged.names}
-        data = "held-out slices of the cases learned from" if within else "held-out cases of the user's own"
+        data = "slices held out of the cases learned from" if within else "held-out cases of the user's own"
         table = [_before_and_after(judged, number, name, dice) for number, (name, dice) in enumerate(found.items())]
         scores = [_score(name, dice, data) for name, dice in found.items() if dice]
         return cls(table, scores, smoothing, [judged], judged.stopped)

@@ -171,6 +171,7 @@ class Survey:
             return self._leave_out(case, f"{case.pair.image} is constant: it shows nothing")
         case.picture, case.shape = volume.picture, volume.voxels.shape[:3]
         case.spacing = tuple(round(float(one), 4) for one in volume.spacing)
+        case.affine = tuple(map(tuple, volume.affine.tolist()))
         case.intensities = volumes.percentiles(volume.voxels, (0.5, 99.5))
         case.lowest, case.whole = float(volume.voxels.min()), _is_whole(volume.voxels)
         if not volume.picture:
@@ -321,12 +322,13 @@ class Survey:
         for case in chosen:
             case.use = "held-out"
         self._warn_of_flattery()
+        least, advice = (2, "segment more slices of it") if self.within else (1, "hold out a case that holds it")
         for name in self.targets:
             if not any(case.states[name].state == "labelled" for case in self.learn):
                 self._error(f"{name!r} is labelled in held-out cases only; hold out other cases, or none")
-            elif self.held and not any(case.states[name].state == "labelled" for case in self.held):
-                self._warn(None, f"no held-out case holds {name!r}: it is taught without a score, and its last state "
-                           "is kept; hold out a case that holds it to judge it")  # fmt: skip
+            elif self.held and not any(case.states[name].slices >= least for case in self.held):
+                self._warn(None, f"no held-out {'slice' if self.within else 'case'} holds {name!r}: it is taught "
+                           f"without a score, and its last state is kept; {advice} to judge it")  # fmt: skip
 
     def _is_seen(self, case: Case) -> bool:
         return bool(self.wish.seen) and case.image_content in self.wish.seen
@@ -351,13 +353,15 @@ class Survey:
         for case in split:
             case.use = "both"
         self.within = bool(split)
-        part = "are held out, and scores say little of other cases"
+        part = "is held out, and scores say little of other cases"
         if len(cases) == 1:
-            self._warn(cases[0].pair.name, f"it is the only case: slices of it {part}")
+            self._warn(cases[0].pair.name, f"it is the only case: one slice in four {part}")
             return
-        what = f"slices of them {part}" if split else "nothing is held out, and so nothing is scored"
-        self._warn(None, "no case can be spared: each of them, with those that show the same image or segmentation, is "
-                   f"the only one with some target: {what}; add cases")  # fmt: skip
+        same = len(held_out.groups(cases)) == 1
+        why = "all show the same image or segmentation" if same else "each is needed for some target"
+        of = "" if len(split) == len(cases) else f" of {named(split)}"
+        what = f"one slice in four{of} {part}" if split else "nothing is scored"
+        self._warn(None, f"no case can be held out, because {why}: {what}; add others")
 
     # Reports
 

@@ -189,7 +189,7 @@ class Teaching:
     def _learn_from_all(self, outcome: Outcome, settings: Settings) -> None:
         """Go on from the judged state with all cases; where that is stopped or fails, the judged state counts."""
         (judged,) = outcome.stages
-        self._tell("notice", message="the held-out cases are learned from now, too")
+        self._tell("notice", message="what was held out is learned from now, too")
         training = None
         try:
             with _memory("learn from all cases"):
@@ -212,11 +212,13 @@ class Teaching:
         judged.restart()
         every = dataset.joined(self._encoded.all_views)
         material = Material(every, _point_labels(judged.model))
-        doubted = [(judged.names.index(each["target"]), self._suspected(each)) for each in judged.progress.suspects]
+        first = len(self._cases)  # of what was held out
+        doubted = [(each, self._suspected(each)) for each in judged.progress.suspects]
         self._cases += self._encoded.rest_cases
-        for target, case in doubted:  # which is there twice where slices of it were held out
-            numbers = {number for number, each in enumerate(self._cases) if each is case}
-            material.distrusted.setdefault(target, set()).update(numbers)
+        for suspect, case in doubted:
+            numbers = {number for number, each in enumerate(self._cases) if each is case}  # two if slices of it judge
+            apart = {number for number in numbers if number >= first} if suspect["held"] else numbers
+            material.distrusted.setdefault(judged.names.index(suspect["target"]), set()).update(apart)
         checkpoint = self._checkpoint(judged.model, settings, every, None, self._origin)
         return Training(judged.model, material, None, settings, checkpoint, clock=self.order.clock)
 
@@ -350,7 +352,7 @@ class Teaching:
     def _say_learned_out(self, outcome: Outcome) -> None:
         early = [stage for stage in outcome.stages if stage.learned_out]
         if early and not outcome.stopped:
-            count = len(self._cases)
+            count = len({id(case) for case in self._cases})
             cases = "the only case" if count == 1 else f"{count} cases"
             message = (
                 f"learning ended before its time: the slices of {cases} were learned from {early[0].passes:.0f} times "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from small_cases import NAME, events, volume, write, write_disc
 
 from ProMISeCore import packs
@@ -122,27 +123,64 @@ def encoded(monkeypatch) -> Encoded:
     return found
 
 
-SPARED = (
-    "no case can be spared: each of them, with those that show the same image or segmentation, is the only one "
-    "with some target: "
-)
+def spread(folder: Path, there: dict[str, np.ndarray], wrong: tuple[int, ...] = ()) -> None:
+    """Contrasts of a volume of twelve slices, with the disc on some; on wrong ones it is where nothing is."""
+    voxels, mask = volume(0, slices=12)
+    mask = np.stack([np.roll(one, (12, -16), (0, 1)) if n in wrong else one for n, one in enumerate(mask)])
+    for number, (name, slices) in enumerate(there.items()):
+        write(folder, name, voxels + number, {"Scheibe": mask & np.isin(np.arange(12), slices)[:, None, None]})
+
+
+SAME = "no case can be held out, because all show the same image or segmentation: "
+NEEDED = "no case can be held out, because each is needed for some target: "
+ONE_IN_FOUR = "one slice in four is held out, and scores say little of other cases; add others"
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_of_one_patient_the_same_slices_of_all_contrasts_are_held_out(tmp_path, command, capsys, encoded, seed) -> None:
-    """Two contrasts with one segmentation, and the first read by a second person, who saw the disc on fewer slices."""
-    voxels, mask = volume(0, slices=12)
-    for name, added, there in (("T1", 0, 12), ("T2", 1, 12), ("T1 again", 0, 9)):
-        write(tmp_path / "one", name, voxels + added, {"Scheibe": mask & (np.arange(12) < there)[:, None, None]})
+    spread(tmp_path / "one", {"T1": np.arange(12), "T2": np.arange(12)})
     assert main(command(tmp_path / "one", "--seed", str(seed))) == 0
-    told = capsys.readouterr().err
-    assert SPARED + "slices of them are held out, and scores say little of other cases; add cases" in told
-    assert encoded.keys() == {"T1", "T2", "T1 again"}
+    assert SAME + ONE_IN_FOUR in capsys.readouterr().err
     learned, held, at_last = (set().union(*parts) for parts in zip(*encoded.values(), strict=True))
-    assert held and learned and not held & learned and at_last == held
-    assert len(held) == 3, "of twelve"
+    assert len(held) == 3 and len(learned) == 9 and not held & learned and at_last == held
     (score,) = packs.read_manifest(packs.find(NAME)).scores
-    assert score["data"] == "held-out slices of the cases learned from, before they were learned from, too"
+    assert score["data"] == "slices held out of the cases learned from, before they were learned from, too"
+
+
+def test_of_an_image_read_twice_what_one_reader_is_taught_does_not_judge_the_other(
+    tmp_path, command, capsys, encoded
+) -> None:
+    spread(tmp_path / "one", {"first": np.arange(12)})
+    spread(tmp_path / "one", {"second": np.arange(3, 9)})
+    assert main(command(tmp_path / "one", "--slices", "5")) == 0
+    assert SAME + ONE_IN_FOUR in capsys.readouterr().err
+    learned, held, _ = (set().union(*parts) for parts in zip(*encoded.values(), strict=True))
+    assert held and not held & learned
+    assert all(len(of_learned | of_held) == 5 for of_learned, of_held, _ in encoded.values()), "--slices of each"
+
+
+def test_contrasts_in_which_slices_of_a_number_show_other_places_are_not_divided(tmp_path, command, capsys) -> None:
+    spread(tmp_path / "one", {"T1": np.arange(12), "T2": np.arange(12)})
+    for name, origin in (("T1", (0, 0, 0)), ("T2", (0, 0, 8))):  # two slices higher
+        image = sitk.ReadImage(str(tmp_path / "one" / f"{name}.nrrd"))
+        image.SetOrigin(origin)
+        (tmp_path / name).mkdir()
+        sitk.WriteImage(image, str(tmp_path / name / "p.nrrd"))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "one" / "T1.seg.nrrd").rename(tmp_path / "labels" / "p.seg.nrrd")
+    words = command(tmp_path / "T1", "--labels", str(tmp_path / "labels"))
+    words.insert(words.index(str(tmp_path / "T1")) + 1, str(tmp_path / "T2"))
+    held, told = checked(words, capsys)
+    assert held == [] and told[-1] == SAME + "nothing is scored; add others"
+
+
+def test_wrong_labels_of_slices_that_judge_leave_the_others_to_learn_from(tmp_path, command, capsys, encoded) -> None:
+    spread(tmp_path / "one", {f"T{number}": np.arange(12) for number in range(4)}, wrong=(1, 5, 9))
+    assert main(command(tmp_path / "one", "--every", "15", "--events", steps=60)) == 130  # stdin of the tests has ended
+    assert main(command(tmp_path / "one", "--every", "15", steps=60)) == 0
+    told = capsys.readouterr().err
+    assert "what was held out is learned from now, too" in told and "which is not learned" not in told
+    assert {frozenset(held) for _, held, *_ in encoded.values()} == {frozenset({1, 5, 9})}
 
 
 def test_cases_with_a_target_each_are_scored_by_slices_of_them(tmp_path, command, capsys, encoded) -> None:
@@ -150,9 +188,21 @@ def test_cases_with_a_target_each_are_scored_by_slices_of_them(tmp_path, command
         voxels, mask = volume(number)
         write(tmp_path / "one each", name, voxels, {name: mask})
     assert main(command(tmp_path / "one each")) == 0
-    assert SPARED + "slices of them are held out" in capsys.readouterr().err
+    assert NEEDED + ONE_IN_FOUR in capsys.readouterr().err
     assert all(held and not held & learned for learned, held, _ in encoded.values())
     assert {score["target"] for score in packs.read_manifest(packs.find(NAME)).scores} == {"Scheibe", "Rand"}
+
+
+def test_a_target_on_one_slice_has_no_score_where_slices_are_held_out(tmp_path, command, capsys) -> None:
+    spread(tmp_path / "one", {"T1": np.arange(12), "T2": np.arange(12)})
+    voxels, mask = volume(1)
+    write(tmp_path / "one", "flat", voxels, {"Rand": mask & (np.arange(6) == 2)[:, None, None]})
+    held, told = checked(command(tmp_path / "one"), capsys)
+    assert held == ["T1", "T2"] and told[-2:] == [
+        NEEDED + ONE_IN_FOUR.replace("four", "four of T1, T2"),
+        "no held-out slice holds 'Rand': it is taught without a score, and its last state is kept; segment more slices "
+        "of it to judge it",
+    ]
 
 
 def test_pictures_none_of_which_can_be_spared_are_learned_from_without_a_score(tmp_path, command, capsys) -> None:
@@ -161,15 +211,16 @@ def test_pictures_none_of_which_can_be_spared_are_learned_from_without_a_score(t
     for number, value in enumerate((1, 2)):
         write_disc(tmp_path / "two", f"p{number}", value * (np.hypot(rows - 30, columns - 30) < 12), number)
     assert main(command(tmp_path / "two", "--targets", "a=1", "b=2")) == 0
-    assert SPARED + "nothing is held out, and so nothing is scored; add cases" in capsys.readouterr().err
+    assert NEEDED + "nothing is scored; add others" in capsys.readouterr().err
     assert packs.read_manifest(packs.find(NAME)).scores == ()
 
 
-def test_slices_are_held_out_where_they_are_the_same_ones_of_what_shows_the_same() -> None:
+def test_slices_are_held_out_where_what_shows_the_same_has_the_same_ones() -> None:
     one, other, thicker, flat = case("T1", "ab", "p"), case("T2", "ab", "p"), case("T3", "ab", "p"), case("q", "ab")
     for each in (one, other, thicker):
         each.shape, each.states["a"].slices = (4, 8, 8), 3
         each.image_content, each.label_content = each.pair.name, "p"
+        each.affine = tuple(map(tuple, np.eye(4).tolist()))
     assert divisible([one, other, flat]) == [one, other]
-    thicker.spacing = (2.0, 1.0, 1.0)
+    thicker.affine = tuple(map(tuple, np.diag([1.0, 1, 2, 1]).tolist()))
     assert divisible([one, other, thicker]) == []

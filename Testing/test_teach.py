@@ -106,7 +106,7 @@ def test_few_slices_end_a_teaching_long_before_its_minutes(cases, command, capsy
     at = words.index("--steps")
     assert main([*words[:at], *words[at + 2 :]]) == 0
     told = capsys.readouterr().err
-    assert told.index("are learned from now") < told.index("the slices of 4 cases were learned from 1 times each")
+    assert told.index("is learned from now") < told.index("the slices of 4 cases were learned from 1 times each")
     steps = [int(step) for step in re.findall(r"step (\d+):", told)]
     judged = [int(step) for step in re.findall(r"step (\d+): held-out Dice Scheibe", told)]
     assert max(judged) == 4 + 9  # 18 slices in batches of 4: half of them need 2.25, refiners 8 × 2.25 in twos
@@ -121,6 +121,19 @@ def test_larger_frames_take_longer_and_fewer_of_them_are_proposed(cases) -> None
         took = survey.estimate(cases)
         assert took["encode_seconds"] / took["views"] == pytest.approx(seconds, rel=0.02)
     assert larger.views < own.views
+
+
+def test_the_estimate_counts_slices_that_are_held_out_of_cases_as_what_they_take(tmp_path, command, capsys) -> None:
+    voxels, mask = volume(0, slices=20)
+    for name in ("T1", "T2"):
+        write(tmp_path / "one", name, voxels + int(name[1]), {"Scheibe": mask})
+    words = command(tmp_path / "one", "--slices", "8", "--judge-only", "--events")
+    assert main([*words, "--check"]) == 0
+    assert events(capsys)[0]["report"]["estimate"]["views"] == 2 * 8 * 2 + 2 * 8 // 4
+    survey = Survey([str(tmp_path / "one")], None, Wish("a", minutes=5.0, held_out=()))
+    assert (
+        survey.slices == 24 and Survey([str(tmp_path / "one" / "T1.nrrd")], None, Wish("a", minutes=5.0)).slices == 48
+    )
 
 
 def test_memory_counts_the_last_training_beside_the_one_that_is_judged(cases) -> None:
@@ -139,7 +152,7 @@ def test_one_volume_is_split_by_slices_and_one_slice_is_refused(tmp_path, comman
     assert main(command(tmp_path / "one", "--events")) == 130  # stdin of the tests has ended
     assert main(command(tmp_path / "one")) == 0
     assert "it is the only case" in capsys.readouterr().err
-    assert packs.read_manifest(packs.find(NAME)).scores[0]["data"].startswith("held-out slices of the cases learned")
+    assert packs.read_manifest(packs.find(NAME)).scores[0]["data"].startswith("slices held out of the cases learned")
     write(tmp_path / "slice", "flat", voxels[:1], {"Scheibe": mask[:1]})
     assert main(command(tmp_path / "slice")) == 2
     assert "segment at least two" in capsys.readouterr().err
