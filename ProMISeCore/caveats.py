@@ -32,8 +32,8 @@ def found(
 
 def _copies(cases: Sequence[Case]) -> Iterator[tuple[str | None, str]]:
     seen: dict[str, str] = {}
-    alike = Counter((case.shape, case.intensities) for case in cases)
-    for case in [case for case in cases if alike[case.shape, case.intensities] > 1]:
+    alike = Counter(case.look for case in cases)
+    for case in [case for case in cases if alike[case.look] > 1]:
         other = seen.setdefault(case.image_content, case.pair.name)
         if other != case.pair.name:
             yield (

@@ -63,14 +63,18 @@ class Estimate:
         larger = max(_LEAST_ENCODING, (self._side / self._backbone.side) ** 2)
         return larger * _ENCODE_SECONDS[self._backbone.architecture]
 
+    def _judging(self, case: Case) -> int:
+        """Slices of a held-out case that judge, in one view; they are counted among what is learned, too, if both."""
+        if case.use == "both":
+            return min(self.slices, case.known_slices) // 4
+        return min(2 * self.slices, case.known_slices)
+
     def entries(self, workspace: Path, targets: int, voxels: int) -> dict[str, Any]:
         """Views, seconds, bytes; from the table of encoding times, so a guess on other machines. voxels: of the largest
         case."""
         side = self._side
         learned = sum(min(self.slices, case.known_slices) for case in self._encoded) * self.views
-        judging = [min(2 * self.slices, case.known_slices) for case in self._held if case.use != "both"]
-        judging += [min(self.slices, case.known_slices) // 4 for case in self._held if case.use == "both"]
-        rows = learned + sum(judging)
+        rows = learned + sum(map(self._judging, self._held))
         per_view = 2 * 256 * (side // 16) ** 2 + 2 * targets * (side // 4) ** 2
         per_view += 3 * (side // 2) ** 2 if self._small else 0
         encode = rows * self._encode_seconds

@@ -45,11 +45,11 @@ def groups(cases: Sequence[Case]) -> list[list[Case]]:
     """Cases that show the same, directly or by others, in the order of the first of each: with one segmentation, as
     contrasts of a patient have (or with copies of it; of pictures masks may be alike by design), or one image,
     segmented twice."""
-    looks, sizes = Counter(map(_look, cases)), Counter(map(_size, cases))
+    looks, sizes = Counter(case.look for case in cases), Counter(map(_size, cases))
     found: dict[Hashable, list[Case]] = {}  # path or content → group
     for case in cases:
         keys: list[Hashable] = [case.pair.label]
-        if looks[_look(case)] > 1:  # else no other can be the same, and nothing has to be read for that
+        if looks[case.look] > 1:  # else no other can be the same, and nothing has to be read for that
             keys.append(("image", case.image_content))
         if case.labelled and not case.picture and sizes[_size(case)] > 1:
             keys.append(("label", case.label_content))
@@ -79,10 +79,6 @@ def _is_on_one_grid(group: Sequence[Case]) -> bool:
         case.shape == shape and volumes.voxels_apart(first @ np.array(case.affine), shape) <= volumes.ON_GRID
         for case in group
     )
-
-
-def _look(case: Case) -> tuple:
-    return case.shape, case.intensities
 
 
 def _size(case: Case) -> tuple:
