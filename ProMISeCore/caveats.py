@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Set
 
 import numpy as np
 
-from ProMISeCore import truth
+from ProMISeCore import held_out, modality, truth
 from ProMISeCore.case import Case
 
 _LEAST_PIXELS = 4  # of a mask
@@ -88,6 +88,38 @@ def too_small(cases: Sequence[Case], targets: Collection[str], side: int) -> Ite
                 f"{name!r} is very small: with frames of {side} its masks have {share * (side // 4) ** 2:.1f} pixels "
                 f"where it is largest; {advice}"
             )
+
+
+def of_another_modality(cases: Sequence[Case], picture: bool) -> Iterator[str]:
+    """A few of them that are, or are not, CT as the others."""
+    is_ct = modality.is_ct(cases)
+    few = [case for case in cases if case.is_ct != is_ct]
+    if few:
+        what = "show no air of a CT, as the others do" if is_ct else "hold a CT's values, unlike the others"
+        fine = "if they are CT in HU, cropped, all is well; else " if is_ct else ""
+        yield (
+            f"{len(few)} of {len(cases)} cases {what} ({named(few)}): all are seen as {modality.of(cases, picture)} "
+            f"is; {fine}leave them out, or convert them to the others' values"
+        )
+
+
+def flattering(cases: Sequence[Case], seen: Set[str]) -> Iterator[str]:
+    """Held-out cases that are known already. seen: `pairs.content` of what the pack to go on from has learned from."""
+    held = [case for case in cases if case.use in ("held-out", "both")]
+    known = [case for case in held if case.image_content in seen] if seen else []
+    if known:
+        yield (
+            f"the pack to go on from has learned from {len(known)} of {len(held)} held-out cases ({named(known)}): "
+            "scores will be too good"
+        )
+    groups = held_out.groups(cases)
+    learned = [group for group in groups if any(case.use == "learn" for case in group)]
+    split = [case for group in learned for case in group if case.use == "held-out"]
+    if split:
+        yield (
+            f"what {named(split)} shows is learned from, too, with another image or segmentation: hold out both or "
+            "none, or scores will be too good"
+        )
 
 
 def _plain(name: str) -> str:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ProMISeCore import backbones, caveats, colours, held_out, lock, packs, pairs, truth, volumes
+from ProMISeCore import backbones, caveats, colours, held_out, lock, modality, packs, pairs, truth, volumes
 from ProMISeCore.case import Case, State
 from ProMISeCore.caveats import named
 from ProMISeCore.errors import InputError
 from ProMISeCore.estimate import Estimate
 from ProMISeCore.manifest import LONGEST_WORD, MOST_TARGETS, is_word
-from ProMISeCore.terminal import amount, duration, table
 from ProMISeCore.wish import Wish
 
 _THICK = 1.5  # times the smallest spacing: slices were acquired so
@@ -60,9 +59,9 @@ class Survey:
             self._warn(case, what)
         for what in caveats.too_small(self.usable, self.targets, self._frames) if self._frames else ():
             self._warn(None, what)
-        self.window = dict(wish.window) if wish.window else self._window()
-        if not wish.window:
-            self._complain_about_ct()
+        self.window = dict(wish.window) if wish.window else modality.window(self.usable, self.picture)
+        for what in () if wish.window else caveats.of_another_modality(self.usable, self.picture):
+            self._warn(None, what)
         self.within = False
         self._hold_out()
         self.colours = colours.chosen(self.targets, wish.known, self.usable)
@@ -109,7 +108,7 @@ class Survey:
     @property
     def modality(self) -> str:
         """As far as the files tell."""
-        return "RGB" if self.picture else "CT" if self._is_ct() else "MR"
+        return modality.of(self.usable, self.picture)
 
     @property
     def single_pieces(self) -> bool:
@@ -281,30 +280,6 @@ class Survey:
         votes = [case.acquired for case in self.usable if case.acquired]
         return max(sorted(set(votes)), key=votes.count) if 2 * len(votes) > len(self.usable) else "axial"
 
-    def _is_ct(self) -> bool:
-        """Whether most cases are."""
-        return 2 * sum(case.is_ct for case in self.usable) > len(self.usable)
-
-    def _complain_about_ct(self) -> None:
-        """Of a few that are, or are not, CT as the others."""
-        few, is_ct = [case for case in self.usable if case.is_ct != self._is_ct()], self._is_ct()
-        if few:
-            what = "show no air of a CT, as the others do" if is_ct else "hold a CT's values, unlike the others"
-            fine = "if they are CT in HU, cropped, all is well; else " if is_ct else ""
-            self._warn(None, f"{len(few)} of {len(self.usable)} cases {what} ({named(few)}): all are seen as "
-                       f"{self.modality} is; {fine}leave them out, or convert them to the others' values")  # fmt: skip
-
-    def _window(self) -> dict[str, Any]:
-        """Of CT, the targets' values with soft tissue around them; else each volume's own range."""
-        if self.picture:
-            return {"mode": "bytes"}
-        cases = [case for case in self.usable if case.is_ct]
-        states = [state for case in cases for state in case.states.values() if state.state == "labelled"]
-        if self._is_ct() and states:
-            low, high = min(state.low for state in states), max(state.high for state in states)
-            return {"mode": "fixed", "low": 10 * round(low / 10) - 150.0, "high": 10 * round(high / 10) + 150.0}
-        return {"mode": "percentile", "low": 0.5, "high": 99.5}
-
     def _hold_out(self) -> None:
         """Mark the held-out cases: those asked for, or complete ones drawn by the seed."""
         cases, wish = self.usable, self.wish.held_out
@@ -321,7 +296,8 @@ class Survey:
             raise InputError(f"all {len(cases)} cases are held out; leave one to learn from")
         for case in chosen:
             case.use = "held-out"
-        self._warn_of_flattery()
+        for what in caveats.flattering(self.usable, self.wish.seen):
+            self._warn(None, what)
         least, advice = (2, "segment more slices of it") if self.within else (1, "hold out a case that holds it")
         for name in self.targets:
             if not any(case.states[name].state == "labelled" for case in self.learn):
@@ -332,17 +308,6 @@ class Survey:
 
     def _is_seen(self, case: Case) -> bool:
         return bool(self.wish.seen) and case.image_content in self.wish.seen
-
-    def _warn_of_flattery(self) -> None:
-        seen = [case for case in self.held if self._is_seen(case)]
-        if seen:
-            self._warn(None, f"the pack to go on from has learned from {len(seen)} of {len(self.held)} held-out cases "
-                       f"({named(seen)}): scores will be too good")  # fmt: skip
-        split = [case for group in held_out.groups(self.usable) for case in group
-                 if case.use == "held-out" and any(other.use == "learn" for other in group)]  # fmt: skip
-        if split:
-            self._warn(None, f"what {named(split)} shows is learned from, too, with another image or segmentation: "
-                       "hold out both or none, or scores will be too good")  # fmt: skip
 
     def _hold_out_within(self, cases: Sequence[Case]) -> None:
         """Slices of cases none of which can be spared; pictures have none."""
@@ -363,7 +328,7 @@ class Survey:
         what = f"one slice in four{of} {part}" if split else "nothing is scored"
         self._warn(None, f"no case can be held out, because {why}: {what}; add others")
 
-    # Reports
+    # What it takes
 
     def check_workspace(self, folder: Path) -> None:
         """Raise InputError for a folder that holds files of somebody else: what a workspace no longer needs is
@@ -382,66 +347,6 @@ class Survey:
         largest = max((math.prod(case.shape) for case in self.usable), default=0)
         return self._estimate.entries(workspace, len(self.targets), largest)
 
-    def report(self, workspace: Path) -> dict[str, Any]:
-        """As docs/teach.md describes it, for JSON."""
-        return {
-            "name": self.wish.name,
-            "backbone": self.wish.backbone,
-            "ready": self.ready,
-            "cases": [case.entry() for case in self.cases],
-            "targets": [self._target_entry(name) for name in self.targets],
-            "unlabelled": [str(path.resolve()) for path in self.unlabelled],
-            "problems": self.problems,
-            "proposal": {
-                "orientation": self.orientation,
-                "window": self.window,
-                "channels": self.channels,
-                "side": self.side,
-                "held_out": [case.pair.name for case in self.held],
-                "within": self.within,
-            },
-            "estimate": self.estimate(workspace),
-        }
-
-    def _target_entry(self, name: str) -> dict[str, Any]:
-        states = {case.pair.name: case.states[name] for case in self.usable}
-        labelled = [state for state in states.values() if state.state == "labelled"]
-        return {
-            "name": name,
-            "value": self.targets[name],
-            "color": list(self.colours[name]),
-            "cases": len(labelled),
-            "slices": sum(state.slices for state in labelled),
-            "voxels": sum(state.voxels for state in labelled),
-            "missing": [case for case, state in states.items() if state.state == "unknown"],
-            "empty": [case for case, state in states.items() if state.state == "empty"],
-        }
-
-    def text(self, workspace: Path) -> str:
-        """For people."""
-        rows = [["case", "use", "size", "spacing mm", "stored", "intensities", *self.targets]]
-        for case in self.cases:
-            low, high = case.intensities
-            size = " × ".join(map(str, case.shape[::-1]))
-            spacing = " × ".join(f"{one:g}" for one in case.spacing)
-            states = [case.states[name].words() if name in case.states else "–" for name in self.targets]
-            rows.append([case.pair.name, case.use, size, spacing, case.orientation, f"{low:g} … {high:g}", *states])
-        told = [_told(problem) for problem in sorted(self.problems, key=lambda problem: problem["severity"])]
-        found = self.estimate(workspace)
-        held = ", ".join(case.pair.name for case in self.held) or "none"
-        window = " ".join(map(str, self.window.values()))
-        train = "" if found["train_seconds"] is None else f", training {duration(found['train_seconds'])} at most"
-        told += [f"{len(self.unlabelled)} images without labels"] * bool(self.unlabelled)
-        frames = f", frame side {self.side}" if self.side else ""
-        told.append(
-            f"proposed: {self.orientation} slices{frames}, window {window}, held out {held}{' (slices)' * self.within}"
-        )
-        disk, free, memory = (amount(found[f"{name}_bytes"]) for name in ("disk", "free", "memory"))
-        encode = f"encoding {found['views']} views {duration(found['encode_seconds'])}"
-        lacking = " (not enough)" if found["disk_bytes"] > found["free_bytes"] else ""
-        told.append(f"estimated: {encode}{train}, disk {disk} of {free} free{lacking}, memory {memory}")
-        return "\n".join([table(rows), *told])
-
 
 def _overlapping(found: np.ndarray, names: Sequence[str]) -> frozenset[frozenset[str]]:
     """Pairs of targets that share more voxels than stray ones. found (T, K, J, I): 1 where one is."""
@@ -457,9 +362,3 @@ def _overlapping(found: np.ndarray, names: Sequence[str]) -> frozenset[frozenset
 def _is_whole(voxels: np.ndarray) -> bool:
     """Whether all are whole numbers: readers give floats where a file scales its integers."""
     return voxels.dtype.kind in "iu" or bool((voxels == np.rint(voxels)).all())
-
-
-def _told(problem: Mapping[str, str | None]) -> str:
-    if problem["severity"] == "warning":
-        return f"{problem['case'] or 'all'}: {problem['what']}"
-    return f"{problem['case']} is left out: {problem['what']}" if problem["case"] else f"not ready: {problem['what']}"

@@ -21,6 +21,7 @@ from ProMISeCore.commands import Commands
 from ProMISeCore.errors import Cancelled, InputError, PromiseError
 from ProMISeCore.settings import PASSES
 from ProMISeCore.survey import Survey
+from ProMISeCore.survey_report import SurveyReport
 from ProMISeCore.terminal import duration, progress, say, table
 from ProMISeCore.truth import RULES
 from ProMISeCore.windows import parsed
@@ -90,7 +91,8 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     survey = Survey(arguments.images, arguments.labels, wish, partial(_counted, teller, commands, arguments.check))
     survey.check_workspace(folder)
     if arguments.check or arguments.events:
-        teller.tell("checked", report=survey.report(folder), text=survey.text(folder))
+        report = SurveyReport(survey, folder)
+        teller.tell("checked", report=report.entries(), text=report.text())
     if arguments.check:
         if not survey.ready:
             raise InputError(survey.why_not)

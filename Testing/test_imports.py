@@ -18,7 +18,7 @@ TIERS = {
     for number, names in enumerate([
         """__init__ errors bounds volumes reading damage dicom packs manifest backbones downloading cache corpus exports
         phantom markups contact_sheet bitmap_font nrrd terminology whole_file pairs detached palette terminal allocator
-        lock versions truth survey commands windows failures cards learned settings
+        lock versions truth survey survey_report modality commands windows failures cards learned settings
         progress doubt slice_result at_last wish case caveats colours exclusion
         held_out estimate base licences slices budget""",
         """segment_anything_parts checkpoint frame sam tiny_vit tiny apm ips presence refiner scores devices masks

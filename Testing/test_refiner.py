@@ -24,6 +24,7 @@ from ProMISeCore.pairs import Pair
 from ProMISeCore.refiner import Refiner, expected_iou, seen
 from ProMISeCore.segmenter import Segmenter
 from ProMISeCore.survey import Survey
+from ProMISeCore.survey_report import SurveyReport
 from ProMISeCore.wish import Wish
 
 SIDE = 64
@@ -214,6 +215,7 @@ def test_small_slices_are_taught_with_one_on_small_frames(tmp_path: Path, width:
         sitk.WriteImage(sitk.GetImageFromArray((voxels > 99).astype(np.uint8)), str(tmp_path / f"{name}_label.nii.gz"))
     survey = Survey([str(tmp_path)], None, Wish("x"))
     assert (survey.small, survey.side) == (small, 256 if small else None)
-    assert survey.report(tmp_path)["proposal"]["side"] == survey.side
-    assert ("frame side 256" in survey.text(tmp_path)) == small
+    report = SurveyReport(survey, tmp_path)
+    assert report.entries()["proposal"]["side"] == survey.side
+    assert ("frame side 256" in report.text()) == small
     assert Survey([str(tmp_path)], None, Wish("x", side=512)).side == 512
