@@ -131,6 +131,7 @@ class CaseEncoder:
         if self._survey.within:
             learned, judging = _divided([self._drawn(case, "learn") for case in learn])
             drawn = {"learn": learned, "held": judging, "rest": judging if rest else []}
+            self._say_unjudged(learned, judging)
         else:
             drawn = self._whole(learn, held, rest)
         self._check_every_target(drawn["learn"])
@@ -144,6 +145,16 @@ class CaseEncoder:
             "held": _with_every_target([self._drawn(case, "held") for case in held]),
             "rest": _with_every_target([self._drawn(case, "rest") for case in rest], _shown(learned)),
         }
+
+    def _say_unjudged(self, learn: Sequence[_Drawn], held: Sequence[_Drawn]) -> None:
+        """Of targets on several slices; the survey warns of those on one."""
+        for name, learned, judging in zip(self._task.values, _shown(learn), _shown(held), strict=True):
+            if learned > 1 and not judging:
+                message = (
+                    f"each slice with {name!r} holds another target that has no other slice to learn from: {name!r} "
+                    "is taught without a score, and its last state is kept; segment more slices to judge it"
+                )
+                self._tell("notice", message=message)
 
     def _check_every_target(self, learn: Sequence[_Drawn]) -> None:
         missing = [name for name, count in zip(self._task.values, _shown(learn), strict=True) if not count]

@@ -205,6 +205,17 @@ def test_a_target_on_one_slice_has_no_score_where_slices_are_held_out(tmp_path, 
     ]
 
 
+def test_a_target_that_only_shares_the_one_slices_of_others_is_told_to_have_no_score(tmp_path, command, capsys) -> None:
+    voxels, mask = volume(0)
+    on = {n: (np.arange(6) == n)[:, None, None] for n in (2, 3)}
+    write(tmp_path / "one", "p", voxels, {"a": mask & on[2], "b": mask & on[3], "c": mask & (on[2] | on[3])})
+    assert main(command(tmp_path / "one")) == 0
+    told = capsys.readouterr().err
+    assert "no held-out slice holds 'a'" in told and "no held-out slice holds 'b'" in told
+    assert "each slice with 'c' holds another target that has no other slice to learn from: 'c' is taught" in told
+    assert packs.read_manifest(packs.find(NAME)).scores == ()
+
+
 def test_pictures_none_of_which_can_be_spared_are_learned_from_without_a_score(tmp_path, command, capsys) -> None:
     (tmp_path / "two").mkdir()
     rows, columns = np.mgrid[:64, :64]
