@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 
 import numpy as np
 
-from ProMISeCore import held_out, modality, truth
+from ProMISeCore import held_out, modality, pairs, truth
 from ProMISeCore.case import Case
+from ProMISeCore.estimate import Estimate
+from ProMISeCore.terminal import duration
 
 _LEAST_PIXELS = 4  # of a mask
 _LARGE_SIDE = 1024  # of frames: beyond, a slice takes seconds to encode on a processor
@@ -69,9 +71,35 @@ def _hidden(cases: Sequence[Case], target: str) -> Iterator[tuple[str | None, st
         )
 
 
+def strays(files: pairs.Sorted) -> Iterator[str]:
+    """Segmentations that are named for no image, where some image has none."""
+    if files.strays and files.unlabelled:
+        yield (
+            f"no image is called as {listed(path.name for path in files.strays)} says, and no segmentation as "
+            f"{listed(path.name for path in files.unlabelled)}: these are not used; {pairs.NAMING}"
+        )
+
+
+def automatic(cases: Sequence[Case]) -> Iterator[str]:
+    """Segmentations that are nobody's work."""
+    own = [case for case in cases if truth.is_automatic(case.pair.label)]
+    if own:
+        yield (
+            f"{len(own)} of {len(cases)} segmentations are what promise segment has found, and nobody has saved them "
+            f"since ({named(own)}): a pack learns its own mistakes from them; correct and save them in 3D Slicer, or "
+            "leave them out"
+        )
+
+
 def named(cases: Sequence[Case]) -> str:
     """A few names of them, for a sentence."""
-    return ", ".join(case.pair.name for case in cases[:_NAMED]) + ", …" * (len(cases) > _NAMED)
+    return listed(case.pair.name for case in cases)
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first few of them."""
+    every = list(names)
+    return ", ".join(every[:_NAMED]) + ", …" * (len(every) > _NAMED)
 
 
 def too_small(cases: Sequence[Case], targets: Collection[str], side: int) -> Iterator[str]:
@@ -119,6 +147,17 @@ def flattering(cases: Sequence[Case], seen: Set[str]) -> Iterator[str]:
         yield (
             f"what {named(split)} shows is learned from, too, with another image or segmentation: hold out both or "
             "none, or scores will be too good"
+        )
+
+
+def slow_to_encode(estimate: Estimate, minutes: float | None) -> Iterator[str]:
+    """Where encoding takes so much of the minutes that they are exceeded."""
+    if minutes is not None and estimate.encode_seconds > 30 * minutes:
+        whole = estimate.encode_seconds + estimate.train_seconds
+        yield (
+            f"on a processor encoding takes about {duration(estimate.encode_seconds)}, and learning gets half of the "
+            f"{duration(60 * minutes)} all the same: {duration(whole)} together; give fewer --slices or --views, or a "
+            "smaller --backbone"
         )
 
 

@@ -52,16 +52,36 @@ class Estimate:
         wish, cases = self._wish, max(1, len(self._encoded))
         seconds = 60 * (wish.minutes or 5)
         share = _ENCODED_SMALL if self._small else _ENCODED
-        rows = int(np.clip(share * seconds / self._encode_seconds, 64, 1200))
+        rows = int(np.clip(share * seconds / self._view_seconds, 64, 1200))
         slices = wish.slices or int(np.clip(rows // (2 * cases), 4, _MOST_SLICES if cases > 1 else 2 * _MOST_SLICES))
         there = sum(min(slices, case.known_slices) for case in self._encoded) or 1
         return slices, wish.views or int(np.clip(rows // there, 1, 12))
 
     @property
-    def _encode_seconds(self) -> float:
-        """Of one view."""
+    def encode_seconds(self) -> float:
+        """Of all views; from the table of encoding times, so a guess on other machines."""
+        return self._rows * self._view_seconds
+
+    @property
+    def train_seconds(self) -> float | None:
+        """What is left of the minutes, half of them at least; None for a budget in steps."""
+        minutes = self._wish.minutes
+        return None if minutes is None else max(30 * minutes, 60 * minutes - self.encode_seconds)
+
+    @property
+    def _view_seconds(self) -> float:
         larger = max(_LEAST_ENCODING, (self._side / self._backbone.side) ** 2)
         return larger * _ENCODE_SECONDS[self._backbone.architecture]
+
+    @property
+    def _learned(self) -> int:
+        """Views that are learned from."""
+        return sum(min(self.slices, case.known_slices) for case in self._encoded) * self.views
+
+    @property
+    def _rows(self) -> int:
+        """All views."""
+        return self._learned + sum(map(self._judging, self._held))
 
     def _judging(self, case: Case) -> int:
         """Slices of a held-out case that judge, in one view; they are counted among what is learned, too, if both."""
@@ -70,21 +90,17 @@ class Estimate:
         return min(2 * self.slices, case.known_slices)
 
     def entries(self, workspace: Path, targets: int, voxels: int) -> dict[str, Any]:
-        """Views, seconds, bytes; from the table of encoding times, so a guess on other machines. voxels: of the largest
-        case."""
-        side = self._side
-        learned = sum(min(self.slices, case.known_slices) for case in self._encoded) * self.views
-        rows = learned + sum(map(self._judging, self._held))
+        """Views, seconds, bytes. voxels: of the largest case."""
+        side, rows = self._side, self._rows
         per_view = 2 * 256 * (side // 16) ** 2 + 2 * targets * (side // 4) ** 2
         per_view += 3 * (side // 2) ** 2 if self._small else 0
-        encode = rows * self._encode_seconds
         there = next(folder for folder in (workspace, *workspace.parents) if folder.exists())
-        kept = (rows + learned * self._learns_at_last) * targets * (side // 4) ** 2  # the last training has its own
-        minutes = self._wish.minutes
+        twice = self._learned * self._learns_at_last  # the last training has its own
+        kept, train = (rows + twice) * targets * (side // 4) ** 2, self.train_seconds
         return {
             "views": rows,
-            "encode_seconds": round(encode, 1),
-            "train_seconds": None if minutes is None else round(max(0, 60 * minutes - encode), 1),
+            "encode_seconds": round(self.encode_seconds, 1),
+            "train_seconds": None if train is None else round(train, 1),
             "disk_bytes": rows * per_view + targets * _TARGET_BYTES,
             "free_bytes": shutil.disk_usage(there).free,
             "memory_bytes": _PROCESS_BYTES + 12 * voxels + (_BYTES_SMALL if self._small else _BYTES) * kept,

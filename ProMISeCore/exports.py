@@ -16,6 +16,7 @@ from ProMISeCore.markups import Prompts, write_prompts
 from ProMISeCore.nrrd import write_nrrd
 from ProMISeCore.reading import PICTURE_SUFFIXES
 from ProMISeCore.terminology import GENERIC, terminology_entry
+from ProMISeCore.truth import AUTOMATIC
 from ProMISeCore.volumes import Volume
 from ProMISeCore.whole_file import replacing
 
@@ -31,13 +32,18 @@ __all__ = [
 
 
 def write_segmentation(
-    path, masks: Mapping[str, np.ndarray], volume: Volume, targets: Sequence[Mapping[str, Any]]
+    path,
+    masks: Mapping[str, np.ndarray],
+    volume: Volume,
+    targets: Sequence[Mapping[str, Any]],
+    automatic: bool = False,
 ) -> None:
     """Write a `.seg.nrrd` that 3D Slicer opens as a segmentation in the volume's geometry.
 
     masks: target → (K, J, I) bool on the volume's grid; targets: the manifest's entries (name, color 0–1,
     terminology), in segment order; label values are 1…n. Targets that overlap go to separate layers. A target without
-    a mask becomes an empty segment. Raises InputError for other shapes, unknown names and unwritable files.
+    a mask becomes an empty segment. automatic: as of `truth.is_automatic`. Raises InputError for other shapes, unknown
+    names and unwritable files.
     """
     found = _masks_in_order(masks, volume, targets)
     placed = _layers(found)
@@ -50,6 +56,8 @@ def write_segmentation(
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
         "Segmentation_SourceRepresentation": "Binary labelmap",
     }
+    if automatic:
+        fields[AUTOMATIC] = "1"
     for index, (target, mask, layer) in enumerate(zip(targets, found, placed, strict=True)):
         layers[layer][mask] = index + 1
         fields |= _segment_fields(index, target, mask, layer)
@@ -66,9 +74,20 @@ def label_map(masks: Mapping[str, np.ndarray], volume: Volume, targets: Sequence
     return labels
 
 
-def write_labelmap(path, masks: Mapping[str, np.ndarray], volume: Volume, targets: Sequence[Mapping[str, Any]]) -> None:
-    """Write `label_map` in the volume's geometry, in the format of the suffix (NIfTI, NRRD, MHA; PNG for pictures)."""
+def write_labelmap(
+    path,
+    masks: Mapping[str, np.ndarray],
+    volume: Volume,
+    targets: Sequence[Mapping[str, Any]],
+    automatic: bool = False,
+) -> None:
+    """Write `label_map` in the volume's geometry, in the format of the suffix (NIfTI, NRRD, MHA; PNG for pictures).
+
+    automatic: as of `truth.is_automatic`, which NIfTI alone can say.
+    """
     image = on_grid(label_map(masks, volume, targets), volume, flat=Path(path).suffix.lower() in PICTURE_SUFFIXES)
+    if automatic:
+        image.SetMetaData("ITK_FileNotes", AUTOMATIC)  # NIfTI's "descrip"
     with replacing(path) as temporary:
         sitk.WriteImage(image, str(temporary), useCompression=True)
 

@@ -57,7 +57,8 @@ class Outcome:
 
     @property
     def seconds(self) -> float:
-        return sum(stage.progress.seconds for stage in self.stages)
+        """Of learning, without encoding."""
+        return sum(stage.seconds for stage in self.stages)
 
     @property
     def suspects(self) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ _LABEL_WORDS = ("label", "labels", "mask", "seg", "segmentation", "Segmentation"
 _LABEL_ENDINGS = tuple(between + word for between in "_- " for word in _LABEL_WORDS)
 _IMAGE_ENDINGS = ("_image",)
 _SEGMENTATION = ".seg.nrrd"  # of 3D Slicer
+SHEET = ".sheet.png"  # of contact sheets, which are neither images nor label maps
 #: How to name files so that they are found.
 NAMING = (
     "name them X.jpg and X.png, X.nrrd and X.seg.nrrd, or X_image.nii.gz and X_label.nii.gz, or put every pair into a "
@@ -37,6 +38,14 @@ class Pair(NamedTuple):
     name: str
     image: Path
     label: Path
+
+
+class Sorted(NamedTuple):
+    """What some files are: pairs, images that have no label map, and label maps whose names are no image's."""
+
+    pairs: list[Pair]
+    unlabelled: list[Path]
+    strays: list[Path]
 
 
 def content(path: Path) -> str:
@@ -62,7 +71,7 @@ def find(images: Sequence[str], labels: Sequence[str] | None = None) -> list[Pai
     labels: None where they lie among the images: beside them, or in another of the places if they belong to no image
     there. Raises InputError naming images that have no label map, several, or one beside them that another has.
     """
-    found, missing = sort_out(images, labels)
+    found, missing, _ = sort_out(images, labels)
     if missing:
         names = ", ".join(path.name for path in missing[:3])
         raise InputError(
@@ -72,8 +81,8 @@ def find(images: Sequence[str], labels: Sequence[str] | None = None) -> list[Pai
     return found
 
 
-def sort_out(images: Sequence[str], labels: Sequence[str] | None = None) -> tuple[list[Pair], list[Path]]:
-    """As `find`, and the images that have no label map."""
+def sort_out(images: Sequence[str], labels: Sequence[str] | None = None) -> Sorted:
+    """As `find`, and what belongs to nothing."""
     files = _files(images)
     if labels is None:
         stems = Counter((path.parent, _stem(path)) for path in files)
@@ -100,7 +109,8 @@ def sort_out(images: Sequence[str], labels: Sequence[str] | None = None) -> tupl
     _divide(found, shared=labels is not None)
     named = zip(distinct(files, [_case(path) for path in files]), found.items(), strict=True)
     paired = [Pair(name, path, label) for name, (path, label) in named if label is not None]
-    return paired, [path for path, label in found.items() if label is None]
+    strays = [path for path in label_files if path not in found.values()]
+    return Sorted(paired, [path for path, label in found.items() if label is None], strays)
 
 
 def _files(places: Sequence[str]) -> list[Path]:
@@ -116,10 +126,14 @@ def _files(places: Sequence[str]) -> list[Path]:
             if not matched:
                 raise InputError(f"{place} does not exist, and as a pattern it matches nothing")
             found += matched
-    readable = {path for path in found if path.name.lower().endswith(_SUFFIXES) and not path.name.startswith(".")}
+    readable = {path for path in found if _is_readable(path.name.lower())}
     for path in readable:
         check_name(path)
     return sorted(readable)
+
+
+def _is_readable(name: str) -> bool:
+    return name.endswith(_SUFFIXES) and not name.endswith(SHEET) and not name.startswith(".")
 
 
 def _are_files(places: Sequence[str]) -> bool:
@@ -154,8 +168,10 @@ def _stem(path: Path) -> str:
 def _case(path: Path) -> str:
     """The name without suffix and without `_image`, `_label` and the like."""
     stem = _stem(path)
-    ending = next((ending for ending in (*_LABEL_ENDINGS, *_IMAGE_ENDINGS) if stem.endswith(ending)), "")
-    return stem[: len(stem) - len(ending)]
+    for endings in (_LABEL_ENDINGS, _IMAGE_ENDINGS):  # both, as in `X_image_seg`
+        ending = next((ending for ending in endings if stem.endswith(ending)), "")
+        stem = stem[: len(stem) - len(ending)]
+    return stem
 
 
 def _is_label(path: Path, stems: Counter[tuple[Path, str]]) -> bool:

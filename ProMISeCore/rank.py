@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ProMISeCore import pairs, volumes
+from ProMISeCore import pairs, truth, volumes
 from ProMISeCore.commands import Commands
 from ProMISeCore.errors import InputError
 from ProMISeCore.reading import plain_name
@@ -35,9 +35,12 @@ def run(arguments: argparse.Namespace) -> None:
     if sys.platform == "win32":  # where a read that waits on a pipe may block the loading of libraries
         import torch  # noqa: F401
     commands = Commands(0 if arguments.listen else None)
-    labelled, images = pairs.sort_out(arguments.images)
+    found = pairs.sort_out(arguments.images)
+    images = sorted([*found.unlabelled, *(pair.image for pair in found.pairs if truth.is_automatic(pair.label))])
     if not images:
-        raise InputError(f"all {len(labelled)} images have labels; give the folder of those that are not segmented yet")
+        raise InputError(
+            f"all {len(found.pairs)} images have labels; give the folder of those that are not segmented yet"
+        )
     ranked = rank(images, arguments, commands)
     if arguments.json:
         print(json.dumps(ranked, ensure_ascii=False))

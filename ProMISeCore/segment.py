@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from ProMISeCore import exports, volumes
+from ProMISeCore import exports, pairs, truth, volumes
 from ProMISeCore.cache import Cache
 from ProMISeCore.errors import InputError
 from ProMISeCore.terminal import amount, duration, progress, say
@@ -25,7 +25,7 @@ from ProMISeCore.whole_file import check_folder, replacing
 if TYPE_CHECKING:
     from ProMISeCore.segmenter import Segmenter
 
-FORMATS = ("seg.nrrd", "nii.gz")
+FORMATS = {"seg.nrrd": ".seg.nrrd", "nii.gz": "_seg.nii.gz"}  # → how its files end
 DISCLAIMER = "Research use only, not for clinical use."
 
 
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pack", required=True, metavar="NAME", help="pack's name (see promise packs) or file")
     add_model_arguments(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: beside the input)")
-    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="segmentation's format (%(default)s)")
+    parser.add_argument("--format", choices=FORMATS, default="seg.nrrd", help="segmentation's format (%(default)s)")
     parser.add_argument("--first", type=int, metavar="N", help="slice to begin with, counted from 0 (default: middle)")
 
 
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     volume = volumes.read(arguments.input)
     beside = Path(os.path.abspath(arguments.input)).parent  # of a link, not of the file that it leads to
     folder = arguments.out if arguments.out is not None else beside
-    paths = outputs(arguments.input, volume, folder, arguments.format)
+    paths = outputs(arguments.input, volume, folder, FORMATS[arguments.format])
     check_folder(folder)
     segmenter = prepare(volume, arguments)
     warn_of_modality(arguments.input, segmenter.model.manifest)
@@ -84,26 +84,29 @@ def run_demo(arguments: argparse.Namespace) -> None:
     with replacing(path) as part:
         sitk.WriteImage(exports.on_grid(volume.voxels, volume), str(part), useCompression=True)
     say(f"wrote a generated heart, {path}")
-    run(argparse.Namespace(**vars(arguments) | {"input": path, "format": FORMATS[0], "first": None}))
+    run(argparse.Namespace(**vars(arguments) | {"input": path, "format": "seg.nrrd", "first": None}))
 
 
 def outputs(source: Path, volume: volumes.Volume, folder: Path, ending: str) -> dict[str, Path]:
-    """Where the results go: name.seg.nrrd, name.prompts.mrk.json, name.png. InputError if that is the input itself, or
-    a folder.
+    """Where the results go: name.seg.nrrd (or name_seg.nii.gz), name.prompts.mrk.json, name.sheet.png.
 
-    A picture's sheet is name.sheet.png: name.png may well be the picture, or its label map.
+    InputError if that is the input itself, a folder, or a segmentation that somebody else has made or corrected.
     """
-    sheet = "sheet.png" if volume.picture else "png"
     paths = {
-        "segmentation": folder / f"{volume.name}.{ending}",
+        "segmentation": folder / f"{volume.name}{ending}",
         "prompts": folder / f"{volume.name}.prompts.mrk.json",
-        "sheet": folder / f"{volume.name}.{sheet}",
+        "sheet": folder / f"{volume.name}{pairs.SHEET}",
     }
     for path in paths.values():
         if path.exists() and path.samefile(source):
             raise InputError(f"{path} is the input and would be overwritten; choose another folder (--out) or --format")
         if path.is_dir():
             raise InputError(f"{path} is a folder, where a result is to be written; choose another folder (--out)")
+    if paths["segmentation"].exists() and not truth.is_automatic(paths["segmentation"]):
+        raise InputError(
+            f"{paths['segmentation']} is there already, and is not what promise segment has written, or was saved by "
+            "another program since; move it, or choose another folder (--out)"
+        )
     return paths
 
 
@@ -141,7 +144,7 @@ def write(segmenter: Segmenter, masks: Mapping[str, np.ndarray], paths: Mapping[
     else:
         _say_shared(masks)
     with _all_or_none(paths) as parts:
-        write_masks(parts["segmentation"], masks, volume, targets)
+        write_masks(parts["segmentation"], masks, volume, targets, automatic=True)
         exports.write_prompts(parts["prompts"], prompts, volume, masks, targets)
         exports.write_contact_sheet(parts["sheet"], segmenter.stack, segmenter.window, masks, targets, prompts)
 

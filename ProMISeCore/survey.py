@@ -40,9 +40,11 @@ class Survey:
         counted: Counted = lambda cases, what: cases,
     ) -> None:
         self.wish = wish
-        found, self.unlabelled = pairs.sort_out(images, labels)
-        self.cases = [Case(pair) for pair in found]
+        found = pairs.sort_out(images, labels)
+        self.cases, self.unlabelled = [Case(pair) for pair in found.pairs], found.unlabelled
         self.problems: list[dict[str, str | None]] = []
+        for what in caveats.strays(found):
+            self._warn(None, what)
         self.targets = dict(wish.targets) if wish.targets else self._all_targets(counted)
         readable = [case for case in counted(self.usable, "images") if self._look(case)]
         self.picture = bool(readable) and readable[0].picture
@@ -55,6 +57,8 @@ class Survey:
         self._complain_about_targets()
         if backbones.TABLE.get(wish.backbone) not in (None, *backbones.installed()):
             self._warn(None, f"the backbone {wish.backbone} is not installed: see promise backbones")
+        for what in caveats.automatic(self.usable):
+            self._warn(None, what)
         for case, what in caveats.found(self.usable, self.targets, wish.unlabelled, wish.known):
             self._warn(case, what)
         for what in caveats.too_small(self.usable, self.targets, self._frames) if self._frames else ():
@@ -67,6 +71,8 @@ class Survey:
         self.colours = colours.chosen(self.targets, wish.known, self.usable)
         self._estimate = Estimate(wish, self.small, self.side, self.learn, self.learn_at_last, self.held)
         self.slices, self.views = self._estimate.slices, self._estimate.views
+        for what in caveats.slow_to_encode(self._estimate, wish.minutes):
+            self._warn(None, what)
 
     # What was found
 

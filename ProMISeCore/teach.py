@@ -24,6 +24,7 @@ from ProMISeCore.survey import Survey
 from ProMISeCore.survey_report import SurveyReport
 from ProMISeCore.terminal import duration, progress, say, table
 from ProMISeCore.truth import RULES
+from ProMISeCore.volumes import AXES
 from ProMISeCore.windows import parsed
 from ProMISeCore.wish import Wish
 
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--drop", nargs="+", default=[], metavar="NAME", help="its targets that are not to be kept")
     parser.add_argument("--start", default="auto", metavar="PACK", help="auto, none, or a pack to begin from")
     parser.add_argument("--unlabelled-slices", choices=RULES, default="auto", help="default: %(default)s")
-    parser.add_argument("--orientation", choices=("axial", "sagittal", "coronal", "image"), help="default: proposed")
+    parser.add_argument("--orientation", choices=AXES, help="of volumes' slices; default: proposed")
     parser.add_argument("--window", metavar="MODE[:LOW:HIGH]", help="percentile:0.5:99.5, fixed:-160:240 or bytes")
     parser.add_argument("--channels", choices=("repeat", "neighbours"))
     parser.add_argument("--slices", type=int, help="of every case at most (default: what the time allows)")
@@ -114,7 +115,7 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     if wish.minutes and arguments.passes != PASSES:
         budget += f" --passes {arguments.passes:g}"
     order = Order(
-        folder, settings, arguments.device, base, _starts(arguments.start), f"promise teach --seed {wish.seed} {budget}"
+        folder, settings, arguments.device, base, _starts(arguments), f"promise teach --seed {wish.seed} {budget}"
     )
     Teaching(survey, order, teller.tell, commands).run()
 
@@ -204,13 +205,18 @@ def _held_out(given: list[str] | None) -> list[str] | float | None:
     return share if len(given) == 1 and 0 < share < 1 else given
 
 
-def _starts(wish: str) -> list[packs.Pack]:
+def _starts(arguments: argparse.Namespace) -> list[packs.Pack]:
     """Packs to begin from; of themselves only embedded ones, as the user's may have learned from held-out cases."""
-    if wish == "none":
+    name, backbone = arguments.start, arguments.backbone
+    if name == "none":
         return []
-    if wish != "auto":
-        return [packs.read(packs.find(wish))]
-    return packs.embedded()
+    if name == "auto":
+        return packs.embedded()
+    pack = packs.read(packs.find(name))
+    theirs = pack.manifest.backbone.name
+    if theirs != backbone and {theirs, backbone} <= {*backbones.TABLE}:
+        raise InputError(f"the backbone is {backbone}, the pack of --start was taught on {theirs}: choose that")
+    return [pack]
 
 
 class Events:

@@ -229,8 +229,12 @@ class Teaching:
             names = self._base.begin(training.model)
             training.restart()
         if names and self.order.starts:
-            for name, which in start.begin(training, self.order.starts, names).items():
-                self._tell("notice", message=f"{name!r} begins from what is installed as {which}")
+            found = start.begin(training, self.order.starts, names)
+            for name in names:
+                which = (
+                    f"what is installed as {found[name]}" if name in found else "random numbers: nothing fits it yet"
+                )
+                self._tell("notice", message=f"{name!r} begins from {which}")
 
     def _train(self, training: Training) -> None:
         shown, cases = self._encoded.held, self._encoded.held_cases
@@ -267,7 +271,7 @@ class Teaching:
         self._tell(
             "look",
             step=step,
-            elapsed=round(seconds, 1),
+            elapsed=round(seconds - self._spent, 1),
             share=round(min(1.0, share), 4),
             loss=look.loss,
             dice=look.dice,

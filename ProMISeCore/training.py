@@ -28,7 +28,8 @@ from ProMISeCore.settings import Settings
 from ProMISeCore.target_loss import TargetLoss
 from ProMISeCore.whole_file import replacing
 
-_DOUBT = (0.3, 0.5, 0.7)  # shares of the budget, or of what is not the refiners', at which labels are doubted
+#: Shares of the learning that is not the refiners' at which labels are doubted; before, nothing is known of them.
+_DOUBT = (0.3, 0.5, 0.7)
 _SLEPT_STEP, _SLEPT_LOOK = (10.0, 10), (60.0, 50)  # longer than so many seconds and usual steps: the computer slept
 _MOST_SLEPT = 2  # times in a row: what lasts is no sleep, but a computer that has become slow
 _MOST_FAILURES = 20  # steps in a row without finite gradients
@@ -98,6 +99,11 @@ class Training:
     def share(self) -> float:
         """How much of the budget is used, 0…1."""
         return self._budget.share(self.progress)
+
+    @property
+    def seconds(self) -> float:
+        """Of learning, without what of the budget was used before."""
+        return self.progress.seconds - 60 * (self.settings.minutes or 0) * self.progress.begun
 
     @property
     def passes(self) -> float:
@@ -329,8 +335,8 @@ class Training:
 
     @property
     def _is_time_to_doubt(self) -> bool:
-        share = self._budget.decoders_share(self.progress) if self._refined else self.share
-        return self.progress.doubts < len(_DOUBT) and share >= _DOUBT[self.progress.doubts]
+        share, doubts = self._budget.decoders_share(self.progress), self.progress.doubts
+        return doubts < len(_DOUBT) and share >= _DOUBT[doubts]
 
     @property
     def _has_to_doubt(self) -> bool:

@@ -19,8 +19,10 @@ from ProMISeCore.volumes import Volume
 
 UNKNOWN = 255  # in label maps as in the arrays of this file
 NOBODY = "ProMISe unknown"  # name of a segment whose voxels are unknown for all targets; with a target's name, for that
+AUTOMATIC = "ProMISe_automatic"  # in a header: a pack's own result, which nobody has corrected and saved since
 RULES = ("auto", "background", "unknown")
 _SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
+_NIFTI = (".nii", ".nii.gz")
 _PART = r"(0(\.\d+)?|1(\.0+)?)"  # of a colour
 _MOST_VALUES = 64
 
@@ -49,6 +51,17 @@ def contents(path: Path) -> dict[str, int | None]:
 def is_told(path: Path) -> bool:
     """Whether a file says itself what nobody has looked at. InputError for one that cannot be read."""
     return is_segmentation(path) and any(name.startswith(NOBODY) for name in _segments(read_entries(path), path))
+
+
+def is_automatic(path: Path) -> bool:
+    """Whether a file is what `promise segment` has written, so that it is nobody's work: programs in which it is
+    corrected do not write that entry again. Of a file that cannot be read nobody can tell: False."""
+    try:
+        if path.name.lower().endswith(_NIFTI):
+            return read_entries(path).get("descrip", "").strip() == AUTOMATIC
+        return is_segmentation(path) and AUTOMATIC in read_entries(path)
+    except InputError:
+        return False
 
 
 def colours(path: Path) -> dict[str, tuple[float, ...]]:

@@ -8,8 +8,10 @@ import pytest
 from small_views import training, views
 
 from ProMISeCore.budget import Budget
+from ProMISeCore.material import Material
 from ProMISeCore.progress import Progress
 from ProMISeCore.settings import Settings
+from ProMISeCore.training import Training
 
 TIMED = Settings(minutes=10, passes=120, batch=12)
 
@@ -111,3 +113,26 @@ def test_on_a_quick_computer_looks_and_doubts_come_as_often(tiny_model, tmp_path
     learner.run(looks.append)
     assert learner.progress.step == 150 and learner.learned_out
     assert doubted == pytest.approx([0.3, 0.5, 0.7], abs=0.01) and 25 <= len(looks) <= 30
+
+
+def test_nothing_is_doubted_before_it_was_learned_from(tiny_model, tmp_path) -> None:
+    """Encoding took half of the time: a step of 8 ms in 1.2 s, of which 0.6 s are over."""
+    model, now = tiny_model(("a",)), [0.0]
+    material = Material(views(), {info.name: info.point_labels for info in model.manifest.targets})
+    learner = Training(model, material, None, Settings(batch=4, minutes=0.02), tmp_path / "t.pt", spent=0.6)
+    step, doubt, learner._clock, doubted = learner.step, learner.doubt, lambda: now[0], []
+
+    def timed(name: str) -> float:
+        now[0] += 0.008
+        return step(name)
+
+    def noted() -> list:
+        before = learner.progress.doubts
+        found = doubt()
+        doubted.extend([learner.progress.step] * (learner.progress.doubts - before))
+        return found
+
+    learner.step, learner.doubt = timed, noted
+    learner.run()
+    assert learner.progress.step == 75 and doubted == [23, 38, 53]
+    assert learner.progress.seconds == pytest.approx(1.2) and learner.seconds == pytest.approx(0.6)

@@ -16,7 +16,7 @@ import pytest
 import SimpleITK as sitk
 from scan_files import files, refused, scan
 
-from ProMISeCore import packs
+from ProMISeCore import packs, truth
 from ProMISeCore.cache import Cache
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +28,7 @@ def test_segment_writes_three_files_beside_the_scan(promise, weights, tmp_path: 
     source = scan(folder / "scan.nii.gz")
     code, out, _ = promise("segment", source, *weights())
     assert code == 0
-    assert files(folder) == ["scan.nii.gz", "scan.png", "scan.prompts.mrk.json", "scan.seg.nrrd"]
+    assert files(folder) == ["scan.nii.gz", "scan.prompts.mrk.json", "scan.seg.nrrd", "scan.sheet.png"]
     assert "4 axial slices" in out and "4 encoded" in out and " ml on " in out
     assert str(folder / "scan.seg.nrrd") in out
     assert "Research use only, not for clinical use." in out
@@ -48,7 +48,7 @@ def test_a_second_run_encodes_nothing_and_replaces_its_files(promise, weights, t
     assert code == 0 and "0 encoded, 4 from the cache" in out
     after = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert before.keys() == after.keys()
-    assert before["scan.png"] == after["scan.png"] and before["scan.seg.nrrd"] == after["scan.seg.nrrd"]
+    assert before["scan.sheet.png"] == after["scan.sheet.png"] and before["scan.seg.nrrd"] == after["scan.seg.nrrd"]
 
 
 def test_no_cache_leaves_none(promise, weights, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_no_cache_leaves_none(promise, weights, tmp_path: Path) -> None:
 def test_a_label_map_on_the_scans_grid(promise, weights, tmp_path: Path) -> None:
     source = scan(tmp_path / "scan.mha")
     assert promise("segment", source, *weights(), "--format", "nii.gz", "--out", tmp_path / "out")[0] == 0
-    label, image = sitk.ReadImage(str(tmp_path / "out" / "scan.nii.gz")), sitk.ReadImage(str(source))
+    label, image = sitk.ReadImage(str(tmp_path / "out" / "scan_seg.nii.gz")), sitk.ReadImage(str(source))
     assert label.GetSize() == image.GetSize()
     np.testing.assert_allclose(label.GetSpacing(), image.GetSpacing(), rtol=1e-6)
     assert set(np.unique(sitk.GetArrayFromImage(label))) <= {0, 1, 2}
@@ -76,10 +76,28 @@ def test_a_picture_is_not_overwritten_by_its_sheet(promise, weights, tmp_path: P
 
 
 def test_the_input_is_never_overwritten(promise, weights, tmp_path: Path) -> None:
-    source = scan(tmp_path / "scan.nii.gz")
+    source = scan(tmp_path / "scan.seg.nrrd")  # a strange name for an image, but one that can be read
     before = source.read_bytes()
-    refused(promise("segment", source, *weights(), "--format", "nii.gz"), "overwritten", "--out")
+    refused(promise("segment", source, *weights()), "overwritten", "--out")
     assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("ending", ["seg.nrrd", "nii.gz"])
+def test_a_result_is_written_again_but_nobodys_work_is_overwritten(promise, weights, tmp_path: Path, ending) -> None:
+    source, arguments = scan(tmp_path / "scan.nii.gz"), [*weights(), "--format", ending]
+    result = tmp_path / {"seg.nrrd": "scan.seg.nrrd", "nii.gz": "scan_seg.nii.gz"}[ending]
+    assert promise("segment", source, *arguments)[0] == promise("segment", source, *arguments)[0] == 0
+    assert truth.is_automatic(result)
+    image = sitk.ReadImage(str(result))
+    for key in image.GetMetaDataKeys():
+        image.EraseMetaData(key)  # as programs do that know no such entry
+    sitk.WriteImage(image, str(result))
+    before = result.read_bytes()
+    refused(promise("segment", source, *arguments), result.name, "saved by another program", "--out")
+    assert result.read_bytes() == before
+    result.write_bytes(b"damaged")
+    refused(promise("segment", source, *arguments), result.name, "--out")
+    assert result.read_bytes() == b"damaged"
 
 
 def test_first_and_axis(promise, weights, tmp_path: Path) -> None:
@@ -211,7 +229,12 @@ def test_cache_is_shown_and_cleared(promise, weights, tmp_path: Path, home: Path
 def test_demo_segments_a_phantom(promise, weights, tmp_path: Path) -> None:
     code, out, _ = promise("demo", *weights(), "--out", tmp_path / "demo")
     assert code == 0 and "10 axial slices" in out
-    assert files(tmp_path / "demo") == ["phantom.nii.gz", "phantom.png", "phantom.prompts.mrk.json", "phantom.seg.nrrd"]
+    assert files(tmp_path / "demo") == [
+        "phantom.nii.gz",
+        "phantom.prompts.mrk.json",
+        "phantom.seg.nrrd",
+        "phantom.sheet.png",
+    ]
 
 
 def test_import_of_something_else_is_refused(promise, tmp_path: Path) -> None:

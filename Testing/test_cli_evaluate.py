@@ -23,7 +23,7 @@ def labelled(folder: Path, promise, weights) -> tuple[Path, list[str]]:
         source = scan(folder / f"{name}_image.nii.gz", voxels=voxels)
         code, _, lines = promise("segment", source, *arguments, "--format", "nii.gz", "--out", folder / "out")
         assert code == 0, lines
-        (folder / "out" / f"{name}_image.nii.gz").rename(folder / f"{name}_label.nii.gz")
+        (folder / "out" / f"{name}_image_seg.nii.gz").rename(folder / f"{name}_label.nii.gz")
     return folder, arguments
 
 

@@ -83,8 +83,8 @@ def test_results_lie_beside_a_link_not_where_it_leads(promise, weights, tmp_path
 
 def test_a_folder_in_the_place_of_a_result_is_found_before_the_work(promise, weights, tmp_path: Path) -> None:
     source, out = scan(tmp_path / "s.nii.gz"), tmp_path / "out"
-    (out / "s.png").mkdir(parents=True)
-    refused(promise("segment", source, *weights(), "--out", out), "s.png is a folder", "--out")
+    (out / "s.sheet.png").mkdir(parents=True)
+    refused(promise("segment", source, *weights(), "--out", out), "s.sheet.png is a folder", "--out")
     assert files(out) == [] and Cache().size() == (0, 0)
 
 
@@ -137,7 +137,7 @@ def test_a_full_disk_leaves_nothing_half_written(promise, weights, tmp_path: Pat
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(exports, "write_contact_sheet", full)
-    refused(promise("segment", source, *weights(), "--out", out), "No space left on device", str(out / "s.png"))
+    refused(promise("segment", source, *weights(), "--out", out), "No space left on device", str(out / "s.sheet.png"))
     assert files(out) == [] and list(out.iterdir()) == []
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from ProMISeCore.exports import write_prompts, write_segmentation
 from ProMISeCore.terminology import KNOWN
+from ProMISeCore.truth import contents, is_automatic
 from ProMISeCore.volumes import Volume
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed; pip install 'promise-slicer[mrml]'")
@@ -53,6 +54,18 @@ def segment_on_grid(node, segment_id: str, volume: Volume) -> tuple[np.ndarray, 
         values = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
         grid[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1] = values.reshape(k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1) != 0
     return grid, affine
+
+
+def test_a_result_that_slicer_has_saved_is_no_automatic_one_any_more(tmp_path, volume) -> None:
+    path, saved = tmp_path / "s.seg.nrrd", tmp_path / "saved.seg.nrrd"
+    mask = box(volume, slice(1, 3), slice(1, 4), slice(2, 5))
+    write_segmentation(path, {"leer": mask}, volume, TARGETS, automatic=True)
+    node = load_segmentation(path)
+    storage = slicer.vtkMRMLSegmentationStorageNode()
+    storage.SetFileName(str(saved))
+    assert storage.WriteData(node) == 1
+    assert (is_automatic(path), is_automatic(saved)) == (True, False)
+    assert contents(saved) == contents(path) == dict.fromkeys(("left ventricle", "Größe β", "leer"))
 
 
 @pytest.mark.parametrize("overlapping", [False, True])

@@ -32,6 +32,24 @@ def test_volumes_in_one_folder(tmp_path: Path) -> None:
     ]
 
 
+def test_what_promise_segment_writes_beside_an_image_is_its_label_map_and_no_other_image(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nrrd", "a.seg.nrrd", "a.sheet.png", "b_image.nii.gz", "b_image_seg.nii.gz", "b_image.sheet.png")
+    assert pairs.sort_out([str(tmp_path)]) == pairs.Sorted(
+        [
+            pairs.Pair("a", tmp_path / "a.nrrd", tmp_path / "a.seg.nrrd"),
+            pairs.Pair("b", tmp_path / "b_image.nii.gz", tmp_path / "b_image_seg.nii.gz"),
+        ],
+        [],
+        [],
+    )
+
+
+def test_label_maps_of_no_image_are_strays(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nrrd", "a.seg.nrrd", "p2.nrrd", "p02-label.nrrd")
+    found = pairs.sort_out([str(tmp_path)])
+    assert [path.name for path in found.unlabelled + found.strays] == ["p2.nrrd", "p02-label.nrrd"]
+
+
 def test_pictures_in_one_folder(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "a.png", "b.JPG", "b.png")
     assert names(pairs.find([str(tmp_path)])) == [("a", "a.jpg", "a.png"), ("b", "b.JPG", "b.png")]
@@ -92,7 +110,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 def test_the_label_of_another_folders_image_is_not_taken(tmp_path: Path) -> None:
     monday, tuesday = touch(tmp_path / "mon", "img0.jpg"), touch(tmp_path / "tue", "img0.jpg", "img0.png")
-    found, rest = pairs.sort_out([str(monday), str(tuesday)])
+    found, rest, _ = pairs.sort_out([str(monday), str(tuesday)])
     assert [(pair.name, pair.image, pair.label) for pair in found] == [
         ("tue/img0", tuesday / "img0.jpg", tuesday / "img0.png")
     ]
@@ -107,7 +125,7 @@ def test_two_images_of_one_label_are_refused(tmp_path: Path) -> None:
 
 def test_a_picture_of_a_volume_is_not_its_twin(tmp_path: Path) -> None:
     touch(tmp_path, "X.nrrd", "X.jpg", "X.seg.nrrd")
-    found, rest = pairs.sort_out([str(tmp_path)])
+    found, rest, _ = pairs.sort_out([str(tmp_path)])
     assert names(found) == [("X", "X.nrrd", "X.seg.nrrd")] and rest == [tmp_path / "X.jpg"]
 
 
@@ -123,13 +141,13 @@ def test_two_contrasts_may_share_labels_that_are_given(tmp_path: Path) -> None:
 def test_what_is_alone_in_its_folder_belongs_together_whatever_it_is_called(tmp_path: Path, image, label) -> None:
     for patient in ("p1", "p2"):
         touch(tmp_path / patient, image, label)
-    found, rest = pairs.sort_out([str(tmp_path / "*" / "*")])
+    found, rest, _ = pairs.sort_out([str(tmp_path / "*" / "*")])
     assert [(pair.image, pair.label) for pair in found] == [
         (tmp_path / patient / image, tmp_path / patient / label) for patient in ("p1", "p2")
     ]
     assert not rest
     touch(tmp_path / "p1", "T2.nrrd")
-    found, rest = pairs.sort_out([str(tmp_path / "p1" / image), str(tmp_path / "p1" / label)])
+    found, rest, _ = pairs.sort_out([str(tmp_path / "p1" / image), str(tmp_path / "p1" / label)])
     assert not found and [path.name for path in rest] == [image], "whose it is, is not known"
 
 
@@ -137,7 +155,7 @@ def test_what_is_alone_in_its_folder_is_no_other_patients(tmp_path: Path) -> Non
     touch(tmp_path / "p1", "MRHead.nrrd", "Segmentation.seg.nrrd")
     for patient in ("p2", "p3"):
         touch(tmp_path / patient, "T1.nrrd", "MRHead.seg.nrrd")
-    found, rest = pairs.sort_out([str(tmp_path / "*" / "*")])
+    found, rest, _ = pairs.sort_out([str(tmp_path / "*" / "*")])
     assert [pair.image.parent for pair in found] == [tmp_path / patient for patient in ("p1", "p2", "p3")]
     assert all(pair.image.parent == pair.label.parent for pair in found) and not rest
 
@@ -178,7 +196,7 @@ def test_one_case_is_not_two_where_labels_lie_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a.nii.gz and .*a.nrrd are both images of .*a.nrrd; keep one"):
         pairs.find([str(images)], [str(labels)])
     (images / "a.nii.gz").unlink()
-    found, rest = pairs.sort_out([str(images)], [str(labels)])
+    found, rest, _ = pairs.sort_out([str(images)], [str(labels)])
     assert [(pair.image.name, pair.label.name) for pair in found] == [("a.nrrd", "a.nrrd"), ("b.nrrd", "b.nrrd")]
     assert [path.name for path in rest] == ["b.png"]
 

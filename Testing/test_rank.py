@@ -47,6 +47,18 @@ def test_the_command_ranks_images_without_labels(tmp_path, weights, capsys) -> N
     assert "uncertainty" in capsys.readouterr().out
 
 
+def test_what_a_pack_has_found_is_no_label_and_its_sheet_no_image(tmp_path, weights, capsys) -> None:
+    voxels = np.random.default_rng(0).integers(0, 255, (3, 20, 24)).astype(np.int16)
+    for name in ("a", "b", "c"):
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / f"{name}.nrrd"))
+    for name, ending in (("a", "seg.nrrd"), ("b", "nii.gz")):
+        assert main(["segment", str(tmp_path / f"{name}.nrrd"), *weights(), "--no-cache", "--format", ending]) == 0
+    (tmp_path / "c.seg.nrrd").write_bytes(b"damaged")  # somebody's, as far as anybody can tell
+    capsys.readouterr()
+    assert main(["rank", "--images", str(tmp_path), *weights(), "--no-cache", "--json"]) == 0
+    assert sorted(entry["case"] for entry in json.loads(capsys.readouterr().out)) == ["a", "b"]
+
+
 def test_an_image_that_cannot_be_used_comes_last_with_its_reason(tmp_path, weights, capsys) -> None:
     voxels = np.random.default_rng(0).integers(0, 255, (3, 20, 24)).astype(np.int16)
     for name, values in (("a", voxels), ("constant", np.full_like(voxels, 5))):

@@ -10,8 +10,9 @@ import pytest
 import SimpleITK as sitk
 from small_cases import volume, write
 
-from ProMISeCore import truth
+from ProMISeCore import exports, truth
 from ProMISeCore.survey import Survey
+from ProMISeCore.volumes import Volume
 from ProMISeCore.wish import Wish
 
 
@@ -34,6 +35,46 @@ def test_what_a_label_map_holds_is_read_once(tmp_path: Path, monkeypatch) -> Non
     survey = Survey([str(tmp_path)], None, Wish("a", {"Scheibchen": None}))
     assert "it holds none of the targets (Scheibchen); the cases hold: Scheibe" in survey.why_not
     assert len(reads) == 4 and set(reads.values()) == {1}
+
+
+def test_segmentations_called_as_no_image_are_told(tmp_path: Path) -> None:
+    for name in ("a", "b", "p02"):
+        write(tmp_path, name, *_disc())
+    (tmp_path / "p02.nrrd").rename(tmp_path / "p2.nrrd")
+    (what,) = [what for what in told(Survey([str(tmp_path)], None, Wish("a"))) if "no image is called" in what]
+    assert "as p02.seg.nrrd says, and no segmentation as p2.nrrd: these are not used; name them" in what
+    (tmp_path / "p2.nrrd").unlink()  # more segmentations than images were given
+    assert not [what for what in told(Survey([str(tmp_path)], None, Wish("a"))) if "no image is called" in what]
+
+
+def test_results_that_nobody_has_corrected_are_told(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path, name, *_disc())
+    voxels, masks = _disc()
+    written = Volume(voxels, np.diag([-1.0, -1, 4, 1]), "b")
+    exports.write_segmentation(tmp_path / "b.seg.nrrd", masks, written, [{"name": "Scheibe"}], automatic=True)
+    (what,) = [what for what in told(Survey([str(tmp_path)], None, Wish("a"))) if "promise segment" in what]
+    assert what.startswith(
+        "1 of 2 segmentations are what promise segment has found, and nobody has saved them since (b)"
+    )
+
+
+def test_encoding_that_takes_more_than_the_minutes_is_told(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path, name, *_disc())
+    quick, slow = (
+        Survey([str(tmp_path)], None, Wish("a", backbone=name, minutes=2.0)) for name in ("tiny", "sam_vit_h")
+    )
+    assert not [what for what in told(quick) if "encoding takes" in what]
+    (what,) = [what for what in told(slow) if "encoding takes" in what]
+    took = slow.estimate(tmp_path)
+    assert took["train_seconds"] == 60 < took["encode_seconds"]
+    assert "learning gets half of the 2 min all the same: " in what
+
+
+def _disc() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    voxels, mask = volume(0)
+    return voxels, {"Scheibe": mask}
 
 
 def test_voxels_of_a_segmentation_are_not_read_for_its_names(tmp_path: Path, monkeypatch) -> None:

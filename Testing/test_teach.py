@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from dataclasses import replace
@@ -18,7 +19,7 @@ from ProMISeCore import packs, teach, versions
 from ProMISeCore.__main__ import main
 from ProMISeCore.case_encoder import held_slices
 from ProMISeCore.commands import Commands
-from ProMISeCore.errors import Cancelled
+from ProMISeCore.errors import Cancelled, InputError
 from ProMISeCore.estimate import Estimate
 from ProMISeCore.survey import Survey
 from ProMISeCore.teach import Words
@@ -98,6 +99,22 @@ def test_a_stop_is_obeyed_while_cases_are_read_and_the_end_of_stdin_by_a_teachin
     commands.gone = False
     with pytest.raises(Cancelled, match="stopped while the cases were read"):
         next(check)
+
+
+def test_what_a_target_begins_from_is_told(cases, command, capsys, monkeypatch) -> None:
+    assert main(command(cases, steps=2)) == 0
+    for least, which in ((-1.0, f"what is installed as {NAME}: Scheibe"), (2.0, "random numbers: nothing fits it yet")):
+        monkeypatch.setattr("ProMISeCore.start._LEAST", least)
+        assert main(command(cases, "--start", NAME, "--name", "another", steps=2)) == 0
+        assert f"'Scheibe' begins from {which}" in capsys.readouterr().err
+
+
+def test_a_start_on_another_backbone_is_refused() -> None:
+    arguments = argparse.Namespace(start="heart", backbone="mobile_sam")
+    with pytest.raises(InputError, match="mobile_sam, the pack of --start was taught on tiny: choose that"):
+        teach._starts(arguments)
+    arguments.backbone = "tiny"
+    assert [pack.path.stem for pack in teach._starts(arguments)] == ["heart"]
 
 
 def test_few_slices_end_a_teaching_long_before_its_minutes(cases, command, capsys, monkeypatch) -> None:

@@ -163,7 +163,7 @@ def test_segmentations_are_paired_by_name_and_the_rest_is_told(tmp_path: Path) -
     for name in ("Fall ä 1.nrrd", "Fall ä 1.seg.nrrd", "b.nii.gz", "b Segmentation.seg.nrrd", "c.nrrd", "c-label.nrrd"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "new.nrrd").write_bytes(b"")
-    found, rest = pairs.sort_out([str(tmp_path)])
+    found, rest, _ = pairs.sort_out([str(tmp_path)])
     assert [(pair.name, pair.label.name) for pair in found] == [
         ("Fall ä 1", "Fall ä 1.seg.nrrd"), ("b", "b Segmentation.seg.nrrd"), ("c", "c-label.nrrd"),
     ]  # fmt: skip
