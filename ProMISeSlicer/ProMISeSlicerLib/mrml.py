@@ -6,7 +6,7 @@ transforms, linear or not, are part of the way from world to (I, J, K); masks st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import slicer
@@ -137,8 +137,17 @@ class SliceGrid:
         ijk = np.rint(np.linalg.solve(affine[:3, :3], (points - affine[:3, 3]).T).T).astype(int)
         return cls(stack.shape, ijk[0], (ijk[1:] - ijk[0]).T)
 
+    @classmethod
+    def ofPlain(cls, numbers: Sequence[int]) -> SliceGrid:
+        """The grid that `plain` has told."""
+        return cls(numbers[:3], numbers[3:6], np.reshape(numbers[6:], (3, 3)))
+
     def __len__(self) -> int:
         return self.shape[0]
+
+    def isAlong(self, other: SliceGrid) -> bool:
+        """Whether a slice is a slice of the other grid, too, whichever way it is numbered or seen."""
+        return self._axes[0] == other._axes[0] and self.shape[0] == other.shape[0]
 
     def plain(self) -> list[int]:
         """What tells this grid from others, for JSON."""
@@ -235,6 +244,12 @@ def _isWithin(image, volumeNode, last: np.ndarray) -> bool:
     return bool((corners.min(0) >= 0).all() and (corners.max(0) <= last).all())
 
 
+def targetOf(segment) -> str:
+    """The target that a segment was made for, as copies and .seg.nrrd files tell it, too; "" for one of the user's."""
+    tag = vtk.mutable("")
+    return str(tag) if segment.GetTag(TARGET_TAG, tag) else ""
+
+
 class Segments:
     """The segments of one segmentation node, slice by slice on a volume's grid; other segments are never touched.
 
@@ -251,8 +266,7 @@ class Segments:
         if segmentId and segmentation.GetSegment(segmentId) is not None:
             return segmentId
         for known in segmentation.GetSegmentIDs():
-            tag = vtk.mutable("")
-            if segmentation.GetSegment(known).GetTag(TARGET_TAG, tag) and str(tag) == name:
+            if targetOf(segmentation.GetSegment(known)) == name:
                 return known
         segmentId = segmentation.AddEmptySegment("", name, [float(value) for value in color])
         segment = segmentation.GetSegment(segmentId)

@@ -70,18 +70,18 @@ class Agreement:
 def cells(target, count: int) -> list[dict]:
     """Per slice of a `Target`: slice, state, propagated, iou (predicted), agreement, matters.
 
-    state: auto, user (also where it was propagated to), locked or todo. iou and agreement may be None; matters: the
-    slice or a neighbour holds anything.
+    state: auto (also what was there before), user (also where it was propagated to), locked or todo. iou and agreement
+    may be None; matters: the slice or a neighbour holds anything.
     """
     found = []
     for n in range(count):
         state = target.state(n)
-        shown = "locked" if target.isLocked(n) else {None: "todo", "auto": "auto"}.get(state, "user")
+        shown = {None: "todo", "auto": "auto", "found": "auto"}.get(state, "user")
         around = range(max(n - 1, 0), min(n + 2, count))
         found.append(
             {
                 "slice": n,
-                "state": shown,
+                "state": "locked" if target.isLocked(n) else shown,
                 "propagated": state == "propagated",
                 "iou": target.records[n].get("iou") if state else None,
                 "agreement": target.agreement.of(n) if state else None,

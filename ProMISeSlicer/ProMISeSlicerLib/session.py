@@ -15,9 +15,11 @@ import vtk
 
 from . import hierarchy, mrml, packfile
 from .anchor import Anchor
-from .base import plainRecords, readRecords
+from .base import plainRecords
 from .engine import CoreEngine, Engine
 from .failing import SessionError, explained, teaching
+from .heritage import Heritage, ofKept
+from .history import Cell
 from .jobs import Jobs, tidied
 from .pace import Pace, Progress
 from .planes import Planes
@@ -25,7 +27,7 @@ from .prompts import TargetPrompts, Watcher, createNodes
 from .propagation import Propagation, ways
 from .review import cells, nextWorst
 from .source import ResizedError, Source, checkedVolume
-from .state import SceneState, findSession, stateFor, volumeIn
+from .state import SceneState, findSession, nextTurn, stateFor, volumeIn
 from .steps import Steps
 from .target import Target
 from .turning import turnToVolume
@@ -59,7 +61,8 @@ class Session:
             mrml.prepare(segmentationNode, volumeNode)
             turnToVolume(segmentationNode, volumeNode)
             self.segments = mrml.Segments(segmentationNode, volumeNode, self.source.grid)
-            self._madeOn = volumeIn(segmentationNode)
+            madeOn = volumeIn(segmentationNode)
+            self._elsewhere = "" if madeOn in (None, volumeNode) else madeOn.GetName()
             self._state = stateFor(volumeNode, segmentationNode, self.targets)
         self.engine = engine if engine is not None else CoreEngine(found.path or packfile.find(self.manifest.name))
         self._setUp(found)
@@ -154,20 +157,11 @@ class Session:
         self._refresh()
         self._flush()
         kept = sum(target.keepHandEdits() for target in self._targets.values())
-        self.hint = self._ofKept(kept) if kept else ""
+        self.hint, self._found = ofKept(kept, self._found, self._elsewhere), 0
         self._pace.begin(len(self.source))
         stop, engine = self._stop, self.engine
         self._jobs.stream(_PASS, lambda: engine.segmentVolume(first, lambda: bool(stop)))
         self._active()
-
-    def _ofKept(self, count: int) -> str:
-        """What to tell of slices that hold something else than was written last."""
-        if self._madeOn in (None, self.volumeNode):
-            return f"{count} slices were edited by hand and are kept; release them to replace them"
-        return (
-            f"{count} slices hold what was made on {self._madeOn.GetName()!r} and are kept; release them to replace "
-            "them, or choose no segmentation to get a new one"
-        )
 
     def cancel(self) -> None:
         """Stop the pass or propagation; what is done stays."""
@@ -315,20 +309,26 @@ class Session:
         self._pace = Pace()
         self._seen: dict[str, set[int]] = {}
         self._targets: dict[str, Target] = {}
-        self._setUpTargets(range(len(self.manifest.targets)))
+        self._found = 0  # slices that were there before, until that is told
+        awaited = self._setUpTargets(range(len(self.manifest.targets)))
         self._steps = Steps(self._targets, self.source, self._jobs, self.manifest.rivals)
         self._state.refer("volume", self.volumeNode)
         self._state.refer("segmentation", self.segmentationNode)
         self._state.data.update(pack=found.entries(), axis=self.axis, settings=self.engine.settings())
-        self._steps.awaitAgain(self._state.data.get("awaited", ()))
+        self._state.data.update(grid=self.grid.plain(), turn=nextTurn(self._state))
+        self._steps.awaitAgain(awaited)
         self._save()
         self._watch()
 
-    def _setUpTargets(self, numbers: Sequence[int]) -> None:
-        made = [node for number in numbers for node in self._setUpTarget(number, self.manifest.targets[number])]
+    def _setUpTargets(self, numbers: Sequence[int]) -> Sequence[Cell]:
+        """Returns the slices whose answers are still to come."""
+        heritage, targets = Heritage(self._state, self.segments), self.manifest.targets
+        made = [node for number in numbers for node in self._setUpTarget(number, targets[number], heritage)]
         hierarchy.gather(made, self._prompts(), self.volumeNode)
+        self._found += heritage.found
+        return heritage.awaited
 
-    def _setUpTarget(self, number: int, info) -> list:
+    def _setUpTarget(self, number: int, info, heritage: Heritage) -> list:
         """Returns the prompt nodes that were not there before."""
         data = self._state.data
         name, color, terminology = mrml.describe(info)
@@ -345,7 +345,7 @@ class Session:
             nodes = [node or new for node, new in zip(found, made, strict=True)]
         for role, node in zip(roles, nodes, strict=True):
             self._state.refer(role, node)
-        records, order = readRecords(data["slices"].get(name, {}), self.grid), known.get("points", ())
+        records, order = heritage.records(segmentId), known.get("points", ())
         prompts, quiet = TargetPrompts(*nodes), self._watcher.quiet
         prompts.show()
         self._targets[name] = Target(name, segmentId, prompts, records, self.segments, self.source, quiet, order)

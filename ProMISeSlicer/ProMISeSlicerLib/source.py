@@ -11,7 +11,7 @@ _LEAST_PIXELS = 4
 
 
 class ResizedError(SessionError):
-    """The volume has another number of voxels than the session was made for."""
+    """The volume has other slices than the session was made for, or another number of voxels."""
 
 
 class Source:
@@ -33,18 +33,20 @@ class Source:
         return self._time != self._voxelTime()
 
     def refresh(self) -> bool:
-        """Take the voxels anew where they have changed; True if so. Raises ResizedError if their number has, another
+        """Take the voxels anew where they have changed; True if so. Raises ResizedError if the slices have, another
         SessionError for voxels that cannot be used."""
         if not self.isStale:
             return False
-        shape, size = self.grid.shape, self._size
+        grid, size = self.grid.plain(), self._size
         image = self.node.GetImageData()
         isResized = image is not None and image.GetNumberOfPoints() > 0 and image.GetDimensions() != size
         if not isResized:
             self._read()
-        if isResized or self.grid.shape != shape:
+        if isResized or self.grid.plain() != grid:  # also turned by half: slices of one number are others
             name = self.node.GetName()
-            raise ResizedError(f"the volume {name!r} has another size now; segment again for a new session on it")
+            raise ResizedError(
+                f"the volume {name!r} has another size or other slices now; segment again for a new session on it"
+            )
         return True
 
     def nrc(self, ras) -> np.ndarray:

@@ -38,6 +38,11 @@ class SceneState:
         node.SetHideFromEditors(True)
         return cls(node)
 
+    @property
+    def turn(self) -> int:
+        """The greater, the later it was at work; 0 in scenes that do not say it."""
+        return self.data.get("turn", 0)
+
     def save(self) -> None:
         text = json.dumps(self.data, separators=(",", ":"), sort_keys=True)
         if text != self.node.GetParameter(_PARAMETER):
@@ -62,6 +67,17 @@ def stateOf(node) -> SceneState | None:
         return SceneState(node)
     except FormatError:
         return None
+
+
+def statesOn(volumeNode, segmentationNode) -> list[SceneState]:
+    """What the sessions on these nodes remember, the one that was last at work first; without a later version's."""
+    nodes = (volumeNode, segmentationNode)
+    used = [
+        node
+        for node in reversed(sessionNodes())
+        if (node.GetNodeReference("volume"), node.GetNodeReference("segmentation")) == nodes
+    ]
+    return sorted(filter(None, map(stateOf, used)), key=lambda state: -state.turn)
 
 
 def findSession(node):
@@ -106,6 +122,13 @@ def stateFor(volumeNode, segmentationNode, targets: list[str]) -> SceneState:
         if state.node.GetNodeReference("volume") is volumeNode and known == targets:
             return state
     return _newState(volumeNode)
+
+
+def nextTurn(state: SceneState) -> int:
+    """What makes a session the last that is at work on its nodes: its own turn, where it is that already."""
+    states = statesOn(state.referred("volume"), state.referred("segmentation"))
+    last = max((each.turn for each in states if each.node is not state.node), default=0)
+    return max(state.turn, last + 1)
 
 
 def _newState(volumeNode) -> SceneState:

@@ -17,6 +17,7 @@ from .review import Agreement
 from .source import Source
 
 AUTO, PROPAGATED = "auto", "propagated"  # beside USER: whose a slice's mask is
+FOUND = "found"  # it was there before, and nobody knows whose it is
 REFINED, BASE = "refined", "base"  # of a record: prompts correct a mask; that mask, if known
 _MOVED = 1e-3  # pixels; less is rounding
 _DECIMALS = 6  # of pixels: the way to a scene's files and back changes places by less
@@ -48,8 +49,8 @@ class Roi(NamedTuple):
 
 
 class Target:
-    """records: per slice "state" (auto, user, propagated), "locked", predicted "iou", "crc" of the mask written last,
-    and what its prompts correct, as `rebase` and `keepAsBase` set it.
+    """records: per slice "state" (auto, user, propagated, found), "locked", predicted "iou", "crc" of the mask written
+    last, and what its prompts correct, as `rebase` and `keepAsBase` set it.
 
     quiet: within it, changes of the prompt nodes are the session's own; order: ids of control points as they were
     placed, as far as that is known.
@@ -121,8 +122,9 @@ class Target:
         return edited
 
     def isKept(self, n: int) -> bool:
-        """Whether automatic passes must leave it alone: the user's slices, and those that were propagated to."""
-        return self.isUsers(n) or self.state(n) == PROPAGATED
+        """Whether automatic passes must leave it alone: the user's slices, those that were propagated to, and those
+        that were there before."""
+        return self.isUsers(n) or self.state(n) in (PROPAGATED, FOUND)
 
     def keepHandEdits(self) -> int:
         """Slices whose masks are not what was written last are the user's from now on; how many there were."""
