@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,8 @@ import numpy as np
 import slicer
 
 from . import environment, mrml
-from .history import checksum
-from .state import SceneState, sessionNodes, stateOf
-from .target import USER
+from .state import sessionNodes, statesOn
+from .whose import Known, knownIn
 
 AS_SEGMENTED, MINE = "segmented", "mine"  # which slices count: all, or those that a session knows for the user's
 UNKNOWN = "ProMISe unknown"  # begins the names of segments that hold what nobody has looked at, as core's truth.NOBODY
@@ -54,15 +54,26 @@ class Case:
         segmentation = self.segmentationNode.GetSegmentation()
         return {name: tuple(segmentation.GetSegment(ids[0]).GetColor()) for name, ids in self.segments().items()}
 
-    def session(self) -> SceneState | None:
-        """The memory of the newest ProMISe session on these two nodes that this version knows."""
-        mine = [
-            node
-            for node in reversed(sessionNodes())
-            if (node.GetNodeReference("volume"), node.GetNodeReference("segmentation"))
-            == (self.volumeNode, self.segmentationNode)
-        ]
-        return next(filter(None, map(stateOf, mine)), None)
+    def results(self) -> dict[str, Known | None]:
+        """Id of each segment that ProMISe has made → what the session on these nodes that was last at work on it knows.
+
+        None where there is no such session: the segmentation is a copy, or came from a file without its scene. Other
+        segments are the user's own work.
+        """
+        if self.segmentationNode is None:
+            return {}
+        known = knownIn(statesOn(self.volumeNode, self.segmentationNode))
+        segmentation = self.segmentationNode.GetSegmentation()
+        return {
+            each: known.get(each)
+            for each in segmentation.GetSegmentIDs()
+            if each in known or mrml.targetOf(segmentation.GetSegment(each))
+        }
+
+    @property
+    def isUntold(self) -> bool:
+        """Whether ProMISe has made a segment of it, and nothing in the scene says which slices of it are the user's."""
+        return None in self.results().values()
 
 
 def ofScene() -> list[Case]:
@@ -112,10 +123,10 @@ def _images() -> list:
 
 
 def proposed(volumeNode, segmentationNode) -> Case:
-    """Of a session's segmentation only what is the user's counts, unless the user says otherwise."""
+    """Of what ProMISe has made only what is the user's counts, unless the user says otherwise."""
     case = Case(volumeNode, segmentationNode)
     case.used = volumeNode is not None and bool(case.segments())
-    if case.session() is not None:
+    if case.results():
         case.slices = MINE
     return case
 
@@ -140,7 +151,7 @@ def numbered(names: list[str]) -> list[str]:
 def unlabelled(cases: list[Case]) -> list:
     """The scene's volumes that no case is made of and that no segmentation with voxels belongs to."""
     taken = [case.volumeNode for case in cases] + [
-        case.volumeNode for case in ofScene() if case.segments() and case.session() is None
+        case.volumeNode for case in ofScene() if case.segments() and not case.results()
     ]
     return [node for node in _images() if node not in taken]
 
@@ -166,50 +177,63 @@ def masks(case: Case, targets: list[str], volume) -> dict[str, np.ndarray]:
     What is unknown for a target is told, and taken out of its mask. The user's nodes are not changed. Raises
     GeometryError where everything is unknown.
     """
-    segments = case.segments()
-    found = {name: _union(case, segments[name]) for name in targets if name in segments}
-    if not found or case.session() is None:
-        return found
-    if case.slices == AS_SEGMENTED:  # the user has looked at all of them: nothing is, and nothing is to be guessed
+    segments, results = case.segments(), case.results()
+    found, unknown = {}, {}
+    for name in [name for name in targets if name in segments]:
+        pieces = _pieces(case, segments[name])
+        found[name] = _union(pieces.values(), volume)
+        if case.slices == MINE and pieces.keys() & results.keys():
+            unknown[name] = unknownVoxels(pieces, results, volume)
+            found[name] &= ~unknown[name]
+    if found and results and case.slices == AS_SEGMENTED:  # all were looked at: nothing is, and nothing is guessed
         return found | {UNKNOWN: np.zeros(volume.voxels.shape[:3], bool)}
-    unknown = unknownVoxels(case, found, volume)
-    if unknown.keys() == found.keys() and all(where.all() for where in unknown.values()):
-        raise mrml.GeometryError(
-            f"no slice of {case.name!r} is yours yet: correct, lock or edit slices, or let all of them count"
-        )
-    for name, where in unknown.items():
-        found[name] = found[name] & ~where
+    if unknown and unknown.keys() == found.keys() and all(where.all() for where in unknown.values()):
+        raise mrml.GeometryError(_nothingIn(case))
     return found | {f"{UNKNOWN} {name}": where for name, where in unknown.items()}
 
 
-def _union(case: Case, segmentIds: list[str]) -> np.ndarray:
-    pieces = [mrml.segmentOnVolume(case.segmentationNode, each, case.volumeNode) for each in segmentIds]
-    return np.logical_or.reduce(pieces)
+def _nothingIn(case: Case) -> str:
+    if not any(case.results().values()):
+        return (
+            f"ProMISe has made {case.segmentationNode.GetName()!r}, and nothing in this scene says which slices are "
+            "yours: once you have looked at all of them, let all count"
+        )
+    return f"no slice of {case.name!r} is yours yet: correct, lock or edit slices, or let all of them count"
 
 
-def unknownVoxels(case: Case, found: dict[str, np.ndarray], volume) -> dict[str, np.ndarray]:
-    """Target → (K, J, I) bool: whole slices that are neither corrected, locked nor edited by hand in the session.
+def _pieces(case: Case, segmentIds: list[str]) -> dict[str, np.ndarray]:
+    """Segment's id → (K, J, I) bool on the volume's voxels."""
+    return {each: mrml.segmentOnVolume(case.segmentationNode, each, case.volumeNode) for each in segmentIds}
 
-    Segments that the session knows nothing of are the user's own work and known everywhere.
+
+def _union(pieces: Iterable[np.ndarray], volume) -> np.ndarray:
+    found = np.zeros(volume.voxels.shape[:3], bool)
+    for piece in pieces:
+        found |= piece
+    return found
+
+
+def unknownVoxels(pieces: dict[str, np.ndarray], results: dict[str, Known | None], volume) -> np.ndarray:
+    """(K, J, I) bool: where nobody knows whether there is the target that several pieces are.
+
+    Of a piece that ProMISe has made, slices that are not the user's are unknown. Where the user's own segment of this
+    name is drawn on such a slice, it says what is there: only the rest of the piece is unknown, neither the target nor
+    background. Of a piece without a session nothing is known, and so of the target.
     """
-    state = case.session()
-    if state is None:
-        return {}
-    axis = state.data.get("axis") or state.data["pack"]["manifest"]["orientation"]
-    grid = mrml.SliceGrid.of(environment.core("volumes").Stack(volume, axis))
-    targets = {target["segment"]: target["name"] for target in state.data["targets"]}
-    unknown = {}
-    for name, ids in case.segments().items():
-        target = next((targets[each] for each in ids if each in targets), None)
-        if target is not None and name in found:
-            records = state.data["slices"].get(target, {})
-            slices = grid.fromBlock(found[name])
-            mine = np.array([_isUsers(records.get(str(n)), slices[n]) for n in range(len(grid))])
-            unknown[name] = grid.toBlock(np.broadcast_to(~mine[:, None, None], grid.shape))
+    own = _union((piece for each, piece in pieces.items() if each not in results), volume)
+    unknown = np.zeros(own.shape, bool)
+    for each in pieces.keys() & results.keys():
+        grid = None if results[each] is None else _gridOf(results[each], pieces[each], volume)
+        if grid is None:
+            return ~unknown
+        slices, drawn = grid.fromBlock(pieces[each]), grid.fromBlock(own)
+        isOpen = ~results[each].isUsers(slices)[:, None, None]
+        isDrawn = drawn.any(axis=(1, 2), keepdims=True)
+        unknown |= grid.toBlock(isOpen & ~drawn & (slices | ~isDrawn))
     return unknown
 
 
-def _isUsers(record: dict | None, mask: np.ndarray) -> bool:
-    """As Target.isUsers says it, from what the scene holds."""
-    record = record or {}
-    return bool(record.get("locked")) or record.get("state") == USER or checksum(mask) != record.get("crc", 0)
+def _gridOf(known: Known, piece: np.ndarray, volume) -> mrml.SliceGrid | None:
+    """The slices that a session's records tell of."""
+    now = mrml.SliceGrid.of(environment.core("volumes").Stack(volume, known.axis))
+    return known.gridIn(piece, now)

@@ -44,6 +44,11 @@ class CaseTable:
         """Those whose volume the user is to choose."""
         return [case for case in self.cases if case.volumeNode is None]
 
+    @property
+    def untold(self) -> list[Case]:
+        """Those that are not learned from before the user has said that all slices were looked at."""
+        return [case for case in self.used if case.slices == MINE and case.isUntold]
+
     def addScene(self) -> int:
         """Every segmentation that is not listed yet; how many there were. Where the volume is not known, the user is
         asked for it."""
@@ -111,7 +116,7 @@ class CaseTable:
         self._put(row, _SEGMENTATION, name, ", ".join(case.segments()) or _("no segment"))
         found = self._found.get(shown, "")
         self._put(row, _FOUND, found, "\n".join(filter(None, (found, self._details.get(shown)))))
-        if case.session() is None:
+        if not case.results():
             self._put(row, _SLICES, _("all"), _("The slices are taken as they are segmented."))
         else:
             self.table.setCellWidget(row, _SLICES, self._slices(row, case))
@@ -132,6 +137,8 @@ class CaseTable:
             combo.addItem(text)
         combo.setCurrentIndex(0 if case.slices == MINE else 1)
         combo.toolTip = _("Only mine: slices that you have corrected, locked or edited. All: you have looked at all.")
+        if case.isUntold:
+            combo.toolTip = _("ProMISe made it, and nothing says which slices are yours. All: you have looked at all.")
         combo.connect("currentIndexChanged(int)", lambda index: self._onSlices(row, index))
         return combo
 

@@ -191,6 +191,12 @@ class TeachSection:
             if asked:
                 text = _("Whose segmentation {names} is, is not known: choose the volume in the list.")
                 self.host.say(text.format(names=", ".join(asked)))
+            elif untold := [case.segmentationNode.GetName() for case in self.table.untold]:
+                text = _("ProMISe has made {names}; nothing here says which slices are yours.")
+                text += " " + _(
+                    "Once you have looked at all of them, choose all under Slices; till then none is learned."
+                )
+                self.host.say(text.format(names=", ".join(untold)))
             elif not added and not self.table.cases:
                 self.host.say(_("No volume of this scene has a segmentation yet: segment one, then add it here."))
 

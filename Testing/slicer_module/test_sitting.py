@@ -201,7 +201,7 @@ def test_after_the_newest_segmentation_was_deleted_the_other_one_is_found_and_te
     assert node.segmentation is first and segmented.widget.session.segmentationNode is first
     add_later_session(volume, first)
     (case,) = cases.ofScene()
-    assert case.session().node is segmented.widget.session.node
+    assert len(case.results()) == 2 and not case.isUntold, "this version's session knows both targets"
 
 
 def test_a_session_that_only_a_later_version_knows_is_told_and_ends_the_one_before(segmented, volume) -> None:

@@ -83,6 +83,27 @@ def test_the_volume_of_a_segmentation_can_be_chosen_in_the_list(school) -> None:
     assert everything(panel) == before and node.GetNodeReference(_SOURCE) is None
 
 
+def test_of_a_copy_of_a_result_nothing_is_learned_before_the_user_has_looked_at_all_of_it(segmented) -> None:
+    """As the Data module clones it, or a file has it: nothing in the scene says which slices are the user's."""
+    import slicer
+    from ProMISeSlicerLib import cases
+
+    copy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "copy")
+    copy.Copy(segmented.widget.parameterNode.segmentation)
+    copy.SetName("copy")
+    assert cases.unlabelled([]) == [segmented.widget.parameterNode.inputVolume]
+    segmented.ui.teachCollapsibleButton.collapsed = False
+    assert segmented.status.startswith("ProMISe has made copy; nothing here says which slices are yours. Once you have")
+    combos = [segmented.ui.teachCaseTable.cellWidget(row, 2) for row in range(2)]
+    assert [combo.currentText for combo in combos] == ["only mine", "only mine"]
+    assert "nothing says which slices are yours" in combos[1].toolTip and "nothing says" not in combos[0].toolTip
+    combos[1].setCurrentIndex(1)
+    assert [case.slices for case in segmented.widget.teach.table.used] == [cases.MINE, cases.AS_SEGMENTED]
+    segmented.ui.statusLabel.text = ""
+    segmented.click("teachSceneButton")
+    assert segmented.status == ""
+
+
 def test_a_volume_that_has_gone_cannot_be_chosen(school) -> None:
     import slicer
     from scene_cases import add_segmentation, add_volume
