@@ -30,6 +30,8 @@ __all__ = [
     "write_segmentation",
 ]
 
+_TARGET_TAG = "ProMISe.target"  # by which the Slicer module knows what a pack has found, as ProMISeSlicerLib/mrml.py
+
 
 def write_segmentation(
     path,
@@ -60,7 +62,7 @@ def write_segmentation(
         fields[AUTOMATIC] = "1"
     for index, (target, mask, layer) in enumerate(zip(targets, found, placed, strict=True)):
         layers[layer][mask] = index + 1
-        fields |= _segment_fields(index, target, mask, layer)
+        fields |= _segment_fields(index, target, mask, layer, automatic)
     with replacing(path) as temporary:
         write_nrrd(temporary, layers, volume.affine, fields)
 
@@ -137,8 +139,12 @@ def _layers(masks: list[np.ndarray]) -> list[int]:
     return placed
 
 
-def _segment_fields(index: int, target: Mapping[str, Any], mask: np.ndarray, layer: int) -> dict[str, str]:
-    terminology = str(target.get("terminology") or GENERIC)
+def _segment_fields(
+    index: int, target: Mapping[str, Any], mask: np.ndarray, layer: int, automatic: bool
+) -> dict[str, str]:
+    tags = {"Segmentation.Status": "inprogress", "TerminologyEntry": str(target.get("terminology") or GENERIC)}
+    if automatic:
+        tags[_TARGET_TAG] = str(target["name"])
     fields = {
         "ID": f"Segment_{index + 1}",
         "Name": _one_line(str(target["name"])),
@@ -148,7 +154,7 @@ def _segment_fields(index: int, target: Mapping[str, Any], mask: np.ndarray, lay
         "Extent": " ".join(str(value) for value in _extent(mask)),
         "LabelValue": str(index + 1),
         "Layer": str(layer),
-        "Tags": f"Segmentation.Status:inprogress|TerminologyEntry:{_one_line(terminology).replace('|', '/')}|",
+        "Tags": "".join(f"{key}:{_one_line(value).replace('|', '/')}|" for key, value in tags.items()),
     }
     return {f"Segment{index}_{key}": value for key, value in fields.items()}
 

@@ -61,6 +61,9 @@ def test_a_result_that_slicer_has_saved_is_no_automatic_one_any_more(tmp_path, v
     mask = box(volume, slice(1, 3), slice(1, 4), slice(2, 5))
     write_segmentation(path, {"leer": mask}, volume, TARGETS, automatic=True)
     node = load_segmentation(path)
+    segments, tag = node.GetSegmentation(), vtk.reference("")
+    names = [segments.GetNthSegment(n).GetTag("ProMISe.target", tag) and str(tag) for n in range(3)]
+    assert names == ["left ventricle", "Größe β", "leer"]  # the Slicer module asks which slices were looked at
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(str(saved))
     assert storage.WriteData(node) == 1
