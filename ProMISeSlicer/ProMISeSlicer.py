@@ -198,6 +198,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller, event):
         self.sitting.forget()
+        self.rank.forget()
         self.setParameterNode(None)
 
     def onSceneChanged(self, caller, event):
@@ -209,6 +210,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onNodeAboutToBeRemoved(self, caller, event, node=None):
         self.sitting.lose(node)
         self.teach.onNodeRemoved(node)
+        self.rank.onNodeRemoved(node)
 
     # Parameters
 

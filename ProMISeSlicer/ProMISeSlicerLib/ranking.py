@@ -28,7 +28,7 @@ class RankSection:
 
     def __init__(self, ui, host) -> None:
         self.ui, self.host = ui, host
-        self._child, self._folder, self._steps = None, None, iter(())
+        self._child, self._folder, self._steps, self._pack = None, None, iter(()), None
         self._output, self._volumes, self._files, self._problems = [], {}, [], []
         self._timer = qt.QTimer()
         self._timer.setInterval(0)  # one volume, then the window's turn
@@ -57,7 +57,8 @@ class RankSection:
             if not nodes:
                 self.host.say(_("Every volume of this scene has a segmentation: load one without."))
                 return
-            if not self.host.installation.ensure(installing.missing(self.host.choice.chosen())):
+            self._pack = self.host.choice.chosen()  # another may be chosen, or none, while volumes are written
+            if not self.host.installation.ensure(installing.missing(self._pack)):
                 return
             self._output, self._volumes, self._files, self._problems = [], {}, [], []
             self.ui.nextCaseTree.clear()
@@ -84,19 +85,18 @@ class RankSection:
             if exported.problem:
                 self._problems.append(exported.problem)
             elif exported.name not in self._volumes:
-                self._volumes[exported.name] = node.GetID()
+                self._volumes[exported.name] = node
                 self._files += map(str, exported.files)
 
     def _launch(self) -> None:
         if not self._files:
             self.host.say(" ".join([f"⚠ {'; '.join(self._problems)}", *self._clear()]))
         else:
-            pack = self.host.choice.chosen()
-            backbone = folders.backbonePlace(pack.manifest.backbone.name)
+            backbone = folders.backbonePlace(self._pack.manifest.backbone.name)
             self._child = Child(self._output.append, self._ended, self.host.teach.command)
             given = [
                 "--pack",
-                str(pack.path),
+                str(self._pack.path),
                 "--backbone",
                 backbone,
                 "--device",
@@ -115,6 +115,17 @@ class RankSection:
         else:
             self.host.say(" ".join([_("Cancelled; nothing was compared."), *self._clear()]))
         self.updateButtons()
+
+    def forget(self) -> None:
+        """The scene is closed: the IDs of its volumes will be those of others."""
+        if self.isRunning:
+            self.onCancel()
+        self._volumes, self._steps = {}, iter(())
+        self.ui.nextCaseTree.clear()
+
+    def onNodeRemoved(self, node) -> None:
+        """It is not kept alive."""
+        self._volumes = {name: each for name, each in self._volumes.items() if each is not node}
 
     def letGo(self) -> None:
         """The application ends, or the module is loaded again."""
@@ -153,7 +164,7 @@ class RankSection:
     def show(self, ranked: Sequence[dict]) -> None:
         """ranked: as `promise rank --json` prints it, the worst first."""
         for entry in ranked:
-            node = slicer.mrmlScene.GetNodeByID(self._volumes.get(entry.get("case"), ""))
+            node = self._volumes.get(entry.get("case"))
             if node is None:  # has left the scene meanwhile
                 continue
             item = qt.QTreeWidgetItem()
@@ -161,14 +172,14 @@ class RankSection:
             item.setText(_VOLUME, node.GetName())
             item.setText(_UNSURE, "–" if unsure is None else f"{unsure:.2f}")
             item.setText(_WHY, str(entry.get("why") or "").replace(entry["case"], node.GetName()))
-            item.setData(_VOLUME, qt.Qt.UserRole, node.GetID())
+            item.setData(_VOLUME, qt.Qt.UserRole, entry["case"])
             self.ui.nextCaseTree.addTopLevelItem(item)
         told = _("The volume at the top is the one to segment and correct next. Click to show it.")
         self.host.say(" ".join([told, *(f"⚠ {problem}" for problem in self._problems)]))
 
     def onClicked(self, item, column: int) -> None:
         """Show the volume, and select it above."""
-        node = slicer.mrmlScene.GetNodeByID(item.data(_VOLUME, qt.Qt.UserRole))
+        node = self._volumes.get(item.data(_VOLUME, qt.Qt.UserRole))
         if node is None or self.host.parameterNode is None:
             self.host.say(_("That volume is no longer in the scene."))
             return

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 from scene_cases import add_volume
 
@@ -80,3 +81,67 @@ def test_the_real_core_ranks_as_the_command_does(school, tmp_path) -> None:
     assert shown == [[one["case"], f"{one['uncertainty']:.2f}", one["why"]] for one in expected]
     assert {row[0] for row in shown} == set(volumes)
     assert all(np.array_equal(slicer.util.arrayFromVolume(slicer.util.getNode(n)), v) for n, v in volumes.items())
+
+
+def test_leaving_the_module_while_volumes_are_written_ranks_with_the_pack_of_the_click(school, monkeypatch) -> None:
+    from ProMISeSlicerLib import ranking
+
+    panel, given, start = school(), [], ranking.Child.start
+    add_volume("ohne A", 3), add_volume("ohne B", 4)
+    monkeypatch.setattr(ranking.Child, "start", lambda self, words: (given.extend(words), start(self, words)))
+    panel.choose("lung")
+    panel.click("rankButton")
+    panel.widget.exit()
+    panel.settle(lambda: not panel.widget.rank.isRunning)
+    assert Path(given[given.index("--pack") + 1]).stem == "lung" and given[given.index("--backbone") + 1] == "tiny"
+
+
+def test_a_list_ends_with_its_scene_as_ids_come_again(school) -> None:
+    import slicer
+
+    panel = school()
+    id_ = add_volume("ohne A", 3).GetID()
+    panel.widget.updateButtons()
+    panel.click("rankButton")
+    panel.settle(lambda: not panel.widget.rank.isRunning)
+    assert panel.ui.nextCaseTree.topLevelItem(0).text(0) == "ohne A"
+    slicer.mrmlScene.Clear(False)
+    assert id_ in [add_volume(f"fremd {number}", number).GetID() for number in range(3)]
+    assert panel.ui.nextCaseTree.topLevelItemCount == 0 and panel.widget.rank._volumes == {}
+
+
+@pytest.mark.parametrize("when", ["written", "ranked"])
+def test_a_ranking_ends_with_its_scene(school, tmp_path, monkeypatch, when: str) -> None:
+    import tempfile
+
+    import slicer
+
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+    panel = school()
+    add_volume("ohne A", 3), add_volume("ohne B", 4)
+    panel.widget.updateButtons()
+    panel.click("rankButton")
+    rank = panel.widget.rank
+    if when == "ranked":
+        panel.settle(lambda: rank._child is not None)
+    slicer.mrmlScene.Clear(False)
+    for number in range(4):
+        add_volume(f"fremd {number}", number)
+    panel.settle(lambda: not rank.isRunning)
+    assert panel.ui.nextCaseTree.topLevelItemCount == 0 and list(copies.iterdir()) == []
+    assert "ancelled" in panel.status
+
+
+def test_a_volume_that_was_removed_is_not_shown_for_one_that_came_after(school) -> None:
+    import slicer
+
+    panel = school()
+    node = add_volume("ohne A", 3)
+    panel.widget.updateButtons()
+    panel.click("rankButton")
+    panel.settle(lambda: not panel.widget.rank.isRunning)
+    slicer.mrmlScene.RemoveNode(node)
+    panel.widget.rank.onClicked(panel.ui.nextCaseTree.topLevelItem(0), 0)
+    assert panel.status == "That volume is no longer in the scene." and panel.widget.rank._volumes == {}
