@@ -99,6 +99,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def __init__(self, parent=None):
         self.logic = self.sitting = self.parameterNode = self._guiTag = None
+        self._buttons = ()  # the sections with buttons, once all are there: what fails before is told all the same
         VTKObservationMixin.__init__(self)
         ScriptedLoadableModuleWidget.__init__(self, parent)  # last: without a parent it calls setup()
 
@@ -139,6 +140,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.teach = TeachSection(self.ui, self)
         self.rank = RankSection(self.ui, self)
         self.shortcuts = Shortcuts(self.ui, panel)
+        self._buttons = (self.run, self.correction, self.rank)
 
     def observeScene(self):
         scene = slicer.mrmlScene
@@ -267,9 +269,8 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def updateButtons(self):
         """A button is enabled exactly when it can do something."""
-        self.run.updateButtons()
-        self.correction.updateButtons()
-        self.rank.updateButtons()
+        for section in self._buttons:
+            section.updateButtons()
 
     def onSettingsChanged(self):
         """Device or folders are others: the session goes on with them."""

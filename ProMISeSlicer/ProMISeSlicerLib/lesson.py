@@ -113,6 +113,8 @@ def nameProblem(name: str) -> str:
         return "give the pack a name first"
     try:
         environment.core("versions").checked_name(name.strip())
+    except environment.MissingError as error:
+        return str(error)
     except environment.core("errors").InputError as error:
         return str(error)
     return ""

@@ -34,10 +34,12 @@ class TeachSection:
         self._targets, self._folders = {}, []  # what a check has found, and in which folders, too
         self.segments = SegmentList(ui.teachTargetList, self.onEdited)
         self.table = CaseTable(ui.teachCaseTable, self.onChanged)
-        self.fillBackbones()
+        with host.reporting(_("The backbones could not be listed")):
+            self.fillBackbones()
         self._connect()
         self.refresh()
-        self.restore()
+        with host.reporting(_("The cases of the scene could not be listed")):
+            self.restore()
 
     def _connect(self) -> None:
         ui = self.ui

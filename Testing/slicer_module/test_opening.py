@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 
 def test_nothing_can_be_done_before_something_is_chosen(module, opened) -> None:
@@ -161,3 +162,38 @@ def test_parameters_and_widgets_follow_each_other(panel) -> None:
     assert node.propagateDirection.name == "UP"
     node.pack = "lung"
     assert panel.ui.packTree.currentItem().text(0) == "Title of lung"
+
+
+@pytest.mark.parametrize("scene", ["empty", "saved"])
+def test_without_the_core_the_panel_opens_and_says_what_to_do(school, opened, monkeypatch, scene: str) -> None:
+    from ProMISeSlicerLib import environment
+
+    if scene == "saved":
+        panel = school()
+        panel.widget.teach.onEdited()
+        panel.widget.parameterNode.segmentation = None
+        panel.click("segmentButton")
+        panel.settle()
+        panel.widget.cleanup()
+
+    def core(name=""):
+        raise environment.MissingError("ProMISeCore was not found; reinstall the ProMISeSlicer extension")
+
+    monkeypatch.setattr(environment, "core", core)
+    panel = opened(volume=False)
+    panel.widget.exit()
+    panel.widget.enter()
+    assert panel.status.startswith("⚠") and panel.status.endswith("reinstall the ProMISeSlicer extension")
+    assert not panel.ui.segmentButton.enabled and not panel.ui.teachButton.enabled
+
+
+def test_teachings_that_cannot_be_listed_are_told_and_the_panel_opens(opened, monkeypatch) -> None:
+    from ProMISeSlicerLib import lesson
+
+    def unfinished():
+        raise PermissionError(13, "Permission denied", "/home/teach")
+
+    monkeypatch.setattr(lesson, "unfinished", unfinished)
+    panel = opened()
+    assert panel.status.startswith("⚠ The folder of teachings could not be read: [Errno 13] Permission denied")
+    assert panel.ui.segmentButton.enabled
