@@ -252,6 +252,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return self.sitting.session
 
     def showSession(self):
+        self.choice.show()
         self.correction.refresh()
         self.review.refresh()
 
@@ -333,14 +334,15 @@ class ProMISeSlicerLogic(ScriptedLoadableModuleLogic):
     # Session
 
     def makeEngine(self, pack):
-        from ProMISeSlicerLib import folders, preferences
+        from ProMISeSlicerLib import folders, packfile, preferences, resuming
         from ProMISeSlicerLib.engine import CoreEngine
 
         if self.engine:
             return self.engine()
         backbone = folders.backboneFile(pack.manifest.backbone.name)
         cache, limit = folders.folder("cache"), preferences.cacheLimit()
-        return CoreEngine(pack.path, preferences.device(), cache, limit, backbone)
+        file, sha256 = resuming.lastingFile(pack), packfile.packFile(pack).sha256
+        return CoreEngine(file, preferences.device(), cache, limit, backbone, sha256)
 
     def makeSession(self, volumeNode, pack, segmentationNode=None, axis=None):
         """A session that segments this volume with this pack; a new segmentation where none is given.

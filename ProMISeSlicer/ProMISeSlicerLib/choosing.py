@@ -24,7 +24,7 @@ def volumeToBeginWith():
 
 
 class PackSection:
-    """host: the module's widget, of which `logic`, `parameterNode` and `reporting` are used."""
+    """host: the module's widget, of which `logic`, `parameterNode`, `session` and `reporting` are used."""
 
     def __init__(self, ui, host) -> None:
         self.ui, self.host, self.packs = ui, host, []
@@ -112,6 +112,7 @@ class PackSection:
         tree.setCurrentItem(tree.topLevelItem(self.packs.index(pack)) if pack else None)
         tree.blockSignals(False)
         warning = warnings[self.packs.index(pack)] if pack else self.absent()
+        warning = self.withVersion(warning)
         self.ui.packCardLabel.text = catalogue.card(pack.manifest) if pack else ""
         self.ui.packCardCollapsibleButton.enabled = bool(pack)
         self.ui.packWarningLabel.text = _WARNING + warning if warning else ""
@@ -123,6 +124,26 @@ class PackSection:
         about = catalogue.card(pack.manifest) + (f"<br>{_WARNING}{escape(warning)}" if warning else "")
         for column in range(self.ui.packTree.columnCount):
             item.setToolTip(column, f"<b>{escape(catalogue.name(pack.manifest))}</b><br>{about}")
+
+    @property
+    def isOtherVersion(self) -> bool:
+        """Whether the session goes on with another version of its pack than the one that is listed."""
+        session, pack = self.host.session, self.chosen()
+        return session is not None and pack is not None and pack.manifest != session.manifest
+
+    def otherVersion(self) -> str:
+        """What to tell where that is so; else ""."""
+        if not self.isOtherVersion:
+            return ""
+        text = _(
+            "What is open was begun with version {old} of this pack, which answers its points; the pack listed is"
+            " another, version {new}: Segment again takes that, and your slices stay."
+        )
+        return text.format(old=self.host.session.manifest.version, new=self.chosen().manifest.version)
+
+    def withVersion(self, news: str) -> str:
+        """News of a pack, and what they mean for the session."""
+        return " ".join(filter(None, (news, self.otherVersion())))
 
     def absent(self) -> str:
         if not self.wanted:

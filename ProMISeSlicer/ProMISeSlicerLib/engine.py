@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import environment
+from . import environment, packfile
 
 
 @dataclass
@@ -57,10 +57,15 @@ class Engine(Protocol):
 
 
 class CoreEngine:
-    """ProMISeCore at work. packPath: the pack's file; device: "auto", "cpu", "cuda", "mps"; cacheFolder: None = own."""
+    """ProMISeCore at work. packPath: the pack's file; device: "auto", "cpu", "cuda", "mps"; cacheFolder: None = own.
 
-    def __init__(self, packPath, device: str = "auto", cacheFolder=None, cacheBytes: float = 10e9, backbone=None):
-        self.packPath, self.device, self.backbone = packPath, device, backbone
+    sha256: of the pack's file as the session knows it, None for whatever is there.
+    """
+
+    def __init__(
+        self, packPath, device: str = "auto", cacheFolder=None, cacheBytes: float = 10e9, backbone=None, sha256=None
+    ):
+        self.packPath, self.device, self.backbone, self.sha256 = packPath, device, backbone, sha256
         self.cacheFolder, self.cacheBytes = cacheFolder, cacheBytes
         self.notices: list[str] = []
         self._segmenter = None
@@ -74,6 +79,8 @@ class CoreEngine:
 
     def open(self, volume, manifest, axis: str | None = None) -> None:
         self.check()
+        if self.sha256 is not None:
+            packfile.checkSame(self.packPath, self.sha256)
         core = environment.core()
         Cache, Segmenter = environment.core("cache").Cache, environment.core("segmenter").Segmenter
         model = core.load(self.packPath, self.backbone, self.device)

@@ -88,7 +88,7 @@ class KeepingSection:
         with self.host.reporting(_("That version could not be put to use")):
             environment.core("versions").roll_back(name, number)
             folders.publish(name)
-            self.host.say(_("{name} is version {number} again.").format(name=name, number=number))
+            self._tell(_("{name} is version {number} again.").format(name=name, number=number))
         self.refresh()
 
     def onExport(self) -> None:
@@ -123,6 +123,11 @@ class KeepingSection:
             shutil.rmtree(lesson.workspace(name), ignore_errors=True)
             self.host.say(_("Deleted {name}.").format(name=name))
         self.refresh()
+
+    def _tell(self, news: str) -> None:
+        """Also where the session does not go on with that."""
+        self.host.choice.fill()
+        self.host.say(self.host.choice.withVersion(news))
 
     def refresh(self, name: str = "") -> None:
         """Packs are others: here, in the gallery and among those to go on from."""

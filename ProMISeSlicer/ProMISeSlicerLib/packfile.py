@@ -68,5 +68,14 @@ def recordedPack(recorded: Mapping[str, Any], sceneName: str, pack=None, findabl
     return pack
 
 
+def checkSame(path, sha256: str) -> None:
+    """Raises SessionError where a pack's file is gone, or another than it was when its session began."""
+    if not Path(path).is_file() or _sha256(Path(path)) != sha256:
+        raise SessionError(
+            f"the pack's file {path} was replaced or removed after this session began with it "
+            f"(SHA-256 {sha256[:12]}…); press Segment again to go on with the one that is there now"
+        )
+
+
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

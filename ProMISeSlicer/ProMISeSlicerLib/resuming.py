@@ -84,6 +84,13 @@ def _sameFiles(packs: Sequence, sha256: str | None) -> Iterator[tuple]:
                 yield pack, version
 
 
+def lastingFile(pack):
+    """Where a pack's bytes stay when another version becomes the present one: the file of their version, where they
+    have one; else the pack's own."""
+    sha256 = packFile(pack).sha256
+    return next((version.path for version in _versions(pack) if packFile(version).sha256 == sha256), pack.path)
+
+
 def _versions(pack) -> list:
     """Those that were kept; none of a pack that nobody has taught here. A folder of one's own has copies alone."""
     core = environment.core("packs")

@@ -6,6 +6,7 @@ import qt
 from slicer.i18n import tr as _
 
 from . import progress
+from .failing import SessionError
 
 PUMP_MS = 30
 
@@ -48,12 +49,17 @@ class RunSection:
 
     def onSegment(self) -> None:
         with self.host.reporting(_("Segmenting could not start")):
+            self.host.choice.fill()  # a pack may have become another in a terminal
+            if self.host.choice.chosen() is None:
+                raise SessionError(self.host.choice.absent())
             wanted = self.host.sitting.wanted
             isThere = self.host.installation.ensure(self.host.logic.missing(self.host.choice.chosen()))
             if not isThere or self.host.sitting.wanted != wanted:  # something else was chosen, or opened, meanwhile
                 return
-            if not self.host.session:
+            isNew = self.host.session is None
+            if isNew or self.host.choice.isOtherVersion:
                 self.host.sitting.begin()
+            if isNew:
                 self.host.review.alignment.bring()
             self.host.session.segment(self.host.sliceOnScreen())
             self._inPass = True

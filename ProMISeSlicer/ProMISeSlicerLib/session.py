@@ -64,7 +64,7 @@ class Session:
             madeOn = volumeIn(segmentationNode)
             self._elsewhere = "" if madeOn in (None, volumeNode) else madeOn.GetName()
             self._state = stateFor(volumeNode, segmentationNode, self.targets)
-        self.engine = engine if engine is not None else CoreEngine(found.path or packfile.find(self.manifest.name))
+        self.engine = engine or CoreEngine(found.path or packfile.find(self.manifest.name), sha256=found.sha256)
         self._setUp(found)
 
     @classmethod

@@ -350,11 +350,14 @@ class TeachSection:
 
     def _welcome(self, name: str) -> None:
         """The new pack is in the list, and chosen where no session would end by it."""
+        isListed = False
         with self.host.reporting(_("The pack was taught and is kept, but your folder of packs did not take a copy")):
             folders.publish(name)
+            isListed = True
         self.host.choice.fill()
+        self.host.say(self.host.choice.withVersion(self.ui.statusLabel.text))
         self.host.keeping.fill(name)
-        if self.host.session is None and self.host.parameterNode is not None:
+        if isListed and self.host.session is None and self.host.parameterNode is not None:
             self.host.parameterNode.pack = name
 
     def letGo(self) -> None:

@@ -195,3 +195,39 @@ def test_what_is_asked_after_loading_has_the_same_answer_bit_for_bit(
 
 def _without_order(made: Callable) -> Callable:
     return lambda *given: made(*given[:-1], ())
+
+
+@pytest.mark.parametrize("when", ["before the first job", "before the next frame"])
+def test_a_pack_that_was_replaced_is_not_loaded_under_the_one_before(scene, weights, tmp_path, when: str) -> None:
+    import slicer
+    from ProMISeSlicerLib import packfile
+    from ProMISeSlicerLib.engine import CoreEngine
+    from ProMISeSlicerLib.session import Session, SessionError
+
+    _, pack, _, backbone, *_ = weights(("a", "b"))
+    volume = addVolume("plain")
+    engine = CoreEngine(pack, "cpu", tmp_path / "cache", backbone=backbone, sha256=packfile.packFile(pack).sha256)
+    d = Desk(Session(volume, pack, engine=engine), engine)
+    if when == "before the next frame":
+        d.session.segment()
+        d.settle(120)
+        slicer.util.updateVolumeFromArray(volume, slicer.util.arrayFromVolume(volume)[:, ::-1].copy())
+    before = d.masks("a").copy()
+    weights(("a", "b"), version="2")
+    d.session.segment()
+    with pytest.raises(SessionError, match="was replaced or removed after this session began"):
+        d.settle(120)
+    assert np.array_equal(d.masks("a"), before)
+    d.session.close()
+
+
+def test_a_session_of_a_script_knows_its_pack_again(scene, weights) -> None:
+    from ProMISeSlicerLib.session import Session, SessionError
+
+    _, pack, *_ = weights(("a", "b"))
+    session = Session(addVolume("plain"), pack)
+    weights(("a", "b"), version="2")
+    session.segment()
+    with pytest.raises(SessionError, match="was replaced or removed"):
+        Desk(session, None).settle(60)
+    session.close()
