@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 from collections.abc import Callable
@@ -51,16 +52,31 @@ def ownPacks() -> list:
 
 
 def publish(name: str) -> None:
-    """Copy a pack of one's own, as it is now or not at all any more, to the folder where packs are listed from."""
-    core, target = environment.core("packs"), folder("pack") / (name + environment.core("packs").SUFFIX)
-    source = core.folder() / target.name
-    if folder("pack") == core.folder():
+    """Copy a pack of one's own, as it is now, to the folder where packs are listed from.
+
+    Raises FileExistsError where a file of that name is none of its versions there: it is somebody's, and stays.
+    """
+    source = environment.core("versions").present(name)
+    target = folder("pack") / source.name
+    if target.parent == source.parent:
         return
-    if source.is_file():
-        with environment.core("whole_file").replacing(target) as part:
-            shutil.copyfile(source, part)
-    else:
-        target.unlink(missing_ok=True)
+    if target.is_file() and copyOf(name) is None:
+        text = "{file} is another pack, and is not written over; move it, then export yours to its place, see My packs"
+        raise FileExistsError(text.format(file=target))
+    with environment.core("whole_file").replacing(target) as part:
+        shutil.copyfile(source, part)
+
+
+def copyOf(name: str) -> Path | None:
+    """The copy of a pack of one's own, of whichever version, in the folder where packs are listed from; None where
+    there is none, as in the core's own folder, or where a file of that name is another pack."""
+    versions = environment.core("versions")
+    present = versions.present(name)
+    file = folder("pack") / present.name
+    if file.parent == present.parent or not file.is_file():
+        return None
+    isOurs = any(filecmp.cmp(version.path, file, shallow=False) for version in versions.listing(name))
+    return file if isOurs else None
 
 
 def backboneFile(name: str) -> Path | None:

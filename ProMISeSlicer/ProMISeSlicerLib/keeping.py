@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 from pathlib import Path
 
@@ -92,7 +93,7 @@ class KeepingSection:
         self.refresh()
 
     def onExport(self) -> None:
-        proposed = f"{self.name} {self.chosen.number}.safetensors"
+        proposed = f"{self.name}.safetensors"  # where it is imported, it is called as its file
         place = qt.QFileDialog.getSaveFileName(self.ui.ownVersionTree, _("Export a version"), proposed, _PACK_FILES)
         if place:
             with self.host.reporting(_("The version could not be exported")):
@@ -105,10 +106,14 @@ class KeepingSection:
         place = qt.QFileDialog.getOpenFileName(self.ui.ownVersionTree, _("Import a pack"), "", _PACK_FILES)
         if place:
             with self.host.reporting(_("The pack could not be imported")):
-                installed = environment.core("inventory").install_pack(Path(place))
-                folders.publish(installed.stem)
-                self.host.say(_("Imported {name}.").format(name=installed.stem))
-                self.refresh(installed.stem)
+                name, number = _found(Path(place))
+                if name:
+                    text = _("That file is here already: version {number} of {name}.")
+                else:
+                    name, text = environment.core("inventory").install_pack(Path(place)).stem, _("Imported {name}.")
+                    folders.publish(name)
+                self._tell(text.format(name=name, number=number))
+                self.refresh(name)
 
     def onDelete(self) -> None:
         name = self.name
@@ -118,9 +123,12 @@ class KeepingSection:
         with self.host.reporting(_("The pack could not be deleted")):
             if self.host.teach.isRunning and self.host.teach.tuition.lesson.name == name:
                 raise RuntimeError(_("it is being taught; stop that first"))
+            lesson.checkFree(name)
+            copy = folders.copyOf(name)
             environment.core("versions").remove(name)
-            folders.publish(name)
-            shutil.rmtree(lesson.workspace(name), ignore_errors=True)
+            if copy is not None:
+                copy.unlink(missing_ok=True)
+            lesson.remove(name)
             self.host.say(_("Deleted {name}.").format(name=name))
         self.refresh()
 
@@ -134,6 +142,15 @@ class KeepingSection:
         self.host.choice.fill()
         self.fill(name)
         self.host.teach.refresh()
+
+
+def _found(file: Path) -> tuple[str, int]:
+    """Name and number of the version that has the bytes of a file, whatever that is called; "", 0 where none has."""
+    for pack in folders.ownPacks():
+        for version in environment.core("versions").listing(pack.path.stem):
+            if filecmp.cmp(version.path, file, shallow=False):
+                return pack.path.stem, version.number
+    return "", 0
 
 
 _PACK_FILES = "ProMISe (*.safetensors)"

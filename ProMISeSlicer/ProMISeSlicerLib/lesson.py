@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import unicodedata
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -107,12 +109,30 @@ def workspace(name: str) -> Path:
     return root() / name
 
 
+def checkFree(name: str) -> None:
+    """Raises InputError where another process, as another Slicer, is teaching under that name."""
+    environment.core("lock").check_free(workspace(name), "stop that teaching where it runs")
+
+
+def remove(name: str) -> None:
+    """Delete a teaching's folder. Raises OSError that names it where something of it stays."""
+    folder = workspace(name)
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise OSError(f"{folder} could not be emptied and may hold copies of your volumes; delete that folder yourself")
+
+
+def packName(text: str) -> str:
+    """A name as the pack's files have it: what is pasted from a file's name on macOS has its umlauts in pieces."""
+    return unicodedata.normalize("NFC", text.strip())
+
+
 def nameProblem(name: str) -> str:
     """Why a pack cannot be called so, or ""."""
-    if not name.strip():
+    if not packName(name):
         return "give the pack a name first"
     try:
-        environment.core("versions").checked_name(name.strip())
+        environment.core("versions").checked_name(packName(name))
     except environment.MissingError as error:
         return str(error)
     except environment.core("errors").InputError as error:
@@ -130,7 +150,15 @@ def read(folder: Path) -> Lesson | None:
 
 
 def unfinished() -> list[Lesson]:
-    """Teachings that were stopped, or cut off by a crash, by name."""
+    """Teachings that were stopped, or cut off by a crash, by name; without those that another process goes on with."""
     folders = sorted(root().iterdir()) if root().is_dir() else []
     found = [read(folder) for folder in folders if folder.is_dir()]
-    return [lesson for lesson in found if lesson is not None and lesson.state != "done"]
+    return [lesson for lesson in found if lesson is not None and lesson.state != "done" and _isFree(lesson.name)]
+
+
+def _isFree(name: str) -> bool:
+    try:
+        checkFree(name)
+    except environment.core("errors").InputError:
+        return False
+    return True

@@ -66,7 +66,7 @@ class TeachSection:
 
     @property
     def name(self) -> str:
-        return self.ui.teachNameEdit.text.strip()
+        return lesson.packName(self.ui.teachNameEdit.text)
 
     @property
     def base(self) -> str:
@@ -312,6 +312,7 @@ class TeachSection:
         question = _("Delete what the teaching {name} has kept? Its packs stay.").format(name=name)
         if slicer.util.confirmOkCancelDisplay(question):
             with self.host.reporting(_("Not everything could be deleted")):
+                lesson.checkFree(name)
                 environment.core("learned").clear(lesson.workspace(name))
                 self.host.say(_("Deleted."))
         self.refresh()
@@ -331,7 +332,7 @@ class TeachSection:
             self.view.show(tuition)
             self._tell(tuition)
         if tuition.course.result is not None:
-            self._welcome(tuition.lesson.name)
+            self._welcome(lesson.packName(tuition.lesson.name))
         self.refresh()
 
     def _tell(self, tuition: Tuition) -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from scene_cases import settle
+import hashlib
+import shutil
+
+import numpy as np
+import pytest
+from scene_cases import add_volume, settle
+
+from ProMISeCore.lock import alone
 
 
 def test_continue_teaching_makes_the_next_version_and_one_can_go_back(school, home) -> None:
@@ -153,3 +160,210 @@ def test_a_pack_folder_of_ones_own_gets_a_copy(school, tmp_path) -> None:
     settle(panel)
     assert (folder / "Große Läsion.safetensors").is_file()
     assert panel.widget.choice.chosen().path == folder / "Große Läsion.safetensors"
+
+
+def test_a_file_of_somebody_else_in_a_folder_of_ones_own_stays(school, home, tmp_path, monkeypatch) -> None:
+    import slicer
+
+    panel, folder = school(), tmp_path / "gemeinsam"
+    folder.mkdir()
+    theirs = shutil.copyfile(home / "packs" / "lung.safetensors", folder / "Große Läsion.safetensors")
+    before = theirs.read_bytes()
+    panel.ui.packFolderButton.directory = str(folder)
+    panel.click("teachButton")
+    settle(panel)
+    assert (
+        "did not take a copy" in panel.status and f"{theirs} is another pack, and is not written over" in panel.status
+    )
+    assert theirs.read_bytes() == before and (home / "packs" / "Große Läsion.safetensors").is_file()
+    assert panel.widget.parameterNode.pack == "", "what is listed under that name is not what was taught"
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
+    panel.click("ownDeleteButton")
+    assert panel.status == "Deleted Große Läsion." and theirs.read_bytes() == before
+    assert not (home / "packs" / "Große Läsion.safetensors").exists()
+
+
+def test_a_copy_of_whichever_version_follows_and_goes_with_the_pack(school, home, tmp_path, monkeypatch) -> None:
+    import slicer
+
+    panel, folder = school(), tmp_path / "gemeinsam"
+    folder.mkdir()
+    panel.ui.packFolderButton.directory = str(folder)
+    copy, versions = folder / "Große Läsion.safetensors", home / "packs" / "Große Läsion.versions"
+    for number in (1, 2):
+        panel.click("teachButton")
+        settle(panel)
+        assert copy.read_bytes() == (versions / f"{number}.safetensors").read_bytes()
+    roll_back(panel, 1)
+    assert copy.read_bytes() == (versions / "1.safetensors").read_bytes()
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
+    panel.click("ownDeleteButton")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_pack_that_is_taught_elsewhere_is_not_deleted(school, home, monkeypatch) -> None:
+    import slicer
+
+    panel, workspace = school(), home / "teach" / "Große Läsion"
+    panel.click("teachButton")
+    settle(panel)
+    before = sorted(workspace.rglob("*"))
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
+    with alone(workspace, ""):
+        panel.click("ownDeleteButton")
+    assert panel.status.startswith("⚠ The pack could not be deleted") and "in use by another process" in panel.status
+    assert set(before) <= set(workspace.rglob("*")) and (home / "packs" / "Große Läsion.safetensors").is_file()
+    panel.click("ownDeleteButton")
+    assert panel.status == "Deleted Große Läsion." and not workspace.exists()
+
+
+def test_copies_of_volumes_that_could_not_be_deleted_are_told(school, home, monkeypatch) -> None:
+    import slicer
+
+    panel, workspace = school(), home / "teach" / "Große Läsion"
+    panel.click("teachButton")
+    settle(panel)
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(
+        shutil, "rmtree", lambda folder, *a, **k: None if folder == workspace else rmtree(folder, *a, **k)
+    )
+    panel.click("ownDeleteButton")
+    assert panel.status.startswith("⚠") and f"{workspace} could not be emptied" in panel.status
+
+
+def test_what_was_exported_is_no_second_pack_where_it_comes_from(school, home, tmp_path, monkeypatch) -> None:
+    import qt
+
+    panel, proposed = school(), []
+    for _ in range(2):
+        panel.click("teachButton")
+        settle(panel)
+    tree = panel.ui.ownVersionTree
+    tree.setCurrentItem(tree.topLevelItem(0))
+    monkeypatch.setattr(
+        qt.QFileDialog, "getSaveFileName", staticmethod(lambda *a: proposed.append(a[2]) or str(tmp_path / "Kopie (1)"))
+    )
+    panel.click("ownExportButton")
+    assert proposed == ["Große Läsion.safetensors"]
+    file = str(tmp_path / "Kopie (1).safetensors")
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", staticmethod(lambda *_: file))
+    before = sorted((home / "packs").rglob("*"))
+    panel.click("ownImportButton")
+    assert panel.status == "That file is here already: version 1 of Große Läsion."
+    assert sorted((home / "packs").rglob("*")) == before and panel.ui.ownPackComboBox.currentText == "Große Läsion"
+    assert panel.widget.keeping.chosen.number == 2, "the present version stays"
+
+
+def test_a_name_pasted_from_a_file_on_macos_is_composed(school, home, monkeypatch) -> None:
+    import unicodedata
+
+    import slicer
+
+    panel = school()
+    panel.ui.teachNameEdit.text = unicodedata.normalize("NFD", "Große Läsion")
+    panel.click("teachButton")
+    settle(panel)
+    assert panel.widget.teach.tuition.lesson.name == "Große Läsion"
+    assert [path.name for path in (home / "teach").iterdir()] == ["Große Läsion"]
+    assert panel.widget.choice.chosen().path.stem == "Große Läsion" and panel.ui.packWarningLabel.text == ""
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
+    panel.click("ownDeleteButton")
+    assert list((home / "teach").iterdir()) == []
+
+
+def roll_back(panel, number: int) -> None:
+    tree = panel.ui.ownVersionTree
+    tree.setCurrentItem(tree.topLevelItem(number - 1))
+    panel.click("ownRollBackButton")
+
+
+# A session is open
+
+
+@pytest.fixture
+def sitting(school):
+    """A session with version 1 on a volume of its own, and version 2 taught meanwhile."""
+    panel = school()
+    panel.click("teachButton")
+    settle(panel)
+    panel.widget.parameterNode.segmentation = None
+    panel.widget.parameterNode.inputVolume = add_volume("next", 9)
+    panel.click("segmentButton")
+    panel.settle()
+    assert panel.widget.session.manifest.version == "1" and "version" not in panel.ui.packWarningLabel.text
+    panel.click("teachButton")
+    settle(panel)
+    return panel
+
+
+_TOLD = "begun with version {} of this pack, which answers its points; the pack listed is another, version {}"
+
+
+def test_a_session_goes_on_with_its_version_which_is_said_until_segment_again(sitting) -> None:
+    panel, first = sitting, sitting.widget.session
+    assert _TOLD.format(1, 2) in panel.status and panel.status.startswith("Done: the pack Große Läsion, version 2.")
+    assert _TOLD.format(1, 2) in panel.ui.packWarningLabel.text
+    panel.choose("fake")
+    assert panel.ui.packWarningLabel.text == ""
+    panel.choose("Große Läsion")
+    assert panel.widget.session.manifest.version == "1" and _TOLD.format(1, 2) in panel.ui.packWarningLabel.text
+    x, y, z = panel.widget.session.sliceCenter(2)
+    panel.widget.session.addPoint("disc", (x + 8, y, z), True)
+    panel.settle()
+    corrected, segmentation = panel.mask("disc", 2), panel.widget.parameterNode.segmentation
+    panel.click("segmentButton")
+    panel.settle()
+    session = panel.widget.session
+    assert session.manifest.version == "2" and panel.status.startswith("Done.") and first.isClosed
+    assert session.segmentationNode is segmentation and panel.ui.packWarningLabel.text == ""
+    assert np.array_equal(panel.mask("disc", 2), corrected) and session.sliceStates("disc")[2]["state"] == "user"
+    assert session.sliceStates("disc")[3]["state"] == "auto" and panel.mask("disc", 3).any()
+    panel.widget.sitting.renew()
+    assert panel.widget.session.manifest.version == "2", "which the scene now says"
+
+
+def test_going_back_to_a_version_says_that_the_session_goes_on_with_the_other(sitting) -> None:
+    panel = sitting
+    panel.click("segmentButton")
+    panel.settle()
+    roll_back(panel, 1)
+    assert panel.status.startswith("Große Läsion is version 1 again. ") and _TOLD.format(2, 1) in panel.status
+    assert panel.widget.session.manifest.version == "2"
+    panel.click("segmentButton")
+    panel.settle()
+    assert panel.widget.session.manifest.version == "1" and panel.ui.packWarningLabel.text == ""
+
+
+def test_a_version_that_was_put_to_use_in_a_terminal_is_taken(sitting) -> None:
+    from ProMISeCore import versions
+
+    panel = sitting
+    panel.click("segmentButton")
+    panel.settle()
+    assert panel.widget.session.manifest.version == "2"
+    versions.roll_back("Große Läsion", 1)
+    panel.click("segmentButton")
+    panel.settle()
+    assert panel.widget.session.manifest.version == "1"
+
+
+def test_a_pack_that_has_gone_meanwhile_is_told(segmented, home) -> None:
+    (home / "packs" / "fake.safetensors").unlink()
+    segmented.click("segmentButton")
+    assert "The pack fake of this scene is not installed here" in segmented.status
+
+
+def test_an_engine_that_opens_later_has_the_file_of_its_version(sitting, module, home) -> None:
+    module.ProMISeSlicerLogic.engine = None
+    panel, kept = sitting, home / "packs" / "Große Läsion.versions"
+    engine = panel.widget.logic.makeEngine(panel.widget.choice.chosen())
+    assert engine.packPath == kept / "2.safetensors" and engine.sha256 == sha256(kept / "2.safetensors")
+    roll_back(panel, 1)
+    assert sha256(engine.packPath) == engine.sha256
+    lung = next(pack for pack in panel.widget.choice.packs if pack.path.stem == "lung")
+    assert panel.widget.logic.makeEngine(lung).packPath == lung.path, "which has no versions"
+
+
+def sha256(path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

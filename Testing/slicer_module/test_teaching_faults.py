@@ -269,3 +269,26 @@ def test_a_pack_folder_of_ones_own_that_cannot_be_written_is_told_and_the_pack_i
     assert panel.status.startswith("⚠ The pack was taught and is kept") and "cannot be written" in panel.status
     assert [version.number for version in panel.widget.keeping._versions] == [1]
     assert (home / "packs" / "Große Läsion.safetensors").is_file() and panel.ui.teachButton.enabled
+
+
+def test_a_teaching_that_runs_elsewhere_is_not_listed_and_not_discarded(school, home, monkeypatch) -> None:
+    import slicer
+
+    panel, workspace = school("slow"), home / "teach" / "Große Läsion"
+    panel.click("teachButton")
+    panel.settle(lambda: len(panel.widget.teach.tuition.course.looks) > 1)
+    panel.click("teachStopButton")
+    settle(panel)
+    unfinished = panel.ui.teachUnfinishedComboBox
+    assert unfinished.currentText == "Große Läsion"
+    before = sorted(workspace.rglob("*"))
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
+    with alone(workspace, ""):
+        panel.click("teachDiscardButton")
+        assert panel.status.startswith("⚠") and "in use by another process" in panel.status
+        assert unfinished.count == 0 and not panel.ui.teachResumeButton.visible
+    assert set(before) <= set(workspace.rglob("*"))
+    panel.widget.teach.refresh()
+    assert unfinished.currentText == "Große Läsion"
+    panel.click("teachDiscardButton")
+    assert panel.status == "Deleted." and not workspace.exists()
