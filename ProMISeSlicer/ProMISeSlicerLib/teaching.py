@@ -344,7 +344,16 @@ class TeachSection:
             said = f"⚠ {lesson_.name}: {tuition.problem}"
         else:
             said = _("Checked; see below.") if tuition.check else findings.news(lesson_, course)
-        self.host.say(f"{said} ⚠ {course.notice}" if course.notice else said)
+        self.host.say(f"{said} ⚠ {lesson_.inWords(course.notice)}" if course.notice else said)
+
+    def _learn(self, lesson_: Lesson, report: Mapping[str, Any]) -> None:
+        """What there is. Of a report on some segments, how many cases have these; the others have not gone."""
+        found = {_target(each): each.get("cases", 0) for each in report.get("targets", ())}
+        if not lesson_.targets:
+            self._folders, self._targets = list(lesson_.folders), found
+        elif lesson_.folders == self._folders:
+            named = self.segments.shown
+            self._targets = {name: found.get(named(name), cases) for name, cases in self._targets.items()}
 
     def _welcome(self, name: str) -> None:
         """The new pack is in the list, and chosen where no session would end by it."""

@@ -68,7 +68,7 @@ class Tuition:
         if self.lesson.eventsFile.is_file():
             for line in self.lesson.eventsFile.read_text(encoding="utf-8").splitlines():
                 self.course.take(line)
-        self.course.result, self.course.failure, self.course.isPaused = None, "", False
+        self.course.result, self.course.failure, self.course.notice, self.course.isPaused = None, "", "", False
         self._launch()
 
     def pause(self, paused: bool) -> None:
@@ -165,7 +165,7 @@ class Tuition:
         try:
             self.lesson.save()
         except environment.core("errors").InputError as error:
-            self.course.notice = str(error)
+            self.course.note(str(error))
             logging.warning("ProMISe: the end of the teaching was not kept: %s", error)
 
     def _why(self, code: int | None, errors: str) -> str:
