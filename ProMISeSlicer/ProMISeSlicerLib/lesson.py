@@ -127,6 +127,11 @@ def read(folder: Path) -> Lesson | None:
         return None
 
 
+def isKept(folder: Path) -> bool:
+    """Whether a workspace holds a teaching, be it one of another version."""
+    return (folder / _FILE).exists()
+
+
 def unfinished() -> list[Lesson]:
     """Teachings that were stopped, or cut off by a crash, by name."""
     folders = sorted(root().iterdir()) if root().is_dir() else []

@@ -10,7 +10,6 @@ import slicer
 from slicer.i18n import tr as _
 
 from . import environment, findings, folders, lesson, lessonNode, preferences
-from .cases import shownNames
 from .courseView import CourseView
 from .gathering import CaseTable
 from .lesson import Lesson, asTarget, segmentOf
@@ -146,7 +145,7 @@ class TeachSection:
                 found[target] = found.get(target, 0) + 1
         targets = found | {name: cases for name, cases in self._checked().items() if name not in found}
         self.segments.show(targets, self._known(), self.base)
-        _fill(self.ui.teachHeldOutComboBox, [_("as proposed"), *shownNames(self.table.used)])
+        _fill(self.ui.teachHeldOutComboBox, [_("as proposed"), *self.table.shown])
 
     def _checked(self) -> Mapping[str, int]:
         """What a check has found where there are folders; of the scene alone, what is there now counts."""
@@ -281,8 +280,11 @@ class TeachSection:
                 return
             self.view.forget()
             tuition = Tuition(self.wanted(), self.onNews, self.onEnd, check, self.command)
+            if self.tuition is not None and self.tuition.lesson.name != tuition.lesson.name:
+                self.tuition.clear()
             self.tuition = tuition
-            tuition.begin(self.table.used, [segmentOf(target) for target in tuition.lesson.targets])
+            targets = [segmentOf(target) for target in tuition.lesson.targets]
+            tuition.begin(self.table.used, targets, self.table.shown)
             self.host.say(_("Checking the cases…") if check else _("Teaching {name}…").format(name=self.name))
             self.onNews()
 
