@@ -93,6 +93,12 @@ def segmentOf(target: str) -> str:
     return name if equals and (value.isdecimal() or not value) else target
 
 
+def valueOf(target: str) -> int | None:
+    """The value of a label map in what `--targets` takes; None for a segment."""
+    value = target.rpartition("=")[2] if "=" in target else ""
+    return int(value) if value.isdecimal() else None
+
+
 def _asArgument(target: str) -> str:
     """A name that begins like an option, as one of `promise teach`, which takes spaces around names away."""
     return f" {target}" if target.startswith("-") else target

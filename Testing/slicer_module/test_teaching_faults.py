@@ -257,6 +257,18 @@ def test_of_several_notices_all_can_be_read(school) -> None:
             settle(panel)
 
 
+def test_resuming_asks_for_what_is_not_installed(school, monkeypatch) -> None:
+    from ProMISeSlicerLib import environment
+
+    panel = school("crash")
+    panel.click("teachButton")
+    settle(panel)
+    monkeypatch.setattr(environment, "missing", lambda: [environment.REQUIREMENTS[0]])
+    panel.click("teachResumeButton")  # in testing mode nothing is installed, and that is told
+    assert panel.status.startswith("⚠ The teaching could not go on: missing") and "PyTorch" in panel.status
+    assert not panel.widget.teach.isRunning and panel.ui.teachResumeButton.enabled
+
+
 def test_the_same_voxels_twice_are_told(school) -> None:
     panel = school()
     add_segmentation(add_volume("copy", 0), "again", disc=100)
