@@ -165,6 +165,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self):
         self.initializeParameterNode()
+        self.teach.refresh()
         self.watchViews()
         if slicer.app.layoutManager():
             slicer.app.layoutManager().connect("layoutChanged(int)", self.watchViews)
@@ -277,6 +278,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Device or folders are others: the session goes on with them."""
         self.choice.fill()
         self.sitting.renew()
+        self.teach.refresh()
         self.updateButtons()
 
     def say(self, text):

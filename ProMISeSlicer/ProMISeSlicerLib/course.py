@@ -26,7 +26,8 @@ class Course:
     """Fed line by line. A line that is no event is passed over: libraries print to stdout now and then.
 
     reading: what of the cases is read, as in `checking`; read, encoded: how many, of how many; report: of `checked`;
-    result: the event `done`; failure: the message of `failed`; picture: path of the newest one.
+    result: the event `done`; failure: the message of `failed`; notices: all of them; notice: the newest one, until it
+    was told; picture: path of the newest one.
     """
 
     def __init__(self) -> None:
@@ -34,6 +35,7 @@ class Course:
         self.result: Mapping[str, Any] | None = None
         self.looks: list[Look] = []
         self.suspicious: list[Mapping[str, Any]] = []
+        self.notices: list[str] = []
         self.failure = self.notice = self.picture = self.reading = ""
         self.isPaused, self.read, self.encoded, self.share = False, (0, 0), (0, 0), 0.0
         self.secondsLeft: float | None = None
@@ -43,6 +45,11 @@ class Course:
         """Target → red, green, blue 0…1, as in the pictures."""
         found = (self.report or {}).get("targets", ())
         return {target["name"]: target["color"] for target in found if target.get("color")}
+
+    def note(self, text: str) -> None:
+        """What the user is to be told, once however often it is said."""
+        self.notice = text
+        self.notices += [text] * (text not in self.notices)
 
     def take(self, line: str) -> str:
         """The kind of event that this line was, "" for none."""
@@ -82,7 +89,7 @@ class Course:
         self.suspicious.append(event)
 
     def _takeNotice(self, event: Mapping[str, Any]) -> None:
-        self.notice = str(event.get("message") or "")
+        self.note(str(event.get("message") or ""))
 
     def _takePaused(self, event: Mapping[str, Any]) -> None:
         self.isPaused = True

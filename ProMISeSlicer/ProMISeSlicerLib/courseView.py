@@ -23,7 +23,8 @@ class CourseView:
         ui.teachStageLabel.visible = tuition.isRunning
         ui.teachStageLabel.text = findings.stage(course, tuition.isWriting, tuition.isStopping)
         if course.report is not None or tuition.leftOut:
-            self._text(ui.teachFoundLabel, findings.report(tuition.lesson, course.report or {}, tuition.leftOut))
+            found = findings.report(tuition.lesson, course.report or {}, tuition.leftOut, course.notices)
+            self._text(ui.teachFoundLabel, found)
         if not tuition.check:
             self.curve.show(course.looks, course.colours)
             self._picture(course.picture)

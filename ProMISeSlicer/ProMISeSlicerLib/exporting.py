@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from . import cases, environment, mrml
 from .cases import Case
 
 _GREY = (0.5, 0.5, 0.5)  # of segments that say what is unknown
-_MARK = ".written"  # beside a file: what it was made from
+_LABELS = "labels-"  # begins the names of folders, one for each content, so that labels are never written over
 
 
 class Exported(NamedTuple):
@@ -27,25 +27,26 @@ class Exported(NamedTuple):
 
 
 class Exporter:
-    """folder: made when it is needed. A file whose content has not changed is left alone, with its date.
-
-    A file that has is replaced as a whole, so that a child process that has opened the former one reads that on.
+    """folder: made when it is needed. Where a file lies tells its content: what is there already is left alone, with
+    its date, and what has changed is another file, so that whoever learns from the former one still finds it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def write(self, chosen: Sequence[Case], targets: Sequence[str]) -> Iterator[Exported]:
-        """Case by case, so that whoever asks can do other things in between. Raises InputError on a full disk, and
+    def write(self, chosen: Sequence[Case], targets: Sequence[str], shown: Sequence[str] = ()) -> Iterator[Exported]:
+        """shown: how the user knows the cases, unless as their volumes are called.
+
+        Case by case, so that whoever asks can do other things in between. Raises InputError on a full disk, and
         where a node has left the scene meanwhile: with it went its transform, and whose slices are.
 
         A case that cannot be used comes with its problem; the others are still written.
         """
         seen: dict[str, str] = {}
-        for case, shown in zip(chosen, cases.shownNames(chosen), strict=True):
+        for case, called in zip(chosen, shown or cases.shownNames(chosen), strict=True):
             if None in (case.volumeNode.GetScene(), case.segmentationNode.GetScene()):
                 raise environment.core("errors").InputError(
-                    f"{shown!r} left the scene before it was written; nothing was taught: load it again, then teach"
+                    f"{called!r} left the scene before it was written; nothing was taught: load it again, then teach"
                 )
             try:
                 volume = _upright(cases.voxels(case))
@@ -56,10 +57,10 @@ class Exporter:
                     )
                 files = (self._image(name, volume), self._labels(name, case, volume, list(targets)))
             except mrml.GeometryError as error:
-                yield Exported("", shown, problem=str(error))
+                yield Exported("", called, problem=str(error))
                 continue
             seen[name] = case.name
-            yield Exported(name, shown, files)
+            yield Exported(name, called, files)
 
     def writeVolume(self, volumeNode) -> Exported:
         """A volume without labels."""
@@ -86,17 +87,27 @@ class Exporter:
         masks = cases.masks(case, targets, volume)
         if not masks:
             raise mrml.GeometryError(f"the segmentation of {case.name!r} has none of the segments {', '.join(targets)}")
-        path = self.folder / f"{name}.seg.nrrd"
         colours = case.colours()
-        described = [{"name": each, "color": colours.get(each, _GREY)} for each in masks]
-        made = _digest(masks, colours)
-        mark = path.with_name(path.name + _MARK)
-        if not (path.is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == made):
-            mark.unlink(missing_ok=True)
+        path = self.folder / (_LABELS + _digest(masks, colours)) / f"{name}.seg.nrrd"
+        if not path.is_file():
+            described = [{"name": each, "color": colours.get(each, _GREY)} for each in masks]
             environment.core("exports").write_segmentation(path, masks, volume, described)
-            with environment.core("whole_file").replacing(mark) as part:
-                part.write_text(made, encoding="utf-8")
         return path
+
+    def keepOnly(self, files: Iterable[str]) -> None:
+        """Remove what is none of these, here or, where the folder was moved, elsewhere. OSError where that fails."""
+        kept = {Path(file).parts[-2:] for file in files}
+        for path in sorted(self.folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+            if path.is_dir():
+                removeEmpty(path)
+            elif path.parts[-2:] not in kept:
+                path.unlink()
+        removeEmpty(self.folder)
+
+
+def removeEmpty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _upright(volume):
@@ -127,4 +138,4 @@ def _digest(masks: dict[str, np.ndarray], colours: dict[str, tuple[float, ...]])
     for name, mask in masks.items():
         seen.update(f"{name}\n{mask.shape}\n{colours.get(name)}\n".encode())
         seen.update(np.packbits(mask).data)
-    return seen.hexdigest()
+    return seen.hexdigest()[:16]

@@ -53,8 +53,8 @@ def details(lesson: Lesson, course: Course) -> dict[str, str]:
     return found
 
 
-def report(lesson: Lesson, found: Mapping[str, Any], leftOut: Sequence[Exported]) -> str:
-    """Rich text: what there is, what is wrong with it, what is proposed, and what it would take."""
+def report(lesson: Lesson, found: Mapping[str, Any], leftOut: Sequence[Exported], notices: Sequence[str] = ()) -> str:
+    """Rich text: what there is, what is wrong with it, what is proposed, what it would take, and all that was told."""
     lines = [f"<b>{escape(_summary(found))}</b>"]
     lines += [escape(_target(lesson, target)) for target in found.get("targets", ())]
     lines += [_WARNING + escape(f"{each.shown}: {each.problem}") for each in leftOut]
@@ -63,6 +63,7 @@ def report(lesson: Lesson, found: Mapping[str, Any], leftOut: Sequence[Exported]
         lines.append(escape(_proposal(lesson, found["proposal"])))
     if found.get("estimate"):
         lines.append(escape(_estimate(found["estimate"])))
+    lines += [_WARNING + escape(lesson.inWords(notice)) for notice in notices]
     return "<br>".join(lines)
 
 

@@ -34,10 +34,17 @@ class CaseTable:
             mode = qt.QHeaderView.Stretch if isName else qt.QHeaderView.ResizeToContents
             table.horizontalHeader().setSectionResizeMode(column, mode)
         table.connect("itemChanged(QTableWidgetItem*)", self._onItem)
+        table.connect("cellDoubleClicked(int,int)", self._onDoubleClick)
 
     @property
     def used(self) -> list[Case]:
         return [case for case in self.cases if case.used]
+
+    @property
+    def shown(self) -> list[str]:
+        """How those used are called in the list, where each name stands once."""
+        names = cases.shownNames(self.cases)
+        return [name for name, case in zip(names, self.cases, strict=True) if case.used]
 
     @property
     def pending(self) -> list[Case]:
@@ -106,7 +113,7 @@ class CaseTable:
             self._changed()
 
     def _showCase(self, row: int, case: Case, shown: str) -> None:
-        item = self._put(row, _VOLUME, shown, shown)
+        item = self._put(row, _VOLUME, shown, _("{name}\nDouble-click to choose another volume.").format(name=shown))
         if case.volumeNode is None:
             self.table.setCellWidget(row, _VOLUME, self._volumes(case))
         else:
@@ -124,10 +131,14 @@ class CaseTable:
     def _volumes(self, case: Case):
         """Asks whose segmentation it is."""
         combo, volumes = qt.QComboBox(), cases.volumesFor(case.segmentationNode)
-        for text in (_("choose its volume"), *cases.numbered([volume.GetName() for volume in volumes])):
+        texts = cases.numbered([volume.GetName() for volume in volumes])
+        if case.volumeNode not in volumes:
+            volumes, texts = [None, *volumes], [_("choose its volume"), *texts]
+        for text in texts:
             combo.addItem(text)
+        combo.setCurrentIndex(volumes.index(case.volumeNode))
         combo.toolTip = _("Which volume is this a segmentation of? Those on whose voxels it lies come first.")
-        combo.connect("currentIndexChanged(int)", lambda index: self._onVolume(case, volumes[index - 1]))
+        combo.connect("currentIndexChanged(int)", lambda index: self._onVolume(case, volumes[index]))
         return combo
 
     def _slices(self, row: int, case: Case):
@@ -150,10 +161,15 @@ class CaseTable:
         return item
 
     def _onVolume(self, case: Case, volume) -> None:
-        """It stays a question where the volume has left the scene meanwhile. The segmentation is not changed."""
-        if volume.GetScene() is not None:
+        """It stays as it was where the volume has left the scene meanwhile. The segmentation is not changed."""
+        if volume is not None and volume.GetScene() is not None:
             self.cases[self.cases.index(case)] = cases.proposed(volume, case.segmentationNode)
         self.show()
+
+    def _onDoubleClick(self, row: int, column: int) -> None:
+        """What was paired wrongly can be paired otherwise."""
+        if column == _VOLUME and row < len(self.cases):
+            self.table.setCellWidget(row, _VOLUME, self._volumes(self.cases[row]))
 
     def _onSlices(self, row: int, index: int) -> None:
         self.cases[row].slices = (MINE, AS_SEGMENTED)[index]

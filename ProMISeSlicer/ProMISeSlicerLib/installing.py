@@ -82,6 +82,7 @@ class Installation:
         finally:
             self.isRunning = self.isDownloading = False
             self._show()
+            self.host.teach.refresh()  # there may be one more backbone
         return not self._isCancelled
 
     def _progress(self, name: str, done: int, total: int | None) -> None:

@@ -95,6 +95,12 @@ def segmentOf(target: str) -> str:
     return name if equals and (value.isdecimal() or not value) else target
 
 
+def valueOf(target: str) -> int | None:
+    """The value of a label map in what `--targets` takes; None for a segment."""
+    value = target.rpartition("=")[2] if "=" in target else ""
+    return int(value) if value.isdecimal() else None
+
+
 def _asArgument(target: str) -> str:
     """A name that begins like an option, as one of `promise teach`, which takes spaces around names away."""
     return f" {target}" if target.startswith("-") else target
@@ -147,6 +153,11 @@ def read(folder: Path) -> Lesson | None:
         return Lesson(**found) if found.get("format") == FORMAT else None
     except (OSError, ValueError, TypeError, AttributeError):
         return None
+
+
+def isKept(folder: Path) -> bool:
+    """Whether a workspace holds a teaching, be it one of another version."""
+    return (folder / _FILE).exists()
 
 
 def unfinished() -> list[Lesson]:

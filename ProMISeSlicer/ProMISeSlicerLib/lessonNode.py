@@ -1,4 +1,8 @@
-"""What the section Teach shows, saved with the scene: one hidden node with references and a JSON text. No Qt."""
+"""What the section Teach shows, saved with the scene: one hidden node with references and a JSON text. No Qt.
+
+Every case has roles of its own, `volume.0`, `segmentation.0`, …: MRML takes a reference to a removed node out of its
+role, and the others of that role would move up to the wrong partner.
+"""
 
 from __future__ import annotations
 
@@ -35,16 +39,32 @@ def save(chosen: Sequence[Case], settings: dict[str, Any]) -> None:
     if node is None and not chosen and not settings.get("folders"):
         return
     node = node or _made()
-    for role in _ROLES:
-        node.RemoveNodeReferenceIDs(role)
+    _forgetReferences(node)
     entries = []
-    for case in chosen:
+    for number, case in enumerate(chosen):
         for role, referred in zip(_ROLES, (case.volumeNode, case.segmentationNode), strict=True):
-            node.AddNodeReferenceID(role, referred.GetID())
+            node.SetNodeReferenceID(f"{role}.{number}", referred.GetID())
         entries.append({"slices": case.slices, "used": case.used})
     text = json.dumps(settings | {"cases": entries}, sort_keys=True, ensure_ascii=False)
     if node.GetParameter(_PARAMETER) != text:
         node.SetParameter(_PARAMETER, text)
+
+
+def _forgetReferences(node) -> None:
+    for role in [node.GetNthNodeReferenceRole(n) for n in range(node.GetNumberOfNodeReferenceRoles())]:
+        if role.partition(".")[0] in _ROLES:
+            node.RemoveNodeReferenceIDs(role)
+
+
+def _pairs(node, count: int) -> list[tuple]:
+    """Volume and segmentation of so many cases, None for nodes that have gone. Scenes of earlier versions have one role
+    for all volumes and one for all segmentations: where one is missing, nobody knows which belong together.
+    """
+    if any(node.GetNumberOfNodeReferences(role) for role in _ROLES):
+        isWhole = all(node.GetNumberOfNodeReferences(role) == count for role in _ROLES)
+        pairs = [tuple(node.GetNthNodeReference(role, number) for role in _ROLES) for number in range(count)]
+        return pairs if isWhole else [(None, None)] * count
+    return [tuple(node.GetNodeReference(f"{role}.{number}") for role in _ROLES) for number in range(count)]
 
 
 def read() -> tuple[list[Case], dict[str, Any]]:
@@ -53,9 +73,8 @@ def read() -> tuple[list[Case], dict[str, Any]]:
     if node is None:
         return [], {}
     settings = json.loads(node.GetParameter(_PARAMETER) or "{}")
-    found = []
-    for number, entry in enumerate(settings.pop("cases", [])):
-        nodes = [node.GetNthNodeReference(role, number) for role in _ROLES]
+    found, entries = [], settings.pop("cases", [])
+    for nodes, entry in zip(_pairs(node, len(entries)), entries, strict=True):
         if None not in nodes:
             found.append(Case(*nodes, slices=entry["slices"], used=entry["used"]))
     return found, settings

@@ -8,7 +8,7 @@ from itertools import compress
 import qt
 from slicer.i18n import tr as _
 
-from .lesson import segmentOf
+from .lesson import segmentOf, valueOf
 
 
 class SegmentList:
@@ -16,7 +16,7 @@ class SegmentList:
 
     A segment of the cases that the pack has, too, stays as it is once it is unticked: then it is listed below.
     unticked, dropped: what was unticked, of segments (as `show` was given them) and of those that stay; named: of
-    segments that the user has named otherwise, how. All of it outlives the rows.
+    values of label maps that the user has given a name, how. All of it outlives the rows.
     """
 
     def __init__(self, widget, changed: Callable[[], None]) -> None:
@@ -39,26 +39,41 @@ class SegmentList:
         return [name for name, item in pairs if item.checkState() != qt.Qt.Checked and not item.isHidden()]
 
     @property
+    def isWhole(self) -> bool:
+        """Whether all segments are to be learned, as they are called where they were found."""
+        return self.chosen == self._targets
+
+    @property
     def isUnticked(self) -> bool:
         """Whether there are segments, and none is ticked."""
         return bool(self._rows()[0]) and not self.chosen
 
     def show(self, targets: Mapping[str, int], known: Sequence[str], pack: str) -> None:
         """targets: a name as `--targets` takes it → how many cases have it; known: names of the pack's."""
-        texts = [self.named.get(target, target) for target in targets]
         self._targets, self._stays = list(targets), list(known)
         self.widget.blockSignals(True)
         self.widget.clear()
-        for text, (target, count) in zip(texts, targets.items(), strict=True):
-            item = _item(text, target not in self.unticked, _("in {count} cases").format(count=count))
-            item.setFlags(item.flags() | qt.Qt.ItemIsEditable)
-            self.widget.addItem(item)
+        for target, count in targets.items():
+            self.widget.addItem(self._segment(target, _("in {count} cases").format(count=count)))
         for name in self._stays:
             text = _("Not learned now: it stays as it is in {pack}. Untick it to leave it out of the new version.")
             shown = _("{name} (stays)").format(name=name)
             self.widget.addItem(_item(shown, name not in self.dropped, text.format(pack=pack)))
         self._hideLearned()
         self.widget.blockSignals(False)
+
+    def _segment(self, target: str, found: str):
+        """A value of a label map can be named here; a segment is called as it is where it was drawn."""
+        isTicked, isValue = target not in self.unticked, valueOf(target) is not None
+        how = _("double-click to name it, as in liver=1") if isValue else _("to rename it, use the Segment Editor")
+        item = _item(self.shown(target), isTicked, f"{found}; {how}")
+        if isValue:
+            item.setFlags(item.flags() | qt.Qt.ItemIsEditable)
+        return item
+
+    def shown(self, target: str) -> str:
+        """A target as it is asked for."""
+        return self.named.get(target, target) if valueOf(target) is not None else target
 
     def _hideLearned(self) -> None:
         """What is learned from the cases does not stay as it is."""
@@ -72,17 +87,28 @@ class SegmentList:
         first = len(items) - len(self._stays)
         return items[:first], items[first:]
 
+    def _write(self, row, text: str) -> None:
+        self.widget.blockSignals(True)
+        row.setText(text)
+        self.widget.blockSignals(False)
+
     def _onItem(self, item) -> None:
         segments = self._rows()[0]
         for target, row in zip(self._targets, segments, strict=True):
             self.named.pop(target, None)
             if row.text() != target:
-                self.named[target] = row.text()
+                self.named[target] = _withValue(row.text(), target)
+                self._write(row, self.named[target])
         unticked = [row.checkState() != qt.Qt.Checked for row in segments]
         self.unticked = (self.unticked - set(self._targets)) | set(compress(self._targets, unticked))
         self._hideLearned()
         self.dropped = (self.dropped - set(self._stays)) | set(self.left)
         self._changed()
+
+
+def _withValue(name: str, target: str) -> str:
+    """What the user has called a value of a label map, with the value, which a name alone does not tell."""
+    return f"{name}={valueOf(target)}" if valueOf(name) is None else name
 
 
 def _item(text: str, isTicked: bool, toolTip: str):

@@ -10,7 +10,6 @@ import slicer
 from slicer.i18n import tr as _
 
 from . import environment, findings, folders, lesson, lessonNode, preferences
-from .cases import shownNames
 from .courseView import CourseView
 from .gathering import CaseTable
 from .lesson import Lesson, asTarget, segmentOf
@@ -22,8 +21,9 @@ _UNLABELLED = ("auto", "background", "unknown")  # what the entries of the one f
 
 
 class TeachSection:
-    """host: the module's widget, of which `choice`, `keeping`, `installation`, `session`, `parameterNode`, `say` and
-    `reporting` are used. command: of the child process, see Child; tests put another one here. Nothing is polled.
+    """host: the module's widget, of which `choice`, `keeping`, `installation`, `session`, `logic`, `parameterNode`,
+    `say` and `reporting` are used. command: of the child process, see Child; tests put another one here. Nothing is
+    polled.
     """
 
     command = None
@@ -31,11 +31,9 @@ class TeachSection:
     def __init__(self, ui, host) -> None:
         self.ui, self.host, self.tuition, self._reason = ui, host, None, ""
         self.view, self._packs = CourseView(ui), {}
-        self._targets, self._folders = {}, []  # what a check has found, and in which folders, too
+        self._targets, self._folders = {}, []  # all that a check has found, and in which folders, too
         self.segments = SegmentList(ui.teachTargetList, self.onEdited)
         self.table = CaseTable(ui.teachCaseTable, self.onChanged)
-        with host.reporting(_("The backbones could not be listed")):
-            self.fillBackbones()
         self._connect()
         self.refresh()
         with host.reporting(_("The cases of the scene could not be listed")):
@@ -83,12 +81,18 @@ class TeachSection:
     def isRunning(self) -> bool:
         return self.tuition is not None and self.tuition.isRunning
 
+    @property
+    def isUnknown(self) -> bool:
+        """Whether nobody knows yet what a folder has."""
+        return bool(self.table.folders) and self.table.folders != self._folders
+
     def wanted(self) -> Lesson:
-        """What the section asks for."""
+        """What the section asks for. Of folders all that they have, unless the user has chosen from that."""
+        isAll = bool(self.table.folders) and self.segments.isWhole
         held = self.ui.teachHeldOutComboBox
         return Lesson(
             name=self.name,
-            targets=self.segments.chosen,
+            targets=[] if isAll else self.segments.chosen,
             backbone=folders.backbonePlace(self.ui.teachBackboneComboBox.currentText),
             minutes=float(self.ui.teachMinutesSpinBox.value),
             heldOut=held.currentText if held.currentIndex > _PROPOSED else "",
@@ -114,18 +118,23 @@ class TeachSection:
     # Shown
 
     def refresh(self) -> None:
-        """Own packs, unfinished teachings and buttons as they are now."""
+        """Names of volumes and segments, own packs, backbones, unfinished teachings and buttons as they are now."""
         with self.host.reporting(_("The folder of teachings could not be read")):
+            self.table.show(changed=False)
             self.fillBases()
+            self.fillBackbones()
             self.fillTargets()
             self.fillUnfinished()
         self.updateButtons()
 
     def fillBackbones(self) -> None:
-        """Those that are installed."""
+        """Those that are installed; a pack goes on with the one that it was taught with."""
+        combo = self.ui.teachBackboneComboBox
         names = [name for name in environment.core("backbones").TABLE if _isInstalled(name)]
-        for name in names:
-            self.ui.teachBackboneComboBox.addItem(name)
+        _fill(combo, names)
+        own = self._packs[self.base].manifest.backbone.name if self.base in self._packs else ""
+        if own in names:
+            combo.setCurrentIndex(names.index(own))
 
     def fillBases(self) -> None:
         self._packs = {pack.path.stem: pack for pack in folders.ownPacks()}
@@ -148,16 +157,15 @@ class TeachSection:
                 found[target] = found.get(target, 0) + 1
         targets = found | {name: cases for name, cases in self._checked().items() if name not in found}
         self.segments.show(targets, self._known(), self.base)
-        _fill(self.ui.teachHeldOutComboBox, [_("as proposed"), *shownNames(self.table.used)])
+        _fill(self.ui.teachHeldOutComboBox, [_("as proposed"), *self.table.shown])
 
     def _checked(self) -> Mapping[str, int]:
         """What a check has found where there are folders; of the scene alone, what is there now counts."""
-        folders = self.table.folders
-        return self._targets if folders and folders == self._folders else {}
+        return self._targets if self.table.folders and not self.isUnknown else {}
 
     def _known(self) -> list[str]:
         """Targets of the pack to go on from; none where nobody knows yet what a folder has."""
-        if self.base not in self._packs or (self.table.folders and not self._checked()):
+        if self.base not in self._packs or self.isUnknown:
             return []
         return [info.name for info in self._packs[self.base].manifest.targets]
 
@@ -222,10 +230,13 @@ class TeachSection:
             self.segments.unticked = set(settings["unticked"])
             self.segments.dropped = set(settings.get("dropped", ()))
             self.segments.named = dict(settings.get("named", {}))
+            checked = settings.get("checked", {"folders": [], "targets": {}})
+            self._folders, self._targets = list(checked["folders"]), dict(checked["targets"])
         self.table.show(changed=False)
         self.fillTargets()
         if settings:
             self._set(settings)
+            self.fillBackbones()
             self.fillTargets()  # of the pack to go on from, too
         self.updateButtons()
 
@@ -255,6 +266,7 @@ class TeachSection:
         if self.base:
             self.ui.teachNameEdit.text = self.base
         self.segments.dropped = set()
+        self.fillBackbones()
         self.fillTargets()
         self.onEdited()
 
@@ -267,6 +279,7 @@ class TeachSection:
             settings |= {"dropped": sorted(self.segments.dropped), "named": self.segments.named}
             settings |= {"heldOut": ui.teachHeldOutComboBox.currentText}
             settings |= {"unlabelled": self.unlabelled}
+            settings |= {"checked": {"folders": self._folders, "targets": self._targets}}
             lessonNode.save(self.table.cases, settings)
 
     # Teaching
@@ -281,12 +294,25 @@ class TeachSection:
         with self.host.reporting(failure):
             if not self.host.installation.ensure(environment.missing()):
                 return
+            self.refresh()  # segments may have been drawn or renamed meanwhile
+            if reason := self.whyNot():
+                self.host.say(reason)
+                return
+            tuition = Tuition(self._asked(check), self.onNews, self.onEnd, check, self.command)
+            if self.tuition is not None and self.tuition.lesson.name != tuition.lesson.name:
+                self.tuition.clear()
             self.view.forget()
-            tuition = Tuition(self.wanted(), self.onNews, self.onEnd, check, self.command)
             self.tuition = tuition
-            tuition.begin(self.table.used, [segmentOf(target) for target in tuition.lesson.targets])
+            tuition.begin(self.table.used, list(map(segmentOf, self.segments.chosen)), self.table.shown)
             self.host.say(_("Checking the cases…") if check else _("Teaching {name}…").format(name=self.name))
             self.onNews()
+
+    def _asked(self, check: bool) -> Lesson:
+        """A check finds all that a folder has before anybody chooses from that."""
+        wanted = self.wanted()
+        if check and self.isUnknown:
+            wanted.targets, wanted.drop = [], []
+        return wanted
 
     def onPause(self, checked: bool) -> None:
         self.tuition.pause(checked)
@@ -300,7 +326,7 @@ class TeachSection:
             found = lesson.read(lesson.workspace(self.ui.teachUnfinishedComboBox.currentText))
             if found is None:
                 self.host.say(_("Nothing is left of that teaching."))
-            else:
+            elif self.host.installation.ensure(environment.missing()):
                 self.view.forget()
                 self.tuition = Tuition(found, self.onNews, self.onEnd, command=self.command)
                 self.tuition.resume()
@@ -340,14 +366,23 @@ class TeachSection:
         if course.report is not None:
             found = findings.ofCases(lesson_, course, tuition.leftOut)
             self.table.tell(found, findings.details(lesson_, course))
-            self._folders = list(lesson_.folders)
-            self._targets = {_target(each): each.get("cases", 0) for each in course.report.get("targets", ())}
+            self._learn(lesson_, course.report)
             self.fillTargets()
+            self.onEdited()
         if tuition.problem:
             said = f"⚠ {lesson_.name}: {tuition.problem}"
         else:
             said = _("Checked; see below.") if tuition.check else findings.news(lesson_, course)
-        self.host.say(f"{said} ⚠ {course.notice}" if course.notice else said)
+        self.host.say(f"{said} ⚠ {lesson_.inWords(course.notice)}" if course.notice else said)
+
+    def _learn(self, lesson_: Lesson, report: Mapping[str, Any]) -> None:
+        """What there is. Of a report on some segments, how many cases have these; the others have not gone."""
+        found = {_target(each): each.get("cases", 0) for each in report.get("targets", ())}
+        if not lesson_.targets:
+            self._folders, self._targets = list(lesson_.folders), found
+        elif lesson_.folders == self._folders:
+            named = self.segments.shown
+            self._targets = {name: found.get(named(name), cases) for name, cases in self._targets.items()}
 
     def _welcome(self, name: str) -> None:
         """The new pack is in the list, and chosen where no session would end by it."""
@@ -358,8 +393,8 @@ class TeachSection:
         self.host.choice.fill()
         self.host.say(self.host.choice.withVersion(self.ui.statusLabel.text))
         self.host.keeping.fill(name)
-        if isListed and self.host.session is None and self.host.parameterNode is not None:
-            self.host.parameterNode.pack = name
+        if isListed and self.host.session is None:
+            self.host.logic.getParameterNode().pack = name  # of the scene, also while another module is open
 
     def letGo(self) -> None:
         """The application ends, or the module is loaded again: the child makes a checkpoint."""

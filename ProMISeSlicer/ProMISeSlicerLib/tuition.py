@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import qt
 from slicer.i18n import tr as _
 
 from . import environment
+from . import lesson as lessons
 from .cases import Case
 from .child import Child
 from .course import Course
-from .exporting import Exported, Exporter
+from .exporting import Exported, Exporter, removeEmpty
 from .lesson import Lesson
 
 _TOLD_TWICE = ("checking", "encoding", "")  # are of no use after a restart
@@ -51,15 +52,16 @@ class Tuition:
     def leftOut(self) -> list[Exported]:
         return [each for each in self.exported if each.problem]
 
-    def begin(self, chosen: Sequence[Case], targets: Sequence[str]) -> None:
-        """Write the scene's cases, then let the child begin. targets: names to write; none: all that there are.
+    def begin(self, chosen: Sequence[Case], targets: Sequence[str], shown: Sequence[str] = ()) -> None:
+        """Write the scene's cases, then let the child begin. targets: names to write; none: all that there are; shown:
+        how the user knows the cases.
 
-        Raises InputError where another process teaches under that name: what it needs is not written over.
+        Raises InputError where another process teaches under that name: what it keeps there is not written over.
         """
         if not self.check:
             environment.core("lock").check_free(self.lesson.workspace, _("give the pack another name"))
         names = list(targets) or list(dict.fromkeys(name for case in chosen for name in case.segments()))
-        self._steps = Exporter(self.lesson.casesFolder).write(chosen, names)
+        self._steps = Exporter(self.lesson.casesFolder).write(chosen, names, shown)
         self.isWriting = True
         self._timer.start()
 
@@ -68,7 +70,7 @@ class Tuition:
         if self.lesson.eventsFile.is_file():
             for line in self.lesson.eventsFile.read_text(encoding="utf-8").splitlines():
                 self.course.take(line)
-        self.course.result, self.course.failure, self.course.isPaused = None, "", False
+        self.course.result, self.course.failure, self.course.notice, self.course.isPaused = None, "", "", False
         self._launch()
 
     def pause(self, paused: bool) -> None:
@@ -95,6 +97,25 @@ class Tuition:
         self._timer.stop()
         self._onChanged = self._onEnd = lambda: None
         self._child.letGo()
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove copies of the user's volumes that no teaching of this name needs, as those of a check; not where
+        another process teaches under it."""
+        try:
+            environment.core("lock").check_free(self.lesson.workspace, "")
+        except environment.core("errors").InputError:
+            return
+        kept = lessons.read(self.lesson.workspace)
+        if kept is not None or not lessons.isKept(self.lesson.workspace):  # one of another version may need all
+            self._keepOnly(kept.files if kept is not None else [])
+
+    def _keepOnly(self, files: Sequence[str]) -> None:
+        try:
+            Exporter(self.lesson.casesFolder).keepOnly(files)
+            removeEmpty(self.lesson.workspace)
+        except OSError as error:
+            logging.warning("ProMISe: copies of volumes were not removed: %s", error)
 
     def _write(self) -> None:
         """One case, or after the last one the child's start."""
@@ -117,14 +138,24 @@ class Tuition:
         lesson = self.lesson
         lesson.files = [str(file) for each in fine for file in each.files]
         lesson.shown = {each.name: each.shown for each in fine}
-        lesson.heldOut = {each.shown: each.name for each in fine}.get(lesson.heldOut, lesson.heldOut)
+        self._setHeldOut({each.shown: each.name for each in fine})
         if not lesson.files and not lesson.folders:
             problems = "; ".join(each.problem for each in self.leftOut)
             self._finish(problems or _("there is nothing to learn from: tick a volume and its segmentation"))
             return
         if not self.check:
-            lesson.eventsFile.unlink(missing_ok=True)  # of a teaching before
+            lesson.eventsFile.unlink(missing_ok=True)  # of a teaching before, as what else lies there
+            self._keepOnly(lesson.files)
         self._launch()
+
+    def _setHeldOut(self, names: Mapping[str, str]) -> None:
+        """names: of what is written, by what it is called here, which no child process is told."""
+        held = self.lesson.heldOut
+        self.lesson.heldOut = names.get(held, held)
+        if held in [each.shown for each in self.leftOut]:
+            self.lesson.heldOut = ""
+            text = _("{name} cannot be used, and so not be held out: what is proposed is held out instead")
+            self.course.note(text.format(name=held))
 
     def _launch(self) -> None:
         if not self.check:
@@ -165,7 +196,7 @@ class Tuition:
         try:
             self.lesson.save()
         except environment.core("errors").InputError as error:
-            self.course.notice = str(error)
+            self.course.note(str(error))
             logging.warning("ProMISe: the end of the teaching was not kept: %s", error)
 
     def _why(self, code: int | None, errors: str) -> str:

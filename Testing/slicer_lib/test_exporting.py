@@ -108,7 +108,8 @@ def test_nothing_in_the_scene_changes(scene, tmp_path: Path) -> None:
     assert [event for event in events if event != "AnyEvent"] == []
 
 
-def test_only_what_has_changed_is_written_again(scene, tmp_path: Path) -> None:
+def test_only_what_has_changed_is_written_beside_what_was(scene, tmp_path: Path) -> None:
+    """A teaching that was stopped goes on with the labels as they were."""
     import slicer
     from ProMISeSlicerLib.cases import Case
 
@@ -116,15 +117,32 @@ def test_only_what_has_changed_is_written_again(scene, tmp_path: Path) -> None:
     node = segmentationOf(volume)
     case = Case(volume, node)
     (made,) = exported(tmp_path, case)
-    before = [file.stat().st_mtime_ns for file in made.files]
-    exported(tmp_path, case)
-    assert [file.stat().st_mtime_ns for file in made.files] == before
+    before = [(file.stat().st_mtime_ns, file.read_bytes()) for file in made.files]
+    assert exported(tmp_path, case) == [made]
+    assert [(file.stat().st_mtime_ns, file.read_bytes()) for file in made.files] == before
     empty = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
     first = node.GetSegmentation().GetNthSegmentID(0)
     slicer.util.updateSegmentBinaryLabelmapFromArray(empty, node, first, volume)
     (again,) = exported(tmp_path, case)
-    assert again.files == made.files
-    assert made.files[0].stat().st_mtime_ns == before[0] and made.files[1].stat().st_mtime_ns > before[1]
+    assert again.files[0] == made.files[0] and again.files[1] != made.files[1]
+    assert [(file.stat().st_mtime_ns, file.read_bytes()) for file in made.files] == before
+    assert not (known(again.files, "bar")[0] == 1).any() and (known(made.files, "bar")[0] == 1).any()
+
+
+def test_what_nobody_needs_is_removed(scene, tmp_path: Path) -> None:
+    """Also files of earlier versions; a folder that was moved meanwhile is told by its last two names."""
+    from ProMISeSlicerLib.cases import Case
+    from ProMISeSlicerLib.exporting import Exporter
+
+    volume = addVolume()
+    case = Case(volume, segmentationOf(volume))
+    (both,), (bar,) = exported(tmp_path, case), exported(tmp_path, case, targets=["bar"])
+    (tmp_path / "case-1.seg.nrrd.written").write_text("as earlier versions had it")
+    Exporter(tmp_path).keepOnly([f"/elsewhere/{tmp_path.name}/{file.relative_to(tmp_path)}" for file in bar.files])
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(bar.files)
+    assert not both.files[1].parent.exists()
+    Exporter(tmp_path).keepOnly([])
+    assert not tmp_path.exists()
 
 
 def test_of_a_session_only_the_users_slices_are_known(desk, tmp_path: Path) -> None:

@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
+from scene_cases import settle
+
+
+def test_the_curve_does_not_keep_the_panel_wide(school) -> None:
+    import slicer
+
+    panel = school()
+    top = panel.widget.parent
+    top.resize(900, 900)
+    top.show()
+    panel.click("teachButton")
+    settle(panel)
+    slicer.app.processEvents()
+    label = panel.ui.teachCurveLabel
+    label.visible = True
+    panel.widget.teach.view.show(panel.widget.teach.tuition)
+    slicer.app.processEvents()
+    wide = label.width
+    top.resize(500, 900)
+    slicer.app.processEvents()
+    assert wide > 700 and label.width < 500 and top.width == 500
+    panel.widget.teach.view.show(panel.widget.teach.tuition)
+    assert label.pixmap.width() == round(label.width * label.devicePixelRatioF()), "painted anew at that width"
+
 
 def test_the_curve_is_where_the_figures_are(module) -> None:
     """Dice 1 on the upper line, 0.5 in the middle, in the target's colour; a gap where it is not known."""

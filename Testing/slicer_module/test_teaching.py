@@ -152,14 +152,45 @@ def test_teach_makes_a_pack_that_can_be_used_at_once(school, home) -> None:
     assert [version.number for version in panel.widget.keeping._versions] == [1]
 
 
+def test_a_pack_whose_teaching_ends_while_another_module_is_open_is_chosen(school) -> None:
+    panel = school()
+    panel.choose("lung")
+    panel.click("teachButton")
+    panel.widget.exit()
+    settle(panel)
+    panel.widget.enter()
+    assert panel.widget.parameterNode.pack == panel.widget.choice.chosen().path.stem == "Große Läsion"
+
+
+def test_a_pack_to_begin_from_brings_its_backbone(school, home, monkeypatch) -> None:
+    """And a backbone that was downloaded meanwhile is listed."""
+    from ProMISeSlicerLib import folders, teaching
+
+    panel, installed = school(), {"tiny"}
+    box = panel.ui.teachBackboneComboBox
+    monkeypatch.setattr(teaching, "_isInstalled", lambda name: name in installed)
+    panel.widget.onSettingsChanged()
+    assert [box.itemText(index) for index in range(box.count)] == ["tiny"]
+    installed.add("mobile_sam")
+    panel.widget.exit()
+    panel.widget.enter()
+    assert sorted(box.itemText(index) for index in range(box.count)) == ["mobile_sam", "tiny"]
+    box.setCurrentIndex(box.findText("mobile_sam"))
+    panel.widget.teach.refresh()
+    assert box.currentText == "mobile_sam"
+    assert [pack.path.stem for pack in folders.ownPacks()] == ["fake", "lung"]
+    panel.ui.teachBaseComboBox.setCurrentIndex(1)
+    assert panel.widget.teach.base == "fake" and box.currentText == "tiny"
+
+
 def test_no_name_of_a_volume_reaches_the_child_or_its_files(school, home) -> None:
     panel = school()
     panel.click("teachButton")
     settle(panel)
     lesson = panel.widget.teach.tuition.lesson
     assert not [part for part in lesson.arguments() if "Müller" in part]
-    written = [path for path in (home / "teach" / "Große Läsion" / "cases").iterdir()]
-    assert len(written) == 6 and not [path for path in written if "ller" in path.name]
+    written = [path for path in (home / "teach" / "Große Läsion" / "cases").rglob("*") if path.is_file()]
+    assert len(written) == 4 and not [path for path in written if "ller" in path.name]
     assert not [path for path in written if b"ller" in path.read_bytes()]
 
 
@@ -307,7 +338,7 @@ def test_names_given_to_label_values_outlive_the_scene(school, tmp_path) -> None
 
     panel, scene = school(), slicer.mrmlScene
     panel.widget.teach.table.addFolder(str(tmp_path))
-    known = {"label 1": 4, "label 2": 4}
+    known = {"label 1=1": 4, "label 2=2": 4}
     panel.widget.teach.segments.show(known, (), "")
     panel.ui.teachTargetList.item(1).setText("Niere")
     scene.SetSaveToXMLString(1)
@@ -319,8 +350,8 @@ def test_names_given_to_label_values_outlive_the_scene(school, tmp_path) -> None
     scene.SetSceneXMLString(text)
     assert scene.Import()
     panel.widget.teach.segments.show(known, (), "")
-    assert panel.widget.teach.segments.chosen == ["label 1", "Niere"]
-    panel.ui.teachTargetList.item(1).setText("label 2")
+    assert panel.widget.teach.segments.chosen == ["label 1=1", "Niere=2"]
+    panel.ui.teachTargetList.item(1).setText("label 2=2")
     assert panel.widget.teach.segments.named == {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -219,6 +220,53 @@ def test_a_volume_with_nans_is_left_out_and_named(school) -> None:
     assert "Schäden" in panel.ui.teachFoundLabel.text and "NaN" in panel.ui.teachFoundLabel.text
     assert panel.ui.teachCaseTable.item(2, 3).text() == "⚠ left out"
     assert len(panel.widget.teach.tuition.course.report["cases"]) == 2
+
+
+def test_a_held_out_case_that_cannot_be_used_is_told_and_its_name_stays_here(school) -> None:
+    import slicer
+
+    panel = school()
+    bad = slicer.util.getNode("Müller, Jörg 1")
+    voxels = slicer.util.arrayFromVolume(bad).astype(np.float32)
+    voxels[0, 0, 0] = np.nan
+    slicer.util.updateVolumeFromArray(bad, voxels)
+    panel.ui.teachHeldOutComboBox.setCurrentIndex(2)
+    panel.click("teachCheckButton")
+    settle(panel)
+    arguments = panel.widget.teach.tuition.lesson.arguments(check=True)
+    assert "--held-out" not in arguments and not [part for part in arguments if "Müller" in part]
+    text = "Müller, Jörg 1 cannot be used, and so not be held out: what is proposed is held out instead"
+    assert f"⚠ {text}" in panel.ui.teachFoundLabel.text and panel.status.startswith("Checked")
+
+
+def test_of_several_notices_all_can_be_read(school) -> None:
+    panel = school("slow")
+    panel.click("teachButton")
+    tuition = panel.widget.teach.tuition
+    panel.settle(lambda: tuition.course.looks != [])
+    case = next(iter(tuition.lesson.shown))
+    for message in (f"{case} was <changed>", "the disk is nearly full", "the disk is nearly full"):
+        tuition._take(json.dumps({"event": "notice", "message": message}))
+    assert panel.status == "the disk is nearly full"
+    for _ in range(2):
+        text = panel.ui.teachFoundLabel.text
+        assert f"⚠ {tuition.lesson.shown[case]} was &lt;changed&gt;" in text
+        assert text.count("⚠ the disk is nearly full") == 1
+        if tuition.isRunning:
+            panel.click("teachStopButton")
+            settle(panel)
+
+
+def test_resuming_asks_for_what_is_not_installed(school, monkeypatch) -> None:
+    from ProMISeSlicerLib import environment
+
+    panel = school("crash")
+    panel.click("teachButton")
+    settle(panel)
+    monkeypatch.setattr(environment, "missing", lambda: [environment.REQUIREMENTS[0]])
+    panel.click("teachResumeButton")  # in testing mode nothing is installed, and that is told
+    assert panel.status.startswith("⚠ The teaching could not go on: missing") and "PyTorch" in panel.status
+    assert not panel.widget.teach.isRunning and panel.ui.teachResumeButton.enabled
 
 
 def test_the_same_voxels_twice_are_told(school) -> None:
