@@ -297,10 +297,10 @@ class Teaching:
     # After
 
     def _finish(self, outcome: Outcome, before: Mapping[str, str]) -> None:
-        self._say_changed(before)
         model = outcome.stages[-1].model.without_idle_refiners()
         version = self._keep(self._taught(model.manifest, outcome), model.tensors())
         self._remember(version.path, outcome)
+        self._say_changed(before)
         if outcome.ended:
             for stage in outcome.stages:
                 stage.checkpoint.unlink(missing_ok=True)
@@ -348,10 +348,14 @@ class Teaching:
 
     def _say_changed(self, before: Mapping[str, str]) -> None:
         for case in self.survey.usable:
-            path = case.pair.label
-            if not path.exists() or content(path) != before[case.pair.name]:
-                self._tell("notice", message=f"the labels of {case.pair.name} were changed meanwhile; the pack learned "
-                           "from what they were at the start: teach again to use them")  # fmt: skip
+            path, what = case.pair.label, "were changed meanwhile"
+            try:
+                if path.exists() and content(path) == before[case.pair.name]:
+                    continue
+            except OSError as error:
+                what = f"cannot be read any more ({error.strerror})"
+            self._tell("notice", message=f"the labels of {case.pair.name} {what}; the pack learned from what they were "
+                       "at the start: teach again to use them")  # fmt: skip
 
     def _say_learned_out(self, outcome: Outcome) -> None:
         early = [stage for stage in outcome.stages if stage.learned_out]
@@ -404,7 +408,7 @@ class Teaching:
             manifest, tensors = self._kept.beside(manifest), self._kept.tensors_beside(manifest, tensors)
         try:
             return versions.add(self.name, manifest, tensors)
-        except PromiseError as error:
+        except (PromiseError, OSError) as error:
             rescued = self.order.workspace / f"{self.name}{packs.SUFFIX}"
             packs.save(rescued, manifest, tensors, half=True)
             raise WeightsError(
