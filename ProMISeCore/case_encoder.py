@@ -105,7 +105,7 @@ class CaseEncoder:
 
         for case, use, plan in plans:
             encoding.begin(len(plan.rows))
-            views[use].append(encoder.views(plan, watched))
+            views[use].append(encoder.views(plan, watched).filed())
             cases[use].append(case)
         encoding.begin(0)
         self._tell("encoding", **encoding.entries())

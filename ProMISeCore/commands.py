@@ -7,9 +7,11 @@ only end that.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 KILLED = 137  # exit code, as of a process that the system has killed
 _POLL_SECONDS = 0.1  # while paused
@@ -36,6 +38,25 @@ class Commands:
                 time.sleep(_POLL_SECONDS)
             self._tell("resumed")
         return self.stopped
+
+    @contextmanager
+    def between_steps(self) -> Iterator[None]:
+        """Ctrl-C counts as the asking program's going, so that what is done meanwhile ends where it asks `stop`, whole;
+        a second one ends at once. Where Ctrl-C is obeyed in another way, or by another thread, that stays."""
+        own = signal.getsignal(signal.SIGINT)
+        if own is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def leave(*_: object) -> None:
+            signal.signal(signal.SIGINT, own)
+            self.gone = self.stopped = True
+
+        signal.signal(signal.SIGINT, leave)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, own)
 
     def _listen(self, descriptor: int) -> None:
         rest = b""

@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from ProMISeCore.augment import Augment
 from ProMISeCore.errors import InputError
 from ProMISeCore.frame import Frame, as_pixels, normalised
 from ProMISeCore.pairs import Pair, content
+from ProMISeCore.rows import Filed, Rows
 from ProMISeCore.sam import Sam
 from ProMISeCore.slices import Slices, with_every_target
 from ProMISeCore.terminal import amount
@@ -133,17 +134,16 @@ class Views:
             return None
         return normalised(torch.from_numpy(self.pictures[np.asarray(rows)]).float())
 
-
-class Rows:
-    """Arrays (m, …) one after the other as if they were one (M, …), read row by row: nothing is copied before."""
-
-    def __init__(self, parts: Sequence[np.ndarray]) -> None:
-        self._parts = parts
-        self._starts = np.cumsum([0, *[len(part) for part in parts]])
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        places = np.searchsorted(self._starts, rows, side="right") - 1
-        return np.stack([self._parts[p][row - self._starts[p]] for p, row in zip(places, rows, strict=True)])
+    def filed(self) -> Views:
+        """The same, of mapped arrays, without keeping their files open: for many at a time, to be `joined`."""
+        return replace(
+            self,
+            embedding=Filed(self.embedding),
+            features={block: Filed(array) for block, array in self.features.items()},
+            masks=Filed(self.masks),
+            known=Filed(self.known),
+            pictures=None if self.pictures is None else Filed(self.pictures),
+        )
 
 
 def joined(parts: Sequence[Views]) -> Views:
@@ -151,10 +151,10 @@ def joined(parts: Sequence[Views]) -> Views:
     return Views(
         embedding=Rows([part.embedding for part in parts]),
         features={block: Rows([part.features[block] for part in parts]) for block in parts[0].features},
-        masks=np.concatenate([part.masks for part in parts]),
+        masks=Rows([part.masks for part in parts]).whole(),
         case=np.concatenate([np.full(len(part), number) for number, part in enumerate(parts)]),
         key="+".join(part.key for part in parts),
-        known=np.concatenate([part.known for part in parts]),
+        known=Rows([part.known for part in parts]).whole(),
         plain=np.concatenate([part.plain for part in parts]),
         slice=np.concatenate([part.slice for part in parts]),
         pictures=None if parts[0].pictures is None else Rows([part.pictures for part in parts]),

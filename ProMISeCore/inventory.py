@@ -39,7 +39,7 @@ def run_packs(arguments: argparse.Namespace) -> None:
         print(f"exported {versions.export(arguments.export[0], Path(arguments.export[1]))}")
     elif arguments.remove is not None:
         print(f"removed {remove_pack(arguments.remove)}")
-        left = packs.workspaces() / arguments.remove.removesuffix(packs.SUFFIX)
+        left = packs.workspaces() / versions.present(arguments.remove).stem
         if left.is_dir():
             print(f"what it was taught from is still in {left}, encoded and as pictures; delete that, too, if you like")
     elif arguments.roll_back is not None:

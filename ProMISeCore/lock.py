@@ -30,12 +30,14 @@ def alone(folder: Path, remedy: str) -> Iterator[None]:
             free = _take(descriptor)
         except OSError as error:
             raise InputError(f"{folder} is where files cannot be locked ({error.strerror}); {remedy}") from error
+        os.lseek(descriptor, _HELD_BYTES, os.SEEK_SET)
         if not free:
-            os.lseek(descriptor, _HELD_BYTES, os.SEEK_SET)
             holder = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
             raise InputError(f"{folder} is in use by another process ({holder}); wait until it has ended, or {remedy}")
-        os.lseek(descriptor, _HELD_BYTES, os.SEEK_SET)
-        os.write(descriptor, f"{os.getpid():<20}".encode("ascii"))
+        try:
+            os.write(descriptor, f"{os.getpid():<20}".encode("ascii"))
+        except OSError as error:  # the disk is full
+            raise InputError(f"{folder} cannot be written ({error.strerror}); {remedy}") from error
         yield
     finally:
         os.close(descriptor)  # and with it the lock

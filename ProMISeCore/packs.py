@@ -30,6 +30,7 @@ __all__ = [
     "Manifest",
     "Pack",
     "TargetInfo",
+    "files",
     "find",
     "folder",
     "installed",
@@ -106,6 +107,7 @@ def save(path: str | Path, manifest: Manifest, tensors: Mapping[str, Any], half:
 
     Raises WeightsError for a manifest or numbers that cannot be read back, and where the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     path = Path(path)
@@ -119,6 +121,8 @@ def save(path: str | Path, manifest: Manifest, tensors: Mapping[str, Any], half:
             read(part)
     except InputError as error:
         raise WeightsError(str(error)) from error
+    except SafetensorError as error:  # a disk that has filled up, too: to safetensors that is no OSError
+        raise WeightsError(f"{path} cannot be written: {error}; check the free space") from error
 
 
 def folder() -> Path:
@@ -137,9 +141,11 @@ def find(name_or_path: str | Path) -> Path:
     if path.is_file():
         return path
     if len(path.parts) == 1:
+        file = path.name.removesuffix(SUFFIX) + SUFFIX
         for place in (folder(), EMBEDDED):
-            if (place / (path.name.removesuffix(SUFFIX) + SUFFIX)).is_file():
-                return place / (path.name.removesuffix(SUFFIX) + SUFFIX)
+            for spelled in (file, unicodedata.normalize("NFC", file)):  # taught packs are called with composed umlauts
+                if (place / spelled).is_file():
+                    return place / spelled
     names = ", ".join(sorted(pack.path.stem for pack in installed())) or "none"
     raise WeightsError(f"there is no pack or file {str(name_or_path)!r}; installed are: {names}")
 
@@ -156,7 +162,7 @@ def name_of(path: Path) -> str:
 def installed() -> list[Pack]:
     """Every pack that `find` knows by name, the user's before the embedded of the same name; others are passed over."""
     found: dict[str, Pack] = {}
-    for pack in map(readable, [*_files(folder()), *_files(EMBEDDED)]):
+    for pack in map(readable, [*files(folder()), *files(EMBEDDED)]):
         if pack is not None:
             found.setdefault(pack.path.stem, pack)
     return list(found.values())
@@ -164,7 +170,7 @@ def installed() -> list[Pack]:
 
 def embedded() -> list[Pack]:
     """The embedded packs, those of the user of the same name notwithstanding."""
-    return [pack for pack in map(readable, _files(EMBEDDED)) if pack is not None]
+    return [pack for pack in map(readable, files(EMBEDDED)) if pack is not None]
 
 
 def readable(path: Path) -> Pack | None:
@@ -175,8 +181,9 @@ def readable(path: Path) -> Pack | None:
         return None
 
 
-def _files(place: Path) -> list[Path]:
-    return [path for path in sorted(place.glob(f"*{SUFFIX}")) if path.is_file()]
+def files(place: Path) -> list[Path]:
+    """What may be packs in a folder; one whose name begins with a dot is being written, or was when it was killed."""
+    return [path for path in sorted(place.glob(f"*{SUFFIX}")) if path.is_file() and not path.name.startswith(".")]
 
 
 def _header(path: Path) -> dict[str, Any]:

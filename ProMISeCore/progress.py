@@ -27,6 +27,11 @@ class Progress:
     refining_step: int = 0
     begun: float = 0.0
 
+    @property
+    def scored(self) -> dict[str, float | None]:
+        """The best, None of a target that has no score."""
+        return {name: value if value >= 0 else None for name, value in self.best.items()}
+
 
 @dataclass(frozen=True)
 class Look:

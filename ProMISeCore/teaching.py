@@ -24,7 +24,7 @@ from ProMISeCore.case_encoder import CaseEncoder, EncodedCases, Tell
 from ProMISeCore.commands import Commands
 from ProMISeCore.dataset import LabelledStack, Task, Views
 from ProMISeCore.draft import drafted
-from ProMISeCore.errors import InputError, PromiseError, WeightsError
+from ProMISeCore.errors import Cancelled, InputError, PromiseError, WeightsError
 from ProMISeCore.estimate import check_room
 from ProMISeCore.kept import Kept
 from ProMISeCore.lock import alone
@@ -194,7 +194,8 @@ class Teaching:
         try:
             with _memory("learn from all cases"):
                 training = self._last_training(judged, settings)
-                training.run(lambda look: self._report(look, judged.progress), self._commands.stop)
+                with self._commands.between_steps():
+                    training.run(lambda look: self._report(look, judged.progress), self._commands.stop)
         except (InputError, WeightsError) as error:
             self._tell("notice", message=f"{error}; what the held-out cases have judged is kept")
             outcome.problem = str(error)
@@ -254,7 +255,7 @@ class Teaching:
         if training.share < 1:
             for old in self.order.workspace.glob(f"slice-{'[0-9]' * 6}.png"):
                 old.unlink()
-        with _memory("train"):
+        with _memory("train"), self._commands.between_steps():
             training.run(report, self._commands.stop)
         if self._commands.gone:
             raise KeyboardInterrupt
@@ -275,7 +276,7 @@ class Teaching:
             share=round(min(1.0, share), 4),
             loss=look.loss,
             dice=look.dice,
-            best=look.best if before.best == {} else before.best,
+            best=before.scored or look.best,
             seconds_left=round(max(0.0, left), 1),
         )
         for suspect in look.suspects:
@@ -297,10 +298,10 @@ class Teaching:
     # After
 
     def _finish(self, outcome: Outcome, before: Mapping[str, str]) -> None:
-        self._say_changed(before)
         model = outcome.stages[-1].model.without_idle_refiners()
         version = self._keep(self._taught(model.manifest, outcome), model.tensors())
         self._remember(version.path, outcome)
+        self._say_changed(before)
         if outcome.ended:
             for stage in outcome.stages:
                 stage.checkpoint.unlink(missing_ok=True)
@@ -348,10 +349,14 @@ class Teaching:
 
     def _say_changed(self, before: Mapping[str, str]) -> None:
         for case in self.survey.usable:
-            path = case.pair.label
-            if not path.exists() or content(path) != before[case.pair.name]:
-                self._tell("notice", message=f"the labels of {case.pair.name} were changed meanwhile; the pack learned "
-                           "from what they were at the start: teach again to use them")  # fmt: skip
+            path, what = case.pair.label, "were changed meanwhile"
+            try:
+                if path.exists() and content(path) == before[case.pair.name]:
+                    continue
+            except OSError as error:
+                what = f"cannot be read any more ({error.strerror})"
+            self._tell("notice", message=f"the labels of {case.pair.name} {what}; the pack learned from what they were "
+                       "at the start: teach again to use them")  # fmt: skip
 
     def _say_learned_out(self, outcome: Outcome) -> None:
         early = [stage for stage in outcome.stages if stage.learned_out]
@@ -372,22 +377,31 @@ class Teaching:
             self._tell("notice", message=message)
 
     def _smoothing(self, judged: Training) -> float:
-        """The base's, or what held-out volumes say, or what is usual without such; 0 where that cannot be found out,
-        which is told: what was taught does not depend on it."""
+        """The base's, or what held-out volumes say, or what is usual where they are not asked."""
         model = judged.model
         if self._base is not None or self.survey.picture:
             return model.manifest.smoothing_mm
-        task = self._task(model.manifest)
+        doubted = [self._suspected(suspect) for suspect in judged.progress.suspects if suspect["held"]]
+        held = [case for case in self._encoded.held_cases if case not in doubted and not self.survey.within]
+        sigma = self._tried_smoothing(judged, held) if held and not judged.stopped else None
+        return usual_sigma(held or self._cases, self._task(model.manifest)) if sigma is None else sigma
+
+    def _tried_smoothing(self, judged: Training, held: Sequence[Case]) -> float | None:
+        """What held-out volumes say, None where they do not; 0 where that cannot be found out, which is told: what was
+        taught does not depend on it."""
+        model, pairs = judged.model, [case.pair for case in held]
+        self._tell("notice", message="whether neighbouring slices should have a say is tried on the held-out volumes")
         try:
-            doubted = [self._suspected(suspect) for suspect in judged.progress.suspects if suspect["held"]]
-            held = [case.pair for case in self._encoded.held_cases if case not in doubted]
-            if self.survey.within or not held:
-                return usual_sigma([case.pair for case in self._cases], task)
             with _memory("try the result on the held-out volumes"):
-                return best_sigma(model, held, task, self.order.device)
+                return best_sigma(model, pairs, self._task(model.manifest), self.order.device, self._commands.stop)
         except InputError as error:
             self._tell("notice", message=f"{error}; whether smoothing between slices helps was not tried")
             return 0.0
+        except Cancelled as stopped:
+            if self._commands.gone:
+                raise KeyboardInterrupt from stopped
+            judged.stopped = True
+            return None
 
     def _remember(self, pack: Path, outcome: Outcome) -> None:
         cases = [*self.survey.learn, *(self._encoded.rest_cases if outcome.whole else [])]
@@ -404,7 +418,7 @@ class Teaching:
             manifest, tensors = self._kept.beside(manifest), self._kept.tensors_beside(manifest, tensors)
         try:
             return versions.add(self.name, manifest, tensors)
-        except PromiseError as error:
+        except (PromiseError, OSError) as error:
             rescued = self.order.workspace / f"{self.name}{packs.SUFFIX}"
             packs.save(rescued, manifest, tensors, half=True)
             raise WeightsError(

@@ -189,8 +189,8 @@ class Training:
         return seconds
 
     def _seen(self, losses: dict[str, float], scores: dict[str, float | None], doubted: list[dict[str, Any]]) -> Look:
-        best = {name: value if value >= 0 else None for name, value in self.progress.best.items()}
-        return Look(self.progress.step, self.progress.seconds, self.share, losses, scores, best, doubted)
+        progress = self.progress
+        return Look(progress.step, progress.seconds, self.share, losses, scores, progress.scored, doubted)
 
     def _running(self, name: str) -> bool:
         patience = self.settings.patience

@@ -18,10 +18,12 @@ from ProMISeCore import packs
 from ProMISeCore.errors import InputError, WeightsError
 from ProMISeCore.lock import alone
 from ProMISeCore.manifest import Manifest
-from ProMISeCore.whole_file import replacing
+from ProMISeCore.whole_file import clear_stale, replacing
 
 _NAME = re.compile(r"[^\W_][\w .,()+-]{0,62}[\w)+-]|[^\W_]")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{name}{number}" for name in ("com", "lpt") for number in range(1, 10))}
+
+_MARKS = ("Mn", "Mc")
 
 _FOLDER = ".versions"
 
@@ -39,12 +41,17 @@ class Version:
 def checked_name(name: str) -> str:
     """The name as files take it on every system, its umlauts composed. InputError for others."""
     composed = unicodedata.normalize("NFC", name)
-    if not _NAME.fullmatch(composed) or composed.split(".")[0].lower() in _RESERVED:
+    if not _NAME.fullmatch(_without_marks(composed)) or composed.split(".")[0].lower() in _RESERVED:
         raise InputError(
             f"a pack cannot be called {name!r}; give up to 64 letters, digits, spaces and . , _ - + ( ), "
             "a letter or digit first and no space or dot last"
         )
     return composed
+
+
+def _without_marks(name: str) -> str:
+    """With a letter in place of each mark but a first one: marks, as many scripts' vowels are, do not match `\\w`."""
+    return "".join("m" if at and unicodedata.category(each) in _MARKS else each for at, each in enumerate(name))
 
 
 def present(name: str) -> Path:
@@ -77,6 +84,8 @@ def add(name: str, manifest: Manifest, tensors: Mapping[str, Any], half: bool = 
     """
     now = present(name)
     with alone(_folder(now), "choose another --name or PROMISE_HOME"):
+        for folder in (now.parent, _folder(now)):
+            clear_stale(folder)
         _keep(now)
         number = _next(now)
         path = _folder(now) / f"{number}{packs.SUFFIX}"
@@ -169,5 +178,5 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _those() -> str:
-    names = sorted(path.stem for path in packs.folder().glob(f"*{packs.SUFFIX}"))
+    names = [path.stem for path in packs.files(packs.folder())]
     return f"installed in {packs.folder()}: {', '.join(names) or 'none'}"

@@ -6,13 +6,16 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ProMISeCore.errors import InputError
 
 _FULL = 2**16  # bytes left on a disk, beside a file that is half written
+_PREFIX = ".promise-"  # of temporary names
+_STALE = 24 * 3600  # seconds since a temporary file was written to, after which nobody goes on writing
 
 
 @contextmanager
@@ -26,7 +29,7 @@ def replacing(path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(suffix=suffix, prefix=".promise-", dir=path.parent)
+        handle, name = tempfile.mkstemp(suffix=suffix, prefix=_PREFIX, dir=path.parent)
         temporary = Path(name)
         os.close(handle)
         yield temporary
@@ -38,6 +41,14 @@ def replacing(path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def clear_stale(folder: Path) -> None:
+    """Remove what killed processes have left of files that they were writing; others may be writing now."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # it is gone, or not ours to remove
+            if path.stat().st_mtime < time.time() - _STALE:
+                path.unlink()
 
 
 def check_folder(folder: Path, remedy: str = "another folder with --out") -> None:

@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 import torch
 
@@ -74,6 +77,20 @@ def wait_for(child: subprocess.Popen, event: str) -> dict:
         if told["event"] == event:
             return told
     raise AssertionError(f"no {event}: {child.stderr.read().decode()}")
+
+
+@contextmanager
+def limited(kind: str, most: int) -> Iterator[None]:
+    """Let the process use at most so much, as a disk that is full (RLIMIT_FSIZE, bytes of a file) or a system that is
+    strict (RLIMIT_NOFILE, open files) does; skipped where there are no such limits."""
+    resource = pytest.importorskip("resource")
+    limit = getattr(resource, kind)
+    before = resource.getrlimit(limit)
+    resource.setrlimit(limit, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(limit, before)
 
 
 def workspace() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from ProMISeCore.commands import KILLED
+from ProMISeCore.commands import KILLED, Commands
 
 ROOT = Path(__file__).resolve().parents[1]
 BUSY = """
@@ -33,6 +34,27 @@ def test_kill_ends_a_process_in_the_middle_of_its_work() -> None:
         process.stdin.write(b"pause\nkill\n")
         process.stdin.flush()
         assert process.wait(30) == KILLED
+
+
+def test_ctrl_c_waits_for_the_end_of_a_step_and_a_second_one_does_not() -> None:
+    commands = Commands(None)
+    with commands.between_steps():
+        signal.raise_signal(signal.SIGINT)
+        assert commands.stop() and commands.gone
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        commands = Commands(None)
+        with commands.between_steps():
+            signal.raise_signal(signal.SIGINT)
+        assert not commands.stop()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

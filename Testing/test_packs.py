@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_cases import limited
 
 from ProMISeCore import packs
 from ProMISeCore.errors import WeightsError
@@ -390,6 +391,12 @@ def test_values_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
         packs.tensors(path)
 
 
+def test_a_disk_that_fills_up_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with limited("RLIMIT_FSIZE", 1000), pytest.raises(WeightsError, match=r"a\.safetensors cannot be written: .*large"):
+        packs.save(tmp_path / "a.safetensors", Manifest.of(ENTRIES), {"a": np.ones(5000, np.float32)})
+    assert not list(tmp_path.iterdir())
+
+
 # Finding
 
 
@@ -407,4 +414,14 @@ def test_packs_are_found_by_path_and_by_name(pack: Path, home: Path, monkeypatch
     assert packs.find("polyp") == home / "embedded" / "polyp.safetensors"
     assert [found.path for found in packs.installed()] == [packs.find("heart"), packs.find("polyp")]
     with pytest.raises(WeightsError, match="installed are: heart, polyp$"):
+        packs.find("liver")
+
+
+def test_what_a_kill_has_left_half_written_is_no_pack(pack: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs, "EMBEDDED", home / "embedded")
+    packs.folder().mkdir()
+    for name in ("heart", ".promise-u3x_8a"):
+        (packs.folder() / f"{name}.safetensors").write_bytes(pack.read_bytes())
+    assert [found.path.name for found in packs.installed()] == ["heart.safetensors"]
+    with pytest.raises(WeightsError, match="installed are: heart$"):
         packs.find("liver")

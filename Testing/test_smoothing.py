@@ -15,9 +15,11 @@ from small_cases import NAME, volume, write
 from ProMISeCore import packs, smoothing, truth
 from ProMISeCore.__main__ import main
 from ProMISeCore.dataset import Task
-from ProMISeCore.errors import InputError
+from ProMISeCore.errors import Cancelled, InputError
 from ProMISeCore.pairs import Pair
 from ProMISeCore.segmenter import Segmenter
+from ProMISeCore.survey import Survey
+from ProMISeCore.wish import Wish
 
 TASK = Task({"a": 1}, "axial", {"mode": "percentile", "low": 0.5, "high": 99.5}, "repeat", "corner")
 
@@ -37,7 +39,7 @@ def case(folder: Path, name: str, slices: int = 5, spacing: float = 2.5) -> Pair
 def test_it_has_to_raise_the_dice(tiny_model: Callable, tmp_path: Path, monkeypatch, with_it, chosen) -> None:
     asked = []
 
-    def dice(model, volume, labels, sigma, device):
+    def dice(model, volume, labels, sigma, device, stop):
         asked.append((volume.name, sigma))
         return with_it if sigma else 0.8
 
@@ -47,11 +49,26 @@ def test_it_has_to_raise_the_dice(tiny_model: Callable, tmp_path: Path, monkeypa
     assert [sigma for _, sigma in asked] == [2.5, 2.5, 0.0, 0.0]
 
 
-@pytest.mark.parametrize(("slices", "spacing", "usual"), [(121, 1.0, 1.0), (121, 2.5, 0.0), (5, 11.0, 0.0)])
-def test_long_volumes_and_thick_slices_are_not_tried(tiny_model, tmp_path, monkeypatch, slices, spacing, usual) -> None:
+@pytest.mark.parametrize(("slices", "spacing", "expected"), [(121, 1.0, None), (5, 11.0, 0.0)])
+def test_long_volumes_and_thick_slices_are_not_tried(
+    tiny_model, tmp_path, monkeypatch, slices, spacing, expected
+) -> None:
     monkeypatch.setattr(smoothing, "_dice", lambda *_: pytest.fail("tried"))
-    assert smoothing.best_sigma(tiny_model(("a",)), [case(tmp_path, "p", slices, spacing)], TASK, "cpu") == usual
-    assert smoothing.best_sigma(tiny_model(("a",)), [], TASK, "cpu") == 0
+    assert smoothing.best_sigma(tiny_model(("a",)), [case(tmp_path, "p", slices, spacing)], TASK, "cpu") == expected
+    assert smoothing.best_sigma(tiny_model(("a",)), [], TASK, "cpu") is None
+
+
+def test_a_stop_ends_the_trial_before_the_next_batch(tiny_model: Callable, tmp_path: Path) -> None:
+    model, pair, asked = tiny_model(("a",)), case(tmp_path, "p", slices=40), []
+    before = model.manifest
+
+    def stop() -> bool:
+        asked.append(None)
+        return len(asked) > 3
+
+    with pytest.raises(Cancelled, match="stopped while smoothing was tried"):
+        smoothing.best_sigma(model, [pair], TASK, "cpu", stop)
+    assert len(asked) == 5 and model.manifest == before, "a yes to the fourth, and to whether it was that"
 
 
 @pytest.mark.parametrize(("fails", "tried"), [(False, [2.5, 0.0]), (True, [2.5])])
@@ -59,11 +76,11 @@ def test_trying_leaves_the_manifest_as_it_was(tiny_model: Callable, tmp_path: Pa
     model, pair, found = tiny_model(("a",)), case(tmp_path, "p"), []
     before, segment = model.manifest, Segmenter.segment_volume
 
-    def watched(self):
+    def watched(self, **options):
         found.append(self.model.manifest.smoothing_mm)
         if fails:
             raise InputError("no memory")
-        return segment(self)
+        return segment(self, **options)
 
     monkeypatch.setattr(Segmenter, "segment_volume", watched)
     with pytest.raises(InputError) if fails else nullcontext():
@@ -87,8 +104,9 @@ def test_what_is_tried_is_segmented_with_that_sigma_and_scored_where_something_i
     ("spacings", "expected"), [((1.4,), 1.4), ((1.0, 1.3, 1.2), 1.2), ((1.6,), 0.0), ((1.0, 5.0), 0.0), ((), 0.0)]
 )
 def test_thin_slices_are_smoothed_where_nothing_is_held_out(tmp_path: Path, spacings, expected) -> None:
-    pairs = [case(tmp_path, f"p{number}", 5, spacing) for number, spacing in enumerate(spacings)]
-    assert smoothing.usual_sigma(pairs, TASK) == expected
+    cases = [case(tmp_path, f"p{number}", 5, spacing) for number, spacing in enumerate(spacings)]
+    found = Survey([str(tmp_path)], None, Wish("a", orientation="axial")).usable if cases else []
+    assert [each.pair for each in found] == cases and smoothing.usual_sigma(found, TASK) == expected
 
 
 @pytest.mark.parametrize(("thickness", "expected"), [(1.2, 1.2), (4.0, 0.0)])

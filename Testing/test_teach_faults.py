@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import unicodedata
 from types import SimpleNamespace
 
 import numpy as np
@@ -161,21 +162,6 @@ def test_a_pack_that_cannot_be_kept_is_rescued(cases, command, capsys, home) -> 
     rescued_tensors = tensors()
     assert main(command(cases)) == 0, "and the same command still goes on"
     assert all(torch.equal(value, rescued_tensors[key]) for key, value in tensors().items())
-
-
-def test_a_disk_that_is_full_everywhere_leaves_the_pack_before(cases, command, capsys, monkeypatch) -> None:
-    assert main(command(cases)) == 0
-    before = packs.find(NAME).read_bytes()
-
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("safetensors.numpy.save_file", full)
-        assert main(command(cases)) == 2
-    assert packs.find(NAME).read_bytes() == before
-    assert "No space left" in capsys.readouterr().err
-    assert [version.number for version in versions.listing(NAME)] == [1]
 
 
 def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(cases, command, capsys, monkeypatch) -> None:
@@ -448,5 +434,5 @@ def test_the_check_warns_of_a_backbone_that_is_not_installed(cases, command, cap
 def test_removing_a_pack_tells_where_its_cases_still_are(cases, command, capsys) -> None:
     assert main(command(cases)) == 0
     capsys.readouterr()
-    assert main(["packs", "--remove", NAME]) == 0
+    assert main(["packs", "--remove", unicodedata.normalize("NFD", NAME)]) == 0
     assert f"what it was taught from is still in {workspace()}" in capsys.readouterr().out

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_cases import limited
 
 from ProMISeCore import packs, versions
 from ProMISeCore.__main__ import main
-from ProMISeCore.errors import InputError, PromiseError, WeightsError
+from ProMISeCore.errors import InputError, WeightsError
 from ProMISeCore.inventory import install_pack
 from ProMISeCore.lock import alone
 
@@ -103,17 +104,12 @@ def test_rolling_back_keeps_what_was_only_installed(taught, installed) -> None:
     assert [(first(v.path), v.present) for v in versions.listing(NAME)] == [(1, True), (7, False)]
 
 
-def test_a_version_that_cannot_be_written_leaves_the_present_one(taught, monkeypatch) -> None:
+def test_a_version_that_cannot_be_written_leaves_the_present_one(taught) -> None:
     taught(1)
     before = packs.find(NAME).read_bytes()
 
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("safetensors.numpy.save_file", full)
-        with pytest.raises(PromiseError, match="No space left"):
-            taught(2)
+    with limited("RLIMIT_FSIZE", 1000), pytest.raises(WeightsError, match="cannot be written: .*File too large"):
+        taught(2)
     assert packs.find(NAME).read_bytes() == before
     assert [v.number for v in versions.listing(NAME)] == [1]
     assert not list(packs.folder().rglob(".promise-*"))
@@ -143,7 +139,9 @@ def test_removing_takes_all_versions(taught) -> None:
         versions.remove(NAME)
 
 
-@pytest.mark.parametrize("name", ["", " a", "a ", "a.", "../a", "a/b", "a\\b", "a:b", "CON", "nul.x", "x" * 65, "_a"])
+@pytest.mark.parametrize(
+    "name", ["", " a", "a ", "a.", "../a", "a/b", "a\\b", "a:b", "CON", "nul.x", "x" * 65, "_a", "\u0301a"]
+)
 def test_names_that_no_file_can_have_everywhere_are_refused(name) -> None:
     with pytest.raises(InputError, match="cannot be called"):
         versions.checked_name(name)
@@ -151,6 +149,31 @@ def test_names_that_no_file_can_have_everywhere_are_refused(name) -> None:
 
 def test_umlauts_are_composed() -> None:
     assert versions.checked_name("a\u0308 b") == "ä b"
+
+
+@pytest.mark.parametrize("name", ["हृदय", "हिन्दी 2", "ตับ", "قَلْب", "q\u0301"])
+def test_letters_of_any_script_are_letters_with_their_vowels_and_tones(name) -> None:
+    assert versions.checked_name(name) == name
+
+
+def test_a_pack_is_found_by_a_name_whose_umlauts_are_not_composed(taught, tmp_path) -> None:
+    path = taught(1).path
+    decomposed = "Ventrikel, su\u0308ß (2)"
+    assert packs.find(decomposed) == packs.find(f"{decomposed}.safetensors") == packs.find(NAME)
+    versions.export(decomposed, tmp_path / "out.safetensors")
+    assert (tmp_path / "out.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_what_kills_have_left_is_removed_when_a_version_is_added_and_what_is_being_written_stays(taught) -> None:
+    taught(1)
+    versions_folder = packs.folder() / f"{NAME}.versions"
+    left, written = versions_folder / ".promise-a.safetensors", packs.folder() / ".promise-b.safetensors"
+    for path in (left, written, old := packs.folder() / ".promise-c.safetensors", own := packs.folder() / "d.txt"):
+        path.write_bytes(b"half")
+    for path in (left, old, own):
+        os.utime(path, 2 * (time.time() - 2 * 24 * 3600,))
+    taught(2)
+    assert not left.exists() and not old.exists() and written.exists() and own.exists()
 
 
 def test_command_lists_and_rolls_back(taught, capsys) -> None:

@@ -1,0 +1,87 @@
+"""`promise teach` where the system gives no more: disks that fill up, few open files, files that may not be read."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from functools import partial
+
+import numpy as np
+import torch
+from small_cases import NAME, limited, tensors, workspace, write_disc
+
+from ProMISeCore import packs, teaching, versions
+from ProMISeCore.__main__ import main
+from ProMISeCore.training import Training
+
+NEARLY_FULL = partial(limited, "RLIMIT_FSIZE", 20_000)  # bytes: the lock fits, a pack does not
+ROOM = 30  # files that may be opened beside those that are open
+
+
+def test_a_disk_that_fills_while_the_pack_is_written_leaves_it_in_the_workspace(
+    cases, command, capsys, monkeypatch
+) -> None:
+    add = versions.add
+
+    def add_on_a_full_disk(*given):
+        with NEARLY_FULL():
+            return add(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(versions, "add", add_on_a_full_disk)
+        assert main(command(cases)) == 2
+    said, rescued = capsys.readouterr().err.splitlines()[-1], workspace() / f"{NAME}.safetensors"
+    assert "cannot be written" in said and "File too large" in said
+    assert f"the pack was taught and lies in {rescued}: promise packs --install it" in said
+    assert not [path for path in packs.folder().rglob("*") if path.is_file() and path.name != "lock"]
+    assert main(["packs", "--install", str(rescued)]) == 0
+    taught = tensors()
+    assert main(command(cases)) == 0, "and the same command still goes on"
+    assert all(torch.equal(value, taught[key]) for key, value in tensors().items())
+
+
+def test_a_disk_that_is_full_everywhere_leaves_the_pack_before(cases, command, capsys, monkeypatch) -> None:
+    assert main(command(cases)) == 0
+    before, add = packs.find(NAME).read_bytes(), versions.add
+    with ExitStack() as full:
+
+        def fill_and_add(*given):
+            full.enter_context(NEARLY_FULL())
+            return add(*given)
+
+        monkeypatch.setattr(versions, "add", fill_and_add)
+        assert main(command(cases)) == 2
+    assert packs.find(NAME).read_bytes() == before
+    assert "File too large" in capsys.readouterr().err
+    assert [version.number for version in versions.listing(NAME)] == [1]
+
+
+def test_many_cases_take_few_open_files(tmp_path, command) -> None:
+    rows, columns = np.mgrid[:32, :40]
+    for number in range(20):
+        write_disc(tmp_path, f"p{number}", np.hypot(rows - 15, columns - 10 - number) < 8, number)
+    lowest = os.dup(0)
+    os.close(lowest)
+    with limited("RLIMIT_NOFILE", lowest + ROOM):
+        assert main(command(tmp_path, "--held-out", "p3", steps=4)) == 0
+    assert len(list(workspace().glob("views-*/*.npy"))) > 2 * ROOM
+
+
+def test_labels_that_cannot_be_read_at_the_end_cost_no_pack(cases, command, capsys, monkeypatch) -> None:
+    run, content = Training.run, teaching.content
+
+    def refused(path):
+        if path.name == "Fall 2.seg.nrrd":
+            raise PermissionError(13, "Permission denied", str(path))
+        return content(path)
+
+    def run_and_refuse(self, *given):
+        reached = run(self, *given)
+        monkeypatch.setattr(teaching, "content", refused)
+        return reached
+
+    monkeypatch.setattr(Training, "run", run_and_refuse)
+    assert main(command(cases, "--held-out", "Fall 0")) == 0
+    said = capsys.readouterr().err
+    assert "the labels of Fall 2 cannot be read any more (Permission denied); the pack learned from what" in said
+    assert packs.find(NAME).is_file() and not list(workspace().glob("training-*.pt"))
