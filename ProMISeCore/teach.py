@@ -115,7 +115,12 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     if wish.minutes and arguments.passes != PASSES:
         budget += f" --passes {arguments.passes:g}"
     order = Order(
-        folder, settings, arguments.device, base, _starts(arguments), f"promise teach --seed {wish.seed} {budget}"
+        folder,
+        settings,
+        arguments.device,
+        base,
+        _starts(arguments.start, arguments.backbone),
+        f"promise teach --seed {wish.seed} {budget}",
     )
     Teaching(survey, order, teller.tell, commands).run()
 
@@ -205,9 +210,8 @@ def _held_out(given: list[str] | None) -> list[str] | float | None:
     return share if len(given) == 1 and 0 < share < 1 else given
 
 
-def _starts(arguments: argparse.Namespace) -> list[packs.Pack]:
+def _starts(name: str, backbone: str) -> list[packs.Pack]:
     """Packs to begin from; of themselves only embedded ones, as the user's may have learned from held-out cases."""
-    name, backbone = arguments.start, arguments.backbone
     if name == "none":
         return []
     if name == "auto":

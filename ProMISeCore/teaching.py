@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,13 @@ from ProMISeCore.case_encoder import CaseEncoder, EncodedCases, Tell
 from ProMISeCore.commands import Commands
 from ProMISeCore.dataset import LabelledStack, Task, Views
 from ProMISeCore.draft import drafted
-from ProMISeCore.errors import Cancelled, InputError, PromiseError, WeightsError
+from ProMISeCore.errors import Cancelled, InputError, WeightsError
 from ProMISeCore.estimate import check_room
 from ProMISeCore.kept import Kept
 from ProMISeCore.lock import alone
 from ProMISeCore.manifest import Manifest
 from ProMISeCore.material import Material
+from ProMISeCore.new_version import NewVersion
 from ProMISeCore.outcome import Outcome
 from ProMISeCore.pairs import content
 from ProMISeCore.progress import Look, Progress
@@ -40,8 +40,6 @@ from ProMISeCore.snapshot import Snapshot, best_row
 from ProMISeCore.survey import Survey
 from ProMISeCore.training import Training
 from ProMISeCore.whole_file import check_folder
-
-_LONGEST_DATA = 1000  # characters of what the base says that it was taught from
 
 
 @dataclass(frozen=True)
@@ -298,9 +296,14 @@ class Teaching:
     # After
 
     def _finish(self, outcome: Outcome, before: Mapping[str, str]) -> None:
-        model = outcome.stages[-1].model.without_idle_refiners()
-        version = self._keep(self._taught(model.manifest, outcome), model.tensors())
-        self._remember(version.path, outcome)
+        order = self.order
+        new = NewVersion(self.name, self.survey, order.command, order.workspace, self._origin, self._kept)
+        version = new.keep(outcome)
+        cases = [*self.survey.learn, *(self._encoded.rest_cases if outcome.whole else [])]
+        try:
+            new.remember(version.path, [self._images[case.pair.name] for case in cases], outcome)
+        except (InputError, OSError) as error:
+            self._tell("notice", message=f"what the pack comes from could not be kept: {error}")
         self._say_changed(before)
         if outcome.ended:
             for stage in outcome.stages:
@@ -321,30 +324,6 @@ class Teaching:
             held_out=[case.pair.name for case in self._encoded.held_cases],
             within=self.survey.within,
             manifest=version.manifest.entries(),
-        )
-
-    def _taught(self, manifest: Manifest, outcome: Outcome) -> Manifest:
-        """The manifest with what its pack was taught from, and what that has come to."""
-        count, origin = len(self.survey.usable), self._origin
-        data = f"{count} {'case' if count == 1 else 'cases'} of the user's own"
-        if not {*origin.targets}.isdisjoint(self.survey.targets):
-            data += f", continued from {origin.called}"
-        if self._kept is not None and self._kept.names:
-            before = textwrap.shorten(origin.data, _LONGEST_DATA, placeholder=" …")
-            data += f"; {', '.join(self._kept.names)} as in {origin.called} ({before})"
-        training = {
-            "data": data,
-            "cases": count,
-            "licence": manifest.licence,
-            "command": self.order.command,
-            "seconds": round(outcome.seconds, 1),
-        }
-        return replace(
-            manifest,
-            scores=tuple(outcome.scores),
-            smoothing_mm=outcome.smoothing,
-            description=f"Taught from {data}.",
-            training=training,
         )
 
     def _say_changed(self, before: Mapping[str, str]) -> None:
@@ -402,28 +381,6 @@ class Teaching:
                 raise KeyboardInterrupt from stopped
             judged.stopped = True
             return None
-
-    def _remember(self, pack: Path, outcome: Outcome) -> None:
-        cases = [*self.survey.learn, *(self._encoded.rest_cases if outcome.whole else [])]
-        images = {self._images[case.pair.name] for case in cases} | self.survey.wish.seen
-        try:
-            learned.remember(pack, images, self.order.workspace)
-            if not outcome.ended:
-                learned.remember_origin(pack, self._origin, self.order.workspace)
-        except (InputError, OSError) as error:
-            self._tell("notice", message=f"what the pack comes from could not be kept: {error}")
-
-    def _keep(self, manifest: Manifest, tensors: Mapping[str, torch.Tensor]) -> versions.Version:
-        if self._kept is not None:
-            manifest, tensors = self._kept.beside(manifest), self._kept.tensors_beside(manifest, tensors)
-        try:
-            return versions.add(self.name, manifest, tensors)
-        except (PromiseError, OSError) as error:
-            rescued = self.order.workspace / f"{self.name}{packs.SUFFIX}"
-            packs.save(rescued, manifest, tensors, half=True)
-            raise WeightsError(
-                f"{error}; the pack was taught and lies in {rescued}: promise packs --install it once that is mended"
-            ) from error
 
     def _tidy(self) -> None:
         """Views that no case needs any more: of labels that were corrected since, or other settings."""

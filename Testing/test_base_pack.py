@@ -250,7 +250,7 @@ def test_what_starts_are_there_does_not_follow_from_the_users_packs(two, command
     assert main(command(two, "--name", "heart")) == 0
     assert packs.find("heart").parent == packs.folder()
     assert "heart" in [pack.path.stem for pack in packs.embedded()]
-    assert [pack.path for pack in teach._starts("auto")] == [pack.path for pack in packs.embedded()]
+    assert [pack.path for pack in teach._starts("auto", "tiny")] == [pack.path for pack in packs.embedded()]
     assert all(pack.path.parent == packs.EMBEDDED for pack in packs.embedded())
 
 

@@ -27,7 +27,7 @@ TIERS = {
         "promise reference encoder",
         """embedder answers between segmenter smoothing dataset train training refining material decoding
         target_loss draw pretrain measures ratios cost_curves case_encoder base_pack kept draft start snapshot outcome
-        teaching published unet""",
+        new_version teaching published unet""",
         "__main__ segment evaluate inventory bench teach rank bench_teach",
     ])
 }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from dataclasses import replace
@@ -110,11 +109,9 @@ def test_what_a_target_begins_from_is_told(cases, command, capsys, monkeypatch) 
 
 
 def test_a_start_on_another_backbone_is_refused() -> None:
-    arguments = argparse.Namespace(start="heart", backbone="mobile_sam")
     with pytest.raises(InputError, match="mobile_sam, the pack of --start was taught on tiny: choose that"):
-        teach._starts(arguments)
-    arguments.backbone = "tiny"
-    assert [pack.path.stem for pack in teach._starts(arguments)] == ["heart"]
+        teach._starts("heart", "mobile_sam")
+    assert [pack.path.stem for pack in teach._starts("heart", "tiny")] == ["heart"]
 
 
 def test_few_slices_end_a_teaching_long_before_its_minutes(cases, command, capsys, monkeypatch) -> None:

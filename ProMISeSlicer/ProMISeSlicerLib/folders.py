@@ -34,7 +34,7 @@ def packs() -> list:
     """Packs of the folder, then the embedded ones of other names, each with `path` and `manifest`."""
     core, weightsError = environment.core("packs"), environment.core("errors").WeightsError
     found = {}
-    for path in sorted(folder("pack").glob("*" + core.SUFFIX)):
+    for path in core.files(folder("pack")):
         try:
             found[path.stem] = core.read(path)
         except weightsError:
