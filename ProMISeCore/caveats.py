@@ -80,14 +80,14 @@ def strays(files: pairs.Sorted) -> Iterator[str]:
         )
 
 
-def automatic(cases: Sequence[Case]) -> Iterator[str]:
+def automatic(found: Sequence[pairs.Pair]) -> Iterator[str]:
     """Segmentations that are nobody's work."""
-    own = [case for case in cases if truth.is_automatic(case.pair.label)]
+    own = [pair.name for pair in found if truth.is_automatic(pair.label)]
     if own:
         yield (
-            f"{len(own)} of {len(cases)} segmentations are what promise segment has found, and nobody has saved them "
-            f"since ({named(own)}): a pack learns its own mistakes from them; correct and save them in 3D Slicer, or "
-            "leave them out"
+            f"{len(own)} of {len(found)} segmentations are what promise segment has found, and nobody has saved them "
+            f"since ({listed(own)}): they are a pack's own answers and no truth; correct and save them in 3D Slicer, "
+            "or leave them out"
         )
 
 

@@ -64,7 +64,7 @@ class Commands:
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
                 self._obey(line.strip().decode("ascii", "replace"))
-        self.gone, self.stopped = not self.stopped, True
+        self.gone, self.stopped = self.gone or not self.stopped, True  # of what Ctrl-C has said nothing is taken back
 
     def _read(self, descriptor: int) -> bytes:
         try:

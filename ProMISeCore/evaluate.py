@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ProMISeCore import failures, packs, pairs, volumes
+from ProMISeCore import caveats, failures, packs, pairs, volumes
 from ProMISeCore.contact_sheet import write_contact_sheet
 from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import Pair
@@ -45,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Segment and score every pair, print a table of means, write the JSON."""
     found = pairs.find(arguments.images, arguments.labels)
+    for what in caveats.automatic(found):
+        if arguments.record is not None:
+            raise InputError(f"{what}; --record keeps scores against the truth only")
+        say(what)
     if arguments.json is not None and not arguments.json.resolve().parent.is_dir():
         raise InputError(f"the folder of {arguments.json} does not exist; make it first")
     if arguments.json is not None and arguments.json.is_dir():

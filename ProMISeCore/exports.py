@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from ProMISeCore import truth
 from ProMISeCore.bounds import bounds
 from ProMISeCore.contact_sheet import write_contact_sheet
 from ProMISeCore.errors import InputError
@@ -16,7 +17,6 @@ from ProMISeCore.markups import Prompts, write_prompts
 from ProMISeCore.nrrd import write_nrrd
 from ProMISeCore.reading import PICTURE_SUFFIXES
 from ProMISeCore.terminology import GENERIC, terminology_entry
-from ProMISeCore.truth import AUTOMATIC
 from ProMISeCore.volumes import Volume
 from ProMISeCore.whole_file import replacing
 
@@ -58,11 +58,11 @@ def write_segmentation(
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
         "Segmentation_SourceRepresentation": "Binary labelmap",
     }
-    if automatic:
-        fields[AUTOMATIC] = "1"
     for index, (target, mask, layer) in enumerate(zip(targets, found, placed, strict=True)):
         layers[layer][mask] = index + 1
         fields |= _segment_fields(index, target, mask, layer, automatic)
+    if automatic:
+        fields[truth.AUTOMATIC] = truth.automatic(layers)
     with replacing(path) as temporary:
         write_nrrd(temporary, layers, volume.affine, fields)
 
@@ -87,9 +87,10 @@ def write_labelmap(
 
     automatic: as of `truth.is_automatic`, which NIfTI alone can say.
     """
-    image = on_grid(label_map(masks, volume, targets), volume, flat=Path(path).suffix.lower() in PICTURE_SUFFIXES)
+    labels = label_map(masks, volume, targets)
+    image = on_grid(labels, volume, flat=Path(path).suffix.lower() in PICTURE_SUFFIXES)
     if automatic:
-        image.SetMetaData("ITK_FileNotes", AUTOMATIC)  # NIfTI's "descrip"
+        image.SetMetaData("ITK_FileNotes", truth.automatic([labels]))  # NIfTI's "descrip"
     with replacing(path) as temporary:
         sitk.WriteImage(image, str(temporary), useCompression=True)
 

@@ -64,6 +64,15 @@ def write_prompts(
         temporary.write_text(text, encoding="utf-8")
 
 
+def is_automatic(path) -> bool:
+    """Whether nobody has placed anything in a file of prompts; of another file nobody can tell: False."""
+    try:
+        lists = json.loads(Path(path).read_text(encoding="utf-8"))["markups"]
+        return not any(point.get("description") == "user" for one in lists for point in one["controlPoints"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+
+
 def read_prompts(path, targets: Sequence[str]) -> dict[str, Prompts]:
     """What a person has placed for these targets, in a file as `write_prompts` and Slicer write it.
 

@@ -143,11 +143,17 @@ def find(name_or_path: str | Path) -> Path:
     if len(path.parts) == 1:
         file = path.name.removesuffix(SUFFIX) + SUFFIX
         for place in (folder(), EMBEDDED):
-            for spelled in (file, unicodedata.normalize("NFC", file)):  # taught packs are called with composed umlauts
-                if (place / spelled).is_file():
-                    return place / spelled
+            if (place / file).is_file():
+                return place / file
+            for other in files(place):
+                if _composed(other.name) == _composed(file):  # systems write umlauts in two ways
+                    return other
     names = ", ".join(sorted(pack.path.stem for pack in installed())) or "none"
     raise WeightsError(f"there is no pack or file {str(name_or_path)!r}; installed are: {names}")
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def name_of(path: Path) -> str:

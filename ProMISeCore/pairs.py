@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from ProMISeCore import truth
 from ProMISeCore.detached import voxel_files
 from ProMISeCore.errors import InputError
 from ProMISeCore.reading import PICTURE_SUFFIXES, check_name
@@ -85,7 +86,7 @@ def sort_out(images: Sequence[str], labels: Sequence[str] | None = None) -> Sort
     """As `find`, and what belongs to nothing."""
     files = _files(images)
     if labels is None:
-        stems = Counter((path.parent, _stem(path)) for path in files)
+        stems = Counter((path.parent, _stem(path)) for path in files if not _names_label(path))
         label_files = [path for path in files if _is_label(path, stems)]
     else:
         label_files = _without_images(_files(labels))
@@ -109,7 +110,8 @@ def sort_out(images: Sequence[str], labels: Sequence[str] | None = None) -> Sort
     _divide(found, shared=labels is not None)
     named = zip(distinct(files, [_case(path) for path in files]), found.items(), strict=True)
     paired = [Pair(name, path, label) for name, (path, label) in named if label is not None]
-    strays = [path for path in label_files if path not in found.values()]
+    used = {*found.values()}
+    strays = [path for path in places.values() if path not in used]
     return Sorted(paired, [path for path, label in found.items() if label is None], strays)
 
 
@@ -208,12 +210,16 @@ def _alone(files: Sequence[Path], labels: Sequence[Path]) -> dict[Path, Path]:
 
 
 def _by_place(labels: Sequence[Path]) -> dict[tuple[Path, str], Path]:
-    """Label maps by folder and case."""
+    """Label maps by folder and case; what somebody has made before what a pack has found."""
     by_place: dict[tuple[Path, str], Path] = {}
     for path in labels:
-        other = by_place.setdefault((path.parent, _case(path)), path)
-        if other != path:
+        place = path.parent, _case(path)
+        other = by_place.setdefault(place, path)
+        if other == path or truth.is_automatic(path):
+            continue
+        if not truth.is_automatic(other):
             raise InputError(f"{other} and {path} are both label maps of {_case(path)!r}; keep one")
+        by_place[place] = path
     return by_place
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,9 +12,14 @@ class Filed:
     """A mapped array (m, …) whose file is open only while rows of it are read.
 
     A map keeps its file open, and a process may have few: 256 on macOS, which 60 cases of several arrays would take.
+    Raises ValueError for what is no whole array of a file.
     """
 
     def __init__(self, array: np.memmap) -> None:
+        if not (array.flags.c_contiguous and isinstance(array.base, mmap.mmap)):
+            raise ValueError(
+                "only a whole file's rows, one after the other, can be read again; a part of them was given"
+            )
         self._place = array.filename, array.dtype, "r", array.offset, array.shape
         self.shape, self.dtype = array.shape, array.dtype
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from ProMISeCore import exports, pairs, truth, volumes
+from ProMISeCore import exports, markups, pairs, truth, volumes
 from ProMISeCore.cache import Cache
 from ProMISeCore.errors import InputError
 from ProMISeCore.terminal import amount, duration, progress, say
@@ -90,7 +90,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
 def outputs(source: Path, volume: volumes.Volume, folder: Path, ending: str) -> dict[str, Path]:
     """Where the results go: name.seg.nrrd (or name_seg.nii.gz), name.prompts.mrk.json, name.sheet.png.
 
-    InputError if that is the input itself, a folder, or a segmentation that somebody else has made or corrected.
+    InputError if that is the input itself, a folder, or what somebody else has made or corrected.
     """
     paths = {
         "segmentation": folder / f"{volume.name}{ending}",
@@ -102,12 +102,23 @@ def outputs(source: Path, volume: volumes.Volume, folder: Path, ending: str) -> 
             raise InputError(f"{path} is the input and would be overwritten; choose another folder (--out) or --format")
         if path.is_dir():
             raise InputError(f"{path} is a folder, where a result is to be written; choose another folder (--out)")
-    if paths["segmentation"].exists() and not truth.is_automatic(paths["segmentation"]):
-        raise InputError(
-            f"{paths['segmentation']} is there already, and is not what promise segment has written, or was saved by "
-            "another program since; move it, or choose another folder (--out)"
-        )
+    _check_unclaimed(paths)
     return paths
+
+
+def _check_unclaimed(paths: Mapping[str, Path]) -> None:
+    """Raise InputError where somebody's work would be overwritten."""
+    segmentation, prompts = paths["segmentation"], paths["prompts"]
+    if segmentation.exists() and not truth.is_automatic(segmentation):
+        raise InputError(
+            f"{segmentation} is there already, and is not what promise segment has written, or was saved by another "
+            "program since; move it, or choose another folder (--out)"
+        )
+    if prompts.exists() and not markups.is_automatic(prompts):
+        raise InputError(
+            f"{prompts} is there already, and holds points or boxes that somebody has placed; move it, or choose "
+            "another folder (--out)"
+        )
 
 
 def prepare(volume: volumes.Volume, arguments: argparse.Namespace) -> Segmenter:
@@ -135,7 +146,11 @@ def go(segmenter: Segmenter, first: int | None = None) -> float:
 
 
 def write(segmenter: Segmenter, masks: Mapping[str, np.ndarray], paths: Mapping[str, Path]) -> None:
-    """Write all results or none: into a folder of their own beside their places, then moved there."""
+    """Write all results or none: into a folder of their own beside their places, then moved there.
+
+    InputError where somebody has saved something there meanwhile.
+    """
+    _check_unclaimed(paths)
     targets = [asdict(target) for target in segmenter.model.manifest.targets]
     volume, prompts = segmenter.volume, segmenter.prompts()
     write_masks: Callable = exports.write_labelmap

@@ -57,7 +57,7 @@ class Survey:
         self._complain_about_targets()
         if backbones.TABLE.get(wish.backbone) not in (None, *backbones.installed()):
             self._warn(None, f"the backbone {wish.backbone} is not installed: see promise backbones")
-        for what in caveats.automatic(self.usable):
+        for what in caveats.automatic([case.pair for case in self.usable]):
             self._warn(None, what)
         for case, what in caveats.found(self.usable, self.targets, wish.unlabelled, wish.known):
             self._warn(case, what)

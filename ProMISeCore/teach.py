@@ -89,6 +89,7 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
     folder = packs.workspaces() / wish.name if arguments.workspace is None else arguments.workspace
     if base is not None:
         wish = _going_on(wish, base, folder)
+    starts = _starts(arguments.start, arguments.backbone)
     survey = Survey(arguments.images, arguments.labels, wish, partial(_counted, teller, commands, arguments.check))
     survey.check_workspace(folder)
     if arguments.check or arguments.events:
@@ -119,7 +120,7 @@ def _run(arguments: argparse.Namespace, teller: Events | Words) -> None:
         settings,
         arguments.device,
         base,
-        _starts(arguments.start, arguments.backbone),
+        starts,
         f"promise teach --seed {wish.seed} {budget}",
     )
     Teaching(survey, order, teller.tell, commands).run()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ProMISeCore import allocator, packs, pairs, volumes
+from ProMISeCore import allocator, caveats, packs, pairs, volumes
 from ProMISeCore.augment import VOLUMES, Augment
 from ProMISeCore.base import framing
 from ProMISeCore.dataset import Encoder, Task, Views, plan
@@ -131,6 +131,8 @@ def run(arguments: argparse.Namespace) -> None:
     allocator.keep_freed_memory()
     _check(arguments)
     found = pairs.find(arguments.images, arguments.labels)
+    for what in caveats.automatic(found):
+        say(what)
     card, values = _card(arguments), _values(arguments.targets)
     backbone = sam.load(arguments.backbone, devices.choose(arguments.device), arguments.side)
     base = _base(arguments.base, backbone, list(values)) if arguments.base else None

@@ -7,7 +7,8 @@ may have segmented only some targets, or only some slices (docs/teach.md, Partia
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from ProMISeCore.volumes import Volume
 
 UNKNOWN = 255  # in label maps as in the arrays of this file
 NOBODY = "ProMISe unknown"  # name of a segment whose voxels are unknown for all targets; with a target's name, for that
-AUTOMATIC = "ProMISe_automatic"  # in a header: a pack's own result, which nobody has corrected and saved since
+AUTOMATIC = "ProMISe_automatic"  # in a header: of which voxels it is a pack's own result, see `is_automatic`
 RULES = ("auto", "background", "unknown")
 _SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
 _NIFTI = (".nii", ".nii.gz")
@@ -54,14 +55,25 @@ def is_told(path: Path) -> bool:
 
 
 def is_automatic(path: Path) -> bool:
-    """Whether a file is what `promise segment` has written, so that it is nobody's work: programs in which it is
-    corrected do not write that entry again. Of a file that cannot be read nobody can tell: False."""
+    """Whether a file is what `promise segment` has written, so that it is nobody's work: it says so, and of these
+    voxels. 3D Slicer does not write that entry again, other programs may. Of a file that cannot be read nobody can
+    tell: False."""
     try:
         if path.name.lower().endswith(_NIFTI):
-            return read_entries(path).get("descrip", "").strip() == AUTOMATIC
-        return is_segmentation(path) and AUTOMATIC in read_entries(path)
+            said = read_entries(path).get("descrip", "").strip()
+            return said.startswith(AUTOMATIC) and said == automatic([volumes.read_label(path).voxels])
+        said = read_entries(path).get(AUTOMATIC, "") if is_segmentation(path) else ""
+        return bool(said) and said == automatic(read_layers(path)[0])
     except InputError:
         return False
+
+
+def automatic(layers: Iterable[np.ndarray]) -> str:
+    """The entry for label layers (K, J, I) that a pack has found: a fingerprint of the voxels."""
+    crc = 0
+    for layer in layers:
+        crc = zlib.crc32(np.ascontiguousarray(layer, np.uint16), crc)
+    return f"{AUTOMATIC} {crc:08x}"
 
 
 def colours(path: Path) -> dict[str, tuple[float, ...]]:

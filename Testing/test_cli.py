@@ -89,15 +89,25 @@ def test_a_result_is_written_again_but_nobodys_work_is_overwritten(promise, weig
     assert promise("segment", source, *arguments)[0] == promise("segment", source, *arguments)[0] == 0
     assert truth.is_automatic(result)
     image = sitk.ReadImage(str(result))
-    for key in image.GetMetaDataKeys():
-        image.EraseMetaData(key)  # as programs do that know no such entry
-    sitk.WriteImage(image, str(result))
+    image[0, 0, 0] = 0 if image[0, 0, 0] else 1
+    sitk.WriteImage(image, str(result))  # corrected by a program that leaves the entry there
     before = result.read_bytes()
     refused(promise("segment", source, *arguments), result.name, "saved by another program", "--out")
     assert result.read_bytes() == before
     result.write_bytes(b"damaged")
     refused(promise("segment", source, *arguments), result.name, "--out")
     assert result.read_bytes() == b"damaged"
+
+
+def test_corrected_prompts_are_not_overwritten_whatever_the_format(promise, weights, tmp_path: Path) -> None:
+    source, arguments = scan(tmp_path / "scan.nii.gz"), weights()
+    assert promise("segment", source, *arguments)[0] == 0
+    prompts = tmp_path / "scan.prompts.mrk.json"
+    written = json.loads(prompts.read_text(encoding="utf-8"))
+    next(point for one in written["markups"] for point in one["controlPoints"])["description"] = "user"
+    prompts.write_text(json.dumps(written), encoding="utf-8")
+    refused(promise("segment", source, *arguments, "--format", "nii.gz"), prompts.name, "somebody has placed", "--out")
+    assert json.loads(prompts.read_text(encoding="utf-8")) == written and not (tmp_path / "scan_seg.nii.gz").exists()
 
 
 def test_first_and_axis(promise, weights, tmp_path: Path) -> None:

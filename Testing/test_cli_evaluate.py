@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scan_files import refused, scan
 
 from ProMISeCore import packs
@@ -14,7 +15,7 @@ from ProMISeCore import packs
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def labelled(folder: Path, promise, weights) -> tuple[Path, list[str]]:
+def labelled(folder: Path, promise, weights, looked_at: bool = True) -> tuple[Path, list[str]]:
     """A folder of two cases whose label maps are what the pack makes of them, so that every score is perfect."""
     folder.mkdir()
     arguments = weights(exclusive=True)
@@ -24,7 +25,19 @@ def labelled(folder: Path, promise, weights) -> tuple[Path, list[str]]:
         code, _, lines = promise("segment", source, *arguments, "--format", "nii.gz", "--out", folder / "out")
         assert code == 0, lines
         (folder / "out" / f"{name}_image_seg.nii.gz").rename(folder / f"{name}_label.nii.gz")
+        if looked_at:
+            label = sitk.ReadImage(str(folder / f"{name}_label.nii.gz"))
+            label.EraseMetaData("ITK_FileNotes")
+            sitk.WriteImage(label, str(folder / f"{name}_label.nii.gz"))
     return folder, arguments
+
+
+def test_a_pack_is_not_scored_by_its_own_results_unsaid(promise, weights, tmp_path: Path) -> None:
+    folder, arguments = labelled(tmp_path / "cases", promise, weights, looked_at=False)
+    words = ("evaluate", *arguments, "--images", folder)
+    code, _, lines = promise(*words)
+    assert code == 0 and any("2 of 2 segmentations are what promise segment has found" in line for line in lines)
+    refused(promise(*words, "--record", "mine"), "nobody has saved them since (one, two)", "--record")
 
 
 def test_evaluate_scores_cases_and_means(promise, weights, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -44,6 +45,18 @@ def test_ctrl_c_waits_for_the_end_of_a_step_and_a_second_one_does_not() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_end_of_stdin_takes_nothing_back_of_what_ctrl_c_has_said() -> None:
+    """Where both come at once, as Ctrl-C reaches the asking program, too."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    commands = Commands(None)
+    with commands.between_steps():
+        signal.raise_signal(signal.SIGINT)
+        commands._listen(reading)
+        assert commands.stop() and commands.gone
+    os.close(reading)
 
 
 def test_ctrl_c_that_is_ignored_stays_ignored() -> None:

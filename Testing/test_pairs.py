@@ -6,11 +6,13 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ProMISeCore import pairs
+from ProMISeCore import exports, pairs
 from ProMISeCore.detached import voxel_files
 from ProMISeCore.errors import InputError
+from ProMISeCore.volumes import Volume
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -42,6 +44,28 @@ def test_what_promise_segment_writes_beside_an_image_is_its_label_map_and_no_oth
         [],
         [],
     )
+
+
+def test_a_picture_with_its_segmentation_is_no_label_map(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png", "b.seg.nrrd", "b.sheet.png", "c.png", "c_seg.nii.gz")
+    found = pairs.sort_out([str(tmp_path)])
+    assert names(found.pairs) == [("b", "b.png", "b.seg.nrrd"), ("c", "c.png", "c_seg.nii.gz")]
+    assert [path.name for path in found.unlabelled] == ["a.png"] and found.strays == []
+
+
+def test_what_somebody_has_made_comes_before_what_a_pack_has_found(tmp_path: Path) -> None:
+    mask = np.ones((2, 3, 4), bool)
+    written = Volume(mask.astype(np.int16), np.eye(4), "a")
+    touch(tmp_path, "a.nii.gz", "a_label.nii.gz", "b.nii.gz")
+    for name, ending, write in (
+        ("a", ".seg.nrrd", exports.write_segmentation),
+        ("b", ".seg.nrrd", exports.write_segmentation),
+        ("b", "_seg.nii.gz", exports.write_labelmap),
+    ):
+        write(tmp_path / f"{name}{ending}", {"x": mask}, written, [{"name": "x"}], automatic=True)
+    found = pairs.sort_out([str(tmp_path)])
+    assert names(found.pairs) == [("a", "a.nii.gz", "a_label.nii.gz"), ("b", "b.nii.gz", "b.seg.nrrd")]
+    assert found.unlabelled == found.strays == []
 
 
 def test_label_maps_of_no_image_are_strays(tmp_path: Path) -> None:
