@@ -18,6 +18,7 @@ from scan_files import files, refused, scan
 
 from ProMISeCore import packs, truth
 from ProMISeCore.cache import Cache
+from ProMISeCore.reading import read_entries
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -89,8 +90,13 @@ def test_a_result_is_written_again_but_nobodys_work_is_overwritten(promise, weig
     assert promise("segment", source, *arguments)[0] == promise("segment", source, *arguments)[0] == 0
     assert truth.is_automatic(result)
     image = sitk.ReadImage(str(result))
-    image[0, 0, 0] = 0 if image[0, 0, 0] else 1
-    sitk.WriteImage(image, str(result))  # corrected by a program that leaves the entry there
+    voxels = sitk.GetArrayFromImage(image)
+    voxels.flat[0] ^= 1
+    corrected = sitk.GetImageFromArray(voxels, isVector=image.GetNumberOfComponentsPerPixel() > 1)
+    for key in image.GetMetaDataKeys():  # as a program that leaves the entry there
+        corrected.SetMetaData(key, image.GetMetaData(key))
+    sitk.WriteImage(corrected, str(result))
+    assert "ProMISe_automatic" in str(read_entries(result)) and not truth.is_automatic(result)
     before = result.read_bytes()
     refused(promise("segment", source, *arguments), result.name, "saved by another program", "--out")
     assert result.read_bytes() == before
