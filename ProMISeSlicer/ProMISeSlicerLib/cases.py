@@ -222,10 +222,10 @@ def unknownVoxels(pieces: dict[str, np.ndarray], results: dict[str, Known | None
     """
     own = _union((piece for each, piece in pieces.items() if each not in results), volume)
     unknown = np.zeros(own.shape, bool)
-    for each in pieces.keys() & results.keys():
+    for each in [each for each in pieces if each in results]:
         grid = None if results[each] is None else _gridOf(results[each], pieces[each], volume)
         if grid is None:
-            return ~unknown
+            return np.ones_like(unknown)
         slices, drawn = grid.fromBlock(pieces[each]), grid.fromBlock(own)
         isOpen = ~results[each].isUsers(slices)[:, None, None]
         isDrawn = drawn.any(axis=(1, 2), keepdims=True)

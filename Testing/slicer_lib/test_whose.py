@@ -312,3 +312,21 @@ def test_scenes_that_say_neither_where_slices_lay_nor_who_was_last_go_on(desk) -
     loaded = again(desk, d)
     assert loaded.session.hint.startswith("1 slices were edited by hand") and states(loaded).count("auto") == 8
     assert taught(theCase(loaded.session), "bar", "rod") == {"bar": [3, 6], "rod": [3]}
+
+
+@pytest.mark.parametrize("isFirst", [True, False])
+def test_a_pasted_copy_of_a_segment_makes_nothing_known_of_its_target(desk, isFirst) -> None:
+    """Two pieces of one name, of which a session knows one: whichever comes first, and nothing is known of the other
+    target that only the copy is."""
+    import slicer
+
+    d = desk()
+    d.session.lock(3)
+    segmentation = d.session.segmentationNode.GetSegmentation()
+    for target in ("bar", "rod"):
+        pasted = slicer.vtkSegment()
+        pasted.DeepCopy(segmentation.GetSegment(d.session.segmentId(target)))
+        assert segmentation.AddSegment(pasted, f"pasted {target}", *([d.session.segmentId("bar")] if isFirst else []))
+    segmentation.GetSegment("pasted rod").SetName("rod of a copy")
+    assert (segmentation.GetSegmentIDs()[0] == d.session.segmentId("bar")) != isFirst
+    assert taught(theCase(d.session), "bar", "rod", "rod of a copy") == {"bar": [], "rod": [3], "rod of a copy": []}
