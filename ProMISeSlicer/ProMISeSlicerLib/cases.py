@@ -21,14 +21,14 @@ UNKNOWN = "ProMISe unknown"  # begins the names of segments that hold what nobod
 
 @dataclass
 class Case:
-    """A volume and its segmentation. slices: AS_SEGMENTED or MINE; used: whether it is taught with.
+    """A volume and its segmentation. chosen: what the user says of `slices`, or ""; used: whether it is taught with.
 
     Nodes that have left the scene are None, and so is a volume that is not known.
     """
 
     volumeNode: Any
     segmentationNode: Any
-    slices: str = AS_SEGMENTED
+    chosen: str = ""
     used: bool = True
 
     @property
@@ -69,6 +69,12 @@ class Case:
             for each in segmentation.GetSegmentIDs()
             if each in known or mrml.targetOf(segmentation.GetSegment(each))
         }
+
+    @property
+    def slices(self) -> str:
+        """AS_SEGMENTED or MINE. Of what ProMISe has made, also since it was listed, only what is the user's counts,
+        unless the user says otherwise."""
+        return self.chosen or (MINE if self.results() else AS_SEGMENTED)
 
     @property
     def isUntold(self) -> bool:
@@ -123,11 +129,9 @@ def _images() -> list:
 
 
 def proposed(volumeNode, segmentationNode) -> Case:
-    """Of what ProMISe has made only what is the user's counts, unless the user says otherwise."""
+    """One without a volume or without a segment is not taught with, unless the user says otherwise."""
     case = Case(volumeNode, segmentationNode)
     case.used = volumeNode is not None and bool(case.segments())
-    if case.results():
-        case.slices = MINE
     return case
 
 
@@ -177,15 +181,15 @@ def masks(case: Case, targets: list[str], volume) -> dict[str, np.ndarray]:
     What is unknown for a target is told, and taken out of its mask. The user's nodes are not changed. Raises
     GeometryError where everything is unknown.
     """
-    segments, results = case.segments(), case.results()
+    segments, results, counted = case.segments(), case.results(), case.slices
     found, unknown = {}, {}
     for name in [name for name in targets if name in segments]:
         pieces = _pieces(case, segments[name])
         found[name] = _union(pieces.values(), volume)
-        if case.slices == MINE and pieces.keys() & results.keys():
+        if counted == MINE and pieces.keys() & results.keys():
             unknown[name] = unknownVoxels(pieces, results, volume)
             found[name] &= ~unknown[name]
-    if found and results and case.slices == AS_SEGMENTED:  # all were looked at: nothing is, and nothing is guessed
+    if found and results and counted == AS_SEGMENTED:  # all were looked at: nothing is, and nothing is guessed
         return found | {UNKNOWN: np.zeros(volume.voxels.shape[:3], bool)}
     if unknown and unknown.keys() == found.keys() and all(where.all() for where in unknown.values()):
         raise mrml.GeometryError(_nothingIn(case))

@@ -172,7 +172,7 @@ class CaseTable:
             self.table.setCellWidget(row, _VOLUME, self._volumes(self.cases[row]))
 
     def _onSlices(self, row: int, index: int) -> None:
-        self.cases[row].slices = (MINE, AS_SEGMENTED)[index]
+        self.cases[row].chosen = (MINE, AS_SEGMENTED)[index]
         self._changed()
 
     def _onItem(self, item) -> None:

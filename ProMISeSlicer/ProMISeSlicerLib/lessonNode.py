@@ -44,7 +44,7 @@ def save(chosen: Sequence[Case], settings: dict[str, Any]) -> None:
     for number, case in enumerate(chosen):
         for role, referred in zip(_ROLES, (case.volumeNode, case.segmentationNode), strict=True):
             node.SetNodeReferenceID(f"{role}.{number}", referred.GetID())
-        entries.append({"slices": case.slices, "used": case.used})
+        entries.append({"slices": case.slices, "isChosen": bool(case.chosen), "used": case.used})
     text = json.dumps(settings | {"cases": entries}, sort_keys=True, ensure_ascii=False)
     if node.GetParameter(_PARAMETER) != text:
         node.SetParameter(_PARAMETER, text)
@@ -68,7 +68,10 @@ def _pairs(node, count: int) -> list[tuple]:
 
 
 def read() -> tuple[list[Case], dict[str, Any]]:
-    """Cases whose nodes are both there, and the settings; none of either where the scene holds no such node."""
+    """Cases whose nodes are both there, and the settings; none of either where the scene holds no such node.
+
+    Scenes of earlier versions do not say whether the user has chosen which slices count: there nobody has.
+    """
     node = _node()
     if node is None:
         return [], {}
@@ -76,5 +79,5 @@ def read() -> tuple[list[Case], dict[str, Any]]:
     found, entries = [], settings.pop("cases", [])
     for nodes, entry in zip(_pairs(node, len(entries)), entries, strict=True):
         if None not in nodes:
-            found.append(Case(*nodes, slices=entry["slices"], used=entry["used"]))
+            found.append(Case(*nodes, entry["slices"] if entry.get("isChosen") else "", entry["used"]))
     return found, settings

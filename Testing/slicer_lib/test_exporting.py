@@ -168,7 +168,7 @@ def test_of_a_session_only_the_users_slices_are_known(desk, tmp_path: Path) -> N
         assert {n for n in range(len(slices)) if (slices[n] != 255).any()} == mine
         for n in mine:
             assert np.array_equal(slices[n] == 1, masks[name][n]) and not (slices[n] == 255).any()
-    case.slices = cases.AS_SEGMENTED
+    case.chosen = cases.AS_SEGMENTED
     assert not (known(exported(tmp_path, case)[0].files, "bar", "rod") == 255).any()
     assert slicer.mrmlScene.IsNodePresent(session.segmentationNode)
 
@@ -180,7 +180,7 @@ def test_a_result_that_nobody_has_touched_says_what_to_do(desk, tmp_path: Path) 
     case = cases.proposed(session.volumeNode, session.segmentationNode)
     (made,) = exported(tmp_path, case)
     assert made.files == () and "no slice of" in made.problem and "let all of them count" in made.problem
-    case.slices = cases.AS_SEGMENTED
+    case.chosen = cases.AS_SEGMENTED
     assert exported(tmp_path, case)[0].problem == ""
 
 

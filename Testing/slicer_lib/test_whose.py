@@ -179,7 +179,7 @@ def test_a_result_without_its_session_is_not_the_users_before_he_says_so(desk, t
         told(case, "bar", "rod")
     drawn = node.GetSegmentation().AddEmptySegment("", "drawn", [1, 0, 0])
     assert taught(case, "bar", "drawn") == {"bar": [], "drawn": list(range(10))}, drawn
-    case.slices = cases.AS_SEGMENTED
+    case.chosen = cases.AS_SEGMENTED
     assert np.array_equal(told(case, "bar")["bar"] == 1, d.session.grid.toBlock(d.masks()))
 
 

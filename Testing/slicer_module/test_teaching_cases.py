@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
-from scene_cases import add_segmentation, add_volume, names, settle
+from scene_cases import TEACHER, add_segmentation, add_volume, names, settle
 
 _SOURCE = "referenceImageGeometryRef"  # role of a segmentation's source volume
 
@@ -24,6 +25,14 @@ def ticks(panel) -> dict[str, bool]:
 
     items = [panel.ui.teachTargetList.item(row) for row in range(panel.ui.teachTargetList.count)]
     return {item.text(): item.checkState() == qt.Qt.Checked for item in items if not item.isHidden()}
+
+
+def lesson_node():
+    import slicer
+    from ProMISeSlicerLib import lessonNode
+
+    nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")
+    return next(each for each in nodes if each.GetAttribute(lessonNode.MARK))
 
 
 def folder_of(place: Path, **segments: int) -> str:
@@ -58,12 +67,9 @@ def test_a_volume_that_is_removed_while_another_module_is_open_takes_only_its_ow
 
 def test_scenes_of_earlier_versions_are_read_where_it_is_sure_what_belongs_together(school) -> None:
     """They have one role for all volumes and one for all segmentations."""
-    import slicer
     from ProMISeSlicerLib import lessonNode
 
-    panel = school()
-    nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")
-    node = next(each for each in nodes if each.GetAttribute(lessonNode.MARK))
+    panel, node = school(), lesson_node()
     for number in range(2):
         for role in ("volume", "segmentation"):
             node.AddNodeReferenceID(role, node.GetNodeReferenceID(f"{role}.{number}"))
@@ -275,3 +281,51 @@ def test_a_teaching_removes_what_the_one_before_it_was_taught_with(school, home)
         kept.write_text(text, encoding="utf-8")
         panel.widget.teach.letGo()
         assert {path for path in cases.rglob("*") if path.is_file()} == files, "the next version is taught with them"
+
+
+def test_of_a_case_that_promise_works_in_after_it_was_listed_only_what_is_the_users_counts(opened) -> None:
+    """The user's own segment does, as before; of what ProMISe has made nothing does, before that is said."""
+    from ProMISeCore.reading import read_entries
+
+    volume = add_volume("scan", 0)
+    node = add_segmentation(volume, "mine", tumour=100)
+    panel = opened(volume=False)
+    teach = panel.widget.teach
+    teach.command = (sys.executable, str(TEACHER), "none")
+    panel.ui.teachCollapsibleButton.collapsed = False
+    assert panel.ui.teachCaseTable.item(0, 2).text() == "all"
+    panel.widget.parameterNode.segmentation = node
+    panel.choose("fake")
+    panel.click("segmentButton")
+    panel.settle()
+    panel.ui.teachNameEdit.text = "n"
+
+    def told() -> list[str]:
+        panel.click("teachCheckButton")
+        settle(panel)
+        (labels,) = [Path(file) for file in teach.tuition.lesson.files if file.endswith(".seg.nrrd")]
+        return [value for key, value in read_entries(labels).items() if key.endswith("_Name")]
+
+    assert told() == ["tumour", "disc", "ring", "ProMISe unknown disc", "ProMISe unknown ring"]
+    combo = panel.ui.teachCaseTable.cellWidget(0, 2)
+    assert combo.currentText == "only mine"
+    combo.setCurrentIndex(1)
+    assert told() == ["tumour", "disc", "ring", "ProMISe unknown"]
+    assert panel.ui.teachCaseTable.cellWidget(0, 2).currentText == "all"
+
+
+def test_only_what_the_user_has_chosen_for_a_result_comes_back_with_the_scene(segmented) -> None:
+    """Scenes of earlier versions say "segmented" also of cases that ProMISe worked in after they were listed."""
+    from ProMISeSlicerLib import cases, lessonNode
+
+    segmented.ui.teachCollapsibleButton.collapsed = False
+    assert [case.slices for case in lessonNode.read()[0]] == [cases.MINE]
+    segmented.ui.teachCaseTable.cellWidget(0, 2).setCurrentIndex(1)
+    assert [case.slices for case in lessonNode.read()[0]] == [cases.AS_SEGMENTED]
+    node = lesson_node()
+    settings = json.loads(node.GetParameter("lesson"))
+    assert settings["cases"] == [{"isChosen": True, "slices": "segmented", "used": True}]
+    settings["cases"] = [{"slices": "segmented", "used": True}]
+    node.SetParameter("lesson", json.dumps(settings))
+    (case,) = lessonNode.read()[0]
+    assert case.slices == cases.MINE and case.used
