@@ -12,7 +12,7 @@ import numpy as np
 import slicer
 
 from . import environment, mrml
-from .state import sessionNodes, statesOn
+from .state import sessionNodes, statesIn, statesOn
 from .whose import Known, knownIn
 
 AS_SEGMENTED, MINE = "segmented", "mine"  # which slices count: all, or those that a session knows for the user's
@@ -62,7 +62,8 @@ class Case:
         """
         if self.segmentationNode is None:
             return {}
-        known = knownIn(statesOn(self.volumeNode, self.segmentationNode))
+        among = statesIn(self.segmentationNode)
+        known = knownIn(statesOn(self.volumeNode, self.segmentationNode), among)
         segmentation = self.segmentationNode.GetSegmentation()
         return {
             each: known.get(each)

@@ -157,7 +157,7 @@ class Session:
         self._refresh()
         self._flush()
         kept = sum(target.keepHandEdits() for target in self._targets.values())
-        self.hint, self._found = ofKept(kept, self._found, self._elsewhere), 0
+        self.hint, self._found, self._elsewhere = ofKept(kept, self._found, self._elsewhere), 0, ""
         self._pace.begin(len(self.source))
         stop, engine = self._stop, self.engine
         self._jobs.stream(_PASS, lambda: engine.segmentVolume(first, lambda: bool(stop)))

@@ -69,15 +69,16 @@ def stateOf(node) -> SceneState | None:
         return None
 
 
-def statesOn(volumeNode, segmentationNode) -> list[SceneState]:
-    """What the sessions on these nodes remember, the one that was last at work first; without a later version's."""
-    nodes = (volumeNode, segmentationNode)
-    used = [
-        node
-        for node in reversed(sessionNodes())
-        if (node.GetNodeReference("volume"), node.GetNodeReference("segmentation")) == nodes
-    ]
+def statesIn(segmentationNode) -> list[SceneState]:
+    """What the sessions that worked in a segmentation remember, on whatever volume, the one that was last at work
+    first; without a later version's."""
+    used = [node for node in reversed(sessionNodes()) if node.GetNodeReference("segmentation") is segmentationNode]
     return sorted(filter(None, map(stateOf, used)), key=lambda state: -state.turn)
+
+
+def statesOn(volumeNode, segmentationNode) -> list[SceneState]:
+    """Those of `statesIn` that are on this volume."""
+    return [state for state in statesIn(segmentationNode) if state.referred("volume") is volumeNode]
 
 
 def findSession(node):
@@ -125,8 +126,8 @@ def stateFor(volumeNode, segmentationNode, targets: list[str]) -> SceneState:
 
 
 def nextTurn(state: SceneState) -> int:
-    """What makes a session the last that is at work on its nodes: its own turn, where it is that already."""
-    states = statesOn(state.referred("volume"), state.referred("segmentation"))
+    """What makes a session the last that is at work in its segmentation: its own turn, where it is that already."""
+    states = statesIn(state.referred("segmentation"))
     last = max((each.turn for each in states if each.node is not state.node), default=0)
     return max(state.turn, last + 1)
 

@@ -330,3 +330,99 @@ def test_a_pasted_copy_of_a_segment_makes_nothing_known_of_its_target(desk, isFi
     segmentation.GetSegment("pasted rod").SetName("rod of a copy")
     assert (segmentation.GetSegmentIDs()[0] == d.session.segmentId("bar")) != isFirst
     assert taught(theCase(d.session), "bar", "rod", "rod of a copy") == {"bar": [], "rod": [3], "rod of a copy": []}
+
+
+def onOther(desk, d, **more):
+    """A session on another volume of the same grid, where the bars lie otherwise and reach the last slice, in the same
+    segmentation."""
+    import slicer
+
+    d.session.close()
+    other = addVolume(name="other")
+    voxels = slicer.util.arrayFromVolume(other)
+    voxels[9] = voxels[8]
+    voxels[:] = np.roll(voxels, 2, axis=2)
+    slicer.util.arrayFromVolumeModified(other)
+    return desk(volume=other, segmentationNode=d.session.segmentationNode, **more)
+
+
+def writeOnOther(desk, d, *slices: int, **more):
+    """As `onOther`; these slices are segmented there."""
+    other = onOther(desk, d, **more)
+    for n in slices:
+        other.session.release(n)
+    other.session.segment()
+    other.settle()
+    return other
+
+
+def test_what_a_session_on_another_volume_wrote_is_no_hand_edit(desk) -> None:
+    """Slice 2 was edited by hand before, 4 is locked; 9 was empty."""
+    from ProMISeSlicerLib import mrml
+    from ProMISeSlicerLib.state import statesIn
+
+    d = desk()
+    d.session.lock(4)
+    editedBetween(d, "bar", 2)
+    other = writeOnOther(desk, d, 5, 6, 7, 8)
+    assert taught(theCase(d.session), "bar", "rod") == {"bar": [2, 4], "rod": [4]}
+    back = again(desk, d, segmented=False)
+    assert states(back) == ["auto"] * 4 + ["locked"] + ["auto"] * 5 and back.session.node is d.session.node
+    assert statesIn(d.session.segmentationNode)[0].node is back.session.node
+    before = back.masks()
+    back.session.segment()
+    assert back.session.hint == (
+        "1 slices were edited by hand and are kept; 10 slices hold what was made on 'other' and are kept; release them "
+        "to replace them, or choose no segmentation to get a new one"
+    )
+    back.settle()
+    assert np.array_equal(back.masks(), before)
+    assert states(back) == ["auto"] * 2 + ["user", "auto", "locked"] + ["auto"] * 5
+    back.session.lock(6, "bar")
+    assert taught(theCase(d.session), "bar", "rod") == {"bar": [2, 4, 6], "rod": [4]}
+    with pytest.raises(mrml.GeometryError, match="no slice of 'other' is yours yet"):
+        told(theCase(other.session), "bar", "rod")
+
+
+def test_a_locked_slice_that_was_written_anew_on_another_volume_is_no_ones(desk) -> None:
+    d = desk()
+    d.session.lock(4)
+    d.session.lock(3)
+    writeOnOther(desk, d, 4)
+    assert taught(theCase(d.session), "bar", "rod") == {"bar": [3], "rod": [3]}
+    assert states(again(desk, d)) == ["auto"] * 3 + ["locked"] + ["auto"] * 6
+
+
+@pytest.mark.parametrize("isGone", [True, False])
+def test_where_slices_on_another_volume_were_others_nothing_changed_since_is_the_users(desk, isGone) -> None:
+    """They were cut across, or that volume has gone. What it has only shown stays the user's."""
+    import slicer
+    from ProMISeSlicerLib import mrml
+
+    d = desk()
+    d.session.lock(4)
+    editedBetween(d, "bar", 2)
+    axis = None if isGone else "sagittal"
+    onOther(desk, d, axis=axis, segmented=False).session.close()
+    assert taught(theCase(d.session), "bar", "rod") == {"bar": [2, 4], "rod": [4]}
+    other = writeOnOther(desk, d, axis=axis)
+    other.session.close()
+    if isGone:
+        slicer.mrmlScene.RemoveNode(other.session.volumeNode)
+        assert taught(theCase(d.session), "bar", "rod") == {"bar": [4], "rod": [4]}
+    else:
+        with pytest.raises(mrml.GeometryError, match="no slice of 'scan' is yours yet"):
+            told(theCase(d.session), "bar", "rod")
+    assert states(again(desk, d)).count("user") == 0
+
+
+def test_that_slices_were_made_on_another_volume_is_said_once_and_of_these(desk) -> None:
+    other = onOther(desk, desk())
+    said = "slices hold what was made on 'scan' and are kept; release them to replace them, or choose no segmentation"
+    assert other.session.hint.startswith(f"18 {said}")
+    mask = other.session.segments.read(other.session.segmentId("bar"), 5)
+    mask[0, 0] = True
+    other.session.segments.write(other.session.segmentId("bar"), 5, mask)
+    other.session.segment()
+    assert other.session.hint == "1 slices were edited by hand and are kept; release them to replace them"
+    other.settle()
