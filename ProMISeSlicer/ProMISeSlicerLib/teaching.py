@@ -9,7 +9,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import environment, findings, folders, lesson, lessonNode, preferences
+from . import copies, environment, findings, folders, lesson, lessonNode, preferences
 from .courseView import CourseView
 from .gathering import CaseTable
 from .lesson import Lesson, asTarget, segmentOf
@@ -35,6 +35,8 @@ class TeachSection:
         self.segments = SegmentList(ui.teachTargetList, self.onEdited)
         self.table = CaseTable(ui.teachCaseTable, self.onChanged)
         self._connect()
+        with host.reporting(_("Copies of volumes that nobody needs any more could not be removed")):
+            copies.sweep()
         self.refresh()
         with host.reporting(_("The cases of the scene could not be listed")):
             self.restore()
@@ -299,13 +301,17 @@ class TeachSection:
                 self.host.say(reason)
                 return
             tuition = Tuition(self._asked(check), self.onNews, self.onEnd, check, self.command)
-            if self.tuition is not None and self.tuition.lesson.name != tuition.lesson.name:
-                self.tuition.clear()
-            self.view.forget()
-            self.tuition = tuition
+            self._follow(tuition)
             tuition.begin(self.table.used, list(map(segmentOf, self.segments.chosen)), self.table.shown)
             self.host.say(_("Checking the cases…") if check else _("Teaching {name}…").format(name=self.name))
             self.onNews()
+
+    def _follow(self, tuition: Tuition) -> None:
+        """It takes the place of the one before, of which only what its name goes on with stays."""
+        if self.tuition is not None and self.tuition.lesson.name != tuition.lesson.name:
+            self.tuition.clear()
+        self.view.forget()
+        self.tuition = tuition
 
     def _asked(self, check: bool) -> Lesson:
         """A check finds all that a folder has before anybody chooses from that."""
@@ -327,8 +333,7 @@ class TeachSection:
             if found is None:
                 self.host.say(_("Nothing is left of that teaching."))
             elif self.host.installation.ensure(environment.missing()):
-                self.view.forget()
-                self.tuition = Tuition(found, self.onNews, self.onEnd, command=self.command)
+                self._follow(Tuition(found, self.onNews, self.onEnd, command=self.command))
                 self.tuition.resume()
                 self.host.say(_("Teaching {name} goes on…").format(name=found.name))
         self.refresh()
