@@ -12,11 +12,12 @@ from slicer.i18n import tr as _
 from . import copies, environment, findings, folders, lesson, lessonNode, preferences
 from .courseView import CourseView
 from .gathering import CaseTable
+from .heldOut import HeldOut
 from .lesson import Lesson, asTarget, segmentOf
 from .segmentList import SegmentList
 from .tuition import Tuition
 
-_NEW, _PROPOSED = 0, 0  # first entries of the combo boxes
+_NEW = 0  # first entry of the combo box of packs
 _UNLABELLED = ("auto", "background", "unknown")  # what the entries of the one for slices without a target mean
 
 
@@ -34,6 +35,7 @@ class TeachSection:
         self._targets, self._folders = {}, []  # all that a check has found, and in which folders, too
         self.segments = SegmentList(ui.teachTargetList, self.onEdited)
         self.table = CaseTable(ui.teachCaseTable, self.onChanged)
+        self.heldOut = HeldOut(ui.teachHeldOutComboBox, self.onEdited)
         self._connect()
         with host.reporting(_("Copies of volumes that nobody needs any more could not be removed")):
             copies.sweep()
@@ -58,7 +60,6 @@ class TeachSection:
         ui.teachNameEdit.connect("textChanged(QString)", self.onEdited)
         ui.teachBaseComboBox.connect("currentIndexChanged(int)", self.onBase)
         ui.teachMinutesSpinBox.connect("valueChanged(int)", self.onEdited)
-        ui.teachHeldOutComboBox.connect("currentIndexChanged(int)", self.onEdited)
         ui.teachUnlabelledComboBox.connect("currentIndexChanged(int)", self.onEdited)
         ui.teachCollapsibleButton.connect("contentsCollapsed(bool)", self.onCollapsed)
 
@@ -91,13 +92,12 @@ class TeachSection:
     def wanted(self) -> Lesson:
         """What the section asks for. Of folders all that they have, unless the user has chosen from that."""
         isAll = bool(self.table.folders) and self.segments.isWhole
-        held = self.ui.teachHeldOutComboBox
         return Lesson(
             name=self.name,
             targets=[] if isAll else self.segments.chosen,
             backbone=folders.backbonePlace(self.ui.teachBackboneComboBox.currentText),
             minutes=float(self.ui.teachMinutesSpinBox.value),
-            heldOut=held.currentText if held.currentIndex > _PROPOSED else "",
+            heldOut=self.heldOut.name,
             base=self.base,
             drop=self.segments.left,
             unlabelled=self.unlabelled,
@@ -159,7 +159,7 @@ class TeachSection:
                 found[target] = found.get(target, 0) + 1
         targets = found | {name: cases for name, cases in self._checked().items() if name not in found}
         self.segments.show(targets, self._known(), self.base)
-        _fill(self.ui.teachHeldOutComboBox, [_("as proposed"), *self.table.shown])
+        self.heldOut.show(self.table.used, self.table.shown)
 
     def _checked(self) -> Mapping[str, int]:
         """What a check has found where there are folders; of the scene alone, what is there now counts."""
@@ -221,7 +221,11 @@ class TeachSection:
 
     def onNodeRemoved(self, node) -> None:
         """A running teaching has files of its own and goes on."""
+        lost = self.heldOut.lose(node, self.table.cases)
         self.table.forgetNode(node)
+        if lost:
+            text = _("{name} was held out and has left the scene: what is proposed is held out instead.")
+            self.host.say(text.format(name=lost))
 
     def restore(self) -> None:
         """Show what the scene was saved with; without that, no more than is still in the scene."""
@@ -234,27 +238,28 @@ class TeachSection:
             self.segments.named = dict(settings.get("named", {}))
             checked = settings.get("checked", {"folders": [], "targets": {}})
             self._folders, self._targets = list(checked["folders"]), dict(checked["targets"])
+            self.heldOut.node = lessonNode.heldOut()
         self.table.show(changed=False)
         self.fillTargets()
         if settings:
             self._set(settings)
+            if "heldOut" in settings:  # of an earlier version, which kept how the case is called
+                self.heldOut.node = self.heldOut.called(settings["heldOut"])
             self.fillBackbones()
             self.fillTargets()  # of the pack to go on from, too
         self.updateButtons()
 
     def _set(self, settings: Mapping[str, Any]) -> None:
-        """Without the scene being written meanwhile. What a list no longer has is left at its first entry."""
+        """Without the scene being written meanwhile. A pack that is no longer there is none."""
         ui = self.ui
-        combos = {"base": ui.teachBaseComboBox, "heldOut": ui.teachHeldOutComboBox}
-        widgets = (ui.teachNameEdit, ui.teachMinutesSpinBox, ui.teachUnlabelledComboBox, *combos.values())
+        widgets = (ui.teachNameEdit, ui.teachMinutesSpinBox, ui.teachUnlabelledComboBox, ui.teachBaseComboBox)
         for widget in widgets:
             widget.blockSignals(True)
         ui.teachNameEdit.text = settings["name"]
         ui.teachMinutesSpinBox.value = settings["minutes"]
         ui.teachUnlabelledComboBox.setCurrentIndex(_UNLABELLED.index(settings.get("unlabelled", "auto")))
-        for key, combo in combos.items():
-            texts = [combo.itemText(index) for index in range(combo.count)]
-            combo.setCurrentIndex(texts.index(settings[key]) if settings.get(key) in texts else 0)
+        texts = [ui.teachBaseComboBox.itemText(index) for index in range(ui.teachBaseComboBox.count)]
+        ui.teachBaseComboBox.setCurrentIndex(texts.index(settings["base"]) if settings.get("base") in texts else _NEW)
         for widget in widgets:
             widget.blockSignals(False)
 
@@ -279,10 +284,9 @@ class TeachSection:
             settings = {"name": ui.teachNameEdit.text, "minutes": ui.teachMinutesSpinBox.value, "base": self.base}
             settings |= {"folders": self.table.folders, "unticked": sorted(self.segments.unticked)}
             settings |= {"dropped": sorted(self.segments.dropped), "named": self.segments.named}
-            settings |= {"heldOut": ui.teachHeldOutComboBox.currentText}
             settings |= {"unlabelled": self.unlabelled}
             settings |= {"checked": {"folders": self._folders, "targets": self._targets}}
-            lessonNode.save(self.table.cases, settings)
+            lessonNode.save(self.table.cases, settings, self.heldOut.node)
 
     # Teaching
 
