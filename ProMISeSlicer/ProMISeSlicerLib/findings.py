@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from .course import Course, number
 from .exporting import Exported
-from .lesson import Lesson
+from .lesson import Lesson, asTarget
 from .progress import amount, duration
 
 _WARNING = "⚠ "
@@ -51,6 +51,23 @@ def details(lesson: Lesson, course: Course) -> dict[str, str]:
                 high=case["intensities"][1],
             )
     return found
+
+
+def inFolders(lesson: Lesson, report: Mapping[str, Any]) -> dict[str, int]:
+    """A target as `--targets` takes it → in how many cases of the folders it is labelled; the scene's are not among
+    them."""
+    files = [case for case in report.get("cases", ()) if case["case"] not in lesson.shown]
+    used = [case.get("targets", {}) for case in files if case.get("use") != "left out"]
+    found = {}
+    for target in report.get("targets", ()):
+        states = [targets.get(target["name"], {}).get("state") for targets in used]
+        found[_asked(target)] = states.count("labelled")
+    return {name: count for name, count in found.items() if count}
+
+
+def _asked(target: Mapping[str, Any]) -> str:
+    """With its value where it has no name in the files."""
+    return asTarget(target["name"]) if target.get("value") is None else f"{target['name']}={target['value']}"
 
 
 def report(lesson: Lesson, found: Mapping[str, Any], leftOut: Sequence[Exported], notices: Sequence[str] = ()) -> str:

@@ -32,7 +32,7 @@ class TeachSection:
     def __init__(self, ui, host) -> None:
         self.ui, self.host, self.tuition, self._reason = ui, host, None, ""
         self.view, self._packs = CourseView(ui), {}
-        self._targets, self._folders = {}, []  # all that a check has found, and in which folders, too
+        self._targets, self._folders = {}, []  # what a check has found, and in which folders
         self.segments = SegmentList(ui.teachTargetList, self.onEdited)
         self.table = CaseTable(ui.teachCaseTable, self.onChanged)
         self.heldOut = HeldOut(ui.teachHeldOutComboBox, self.onEdited)
@@ -162,7 +162,7 @@ class TeachSection:
         self.heldOut.show(self.table.used, self.table.shown)
 
     def _checked(self) -> Mapping[str, int]:
-        """What a check has found where there are folders; of the scene alone, what is there now counts."""
+        """What a check has found in the folders; of the scene, what is there now counts."""
         return self._targets if self.table.folders and not self.isUnknown else {}
 
     def _known(self) -> list[str]:
@@ -280,13 +280,17 @@ class TeachSection:
     def onEdited(self, value=None) -> None:
         self.updateButtons()
         if self.host.parameterNode is not None:
-            ui = self.ui
-            settings = {"name": ui.teachNameEdit.text, "minutes": ui.teachMinutesSpinBox.value, "base": self.base}
-            settings |= {"folders": self.table.folders, "unticked": sorted(self.segments.unticked)}
-            settings |= {"dropped": sorted(self.segments.dropped), "named": self.segments.named}
-            settings |= {"unlabelled": self.unlabelled}
-            settings |= {"checked": {"folders": self._folders, "targets": self._targets}}
-            lessonNode.save(self.table.cases, settings, self.heldOut.node)
+            self.save()
+
+    def save(self) -> None:
+        """In the scene, which may be done while another module is open."""
+        ui = self.ui
+        settings = {"name": ui.teachNameEdit.text, "minutes": ui.teachMinutesSpinBox.value, "base": self.base}
+        settings |= {"folders": self.table.folders, "unticked": sorted(self.segments.unticked)}
+        settings |= {"dropped": sorted(self.segments.dropped), "named": self.segments.named}
+        settings |= {"unlabelled": self.unlabelled}
+        settings |= {"checked": {"folders": self._folders, "targets": self._targets}}
+        lessonNode.save(self.table.cases, settings, self.heldOut.node)
 
     # Teaching
 
@@ -377,7 +381,7 @@ class TeachSection:
             self.table.tell(found, findings.details(lesson_, course))
             self._learn(lesson_, course.report)
             self.fillTargets()
-            self.onEdited()
+            self.save()
         if tuition.problem:
             said = f"⚠ {lesson_.name}: {tuition.problem}"
         else:
@@ -385,8 +389,8 @@ class TeachSection:
         self.host.say(f"{said} ⚠ {lesson_.inWords(course.notice)}" if course.notice else said)
 
     def _learn(self, lesson_: Lesson, report: Mapping[str, Any]) -> None:
-        """What there is. Of a report on some segments, how many cases have these; the others have not gone."""
-        found = {_target(each): each.get("cases", 0) for each in report.get("targets", ())}
+        """What the folders have. Of a report on some segments, how many cases have these; the others have not gone."""
+        found = findings.inFolders(lesson_, report)
         if not lesson_.targets:
             self._folders, self._targets = list(lesson_.folders), found
         elif lesson_.folders == self._folders:
@@ -409,12 +413,6 @@ class TeachSection:
         """The application ends, or the module is loaded again: the child makes a checkpoint."""
         if self.tuition is not None:
             self.tuition.letGo()
-
-
-def _target(found) -> str:
-    """As `--targets` takes it: with its value where it has no name in the files."""
-    value, name = found.get("value"), str(found.get("name"))
-    return asTarget(name) if value is None else f"{name}={value}"
 
 
 def _fill(combo, texts: list[str]) -> None:
