@@ -227,6 +227,15 @@ class TeachSection:
             text = _("{name} was held out and has left the scene: what is proposed is held out instead.")
             self.host.say(text.format(name=lost))
 
+    def forgetScene(self) -> None:
+        """It is closed, and what was found in its cases is not said of those of another; what is shown of a running
+        teaching goes on. Ticks of what folders have stay, as these do."""
+        self.table.forgetScene()
+        self.heldOut.node = None
+        self.segments.unticked &= set(self._checked())
+        if not self.isRunning:
+            self.view.forget()
+
     def restore(self) -> None:
         """Show what the scene was saved with; without that, no more than is still in the scene."""
         self.table.forgetAbsent()
@@ -310,6 +319,7 @@ class TeachSection:
                 return
             tuition = Tuition(self._asked(check), self.onNews, self.onEnd, check, self.command)
             self._follow(tuition)
+            self.table.ask()
             tuition.begin(self.table.used, list(map(segmentOf, self.segments.chosen)), self.table.shown)
             self.host.say(_("Checking the cases…") if check else _("Teaching {name}…").format(name=self.name))
             self.onNews()
@@ -318,6 +328,8 @@ class TeachSection:
         """It takes the place of the one before, of which only what its name goes on with stays."""
         if self.tuition is not None and self.tuition.lesson.name != tuition.lesson.name:
             self.tuition.clear()
+        if self.tuition is None or self.tuition.lesson.shown != tuition.lesson.shown:
+            self.table.forgetAsked()
         self.view.forget()
         self.tuition = tuition
 
