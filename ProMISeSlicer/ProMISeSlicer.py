@@ -203,6 +203,7 @@ class ProMISeSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.sitting.forget()
         self.rank.forget()
         self.setParameterNode(None)
+        self.teach.forgetScene()
 
     def onSceneChanged(self, caller, event):
         if self.parent.isEntered:

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from .course import Course, number
 from .exporting import Exported
-from .lesson import Lesson
+from .lesson import Lesson, asTarget
 from .progress import amount, duration
 
 _WARNING = "⚠ "
@@ -23,10 +23,10 @@ _USES = {"learn": "", "held-out": _("held out"), "both": _("also held out"), "le
 
 
 def ofCases(lesson: Lesson, course: Course, leftOut: Sequence[Exported]) -> dict[str, str]:
-    """Shown name → a few words for its row."""
+    """Shown name → a few words for its row, of the scene's cases."""
     report, wrong = course.report or {}, {each.get("case") for each in course.suspicious}
     found = {each.shown: _WARNING + _("left out") for each in leftOut}
-    for case in report.get("cases", ()):
+    for case in _ofScene(lesson, report):
         slices = max((target.get("slices", 0) for target in case.get("targets", {}).values()), default=0)
         words = [_("{slices} slices").format(slices=slices), _USES.get(case.get("use"), "")]
         if case.get("use") == "left out":
@@ -40,7 +40,7 @@ def ofCases(lesson: Lesson, course: Course, leftOut: Sequence[Exported]) -> dict
 def details(lesson: Lesson, course: Course) -> dict[str, str]:
     """Shown name → size, spacing, how it is stored and its intensities, for the tool tip of its row."""
     found = {}
-    for case in (course.report or {}).get("cases", ()):
+    for case in _ofScene(lesson, course.report or {}):
         if case.get("shape"):
             text = _("{size} voxels of {spacing} mm, stored as {orientation} slices, intensities {low:g} to {high:g}")
             found[lesson.caseName(case["case"])] = text.format(
@@ -51,6 +51,28 @@ def details(lesson: Lesson, course: Course) -> dict[str, str]:
                 high=case["intensities"][1],
             )
     return found
+
+
+def _ofScene(lesson: Lesson, report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Not those of folders, of which one may be called as a volume is."""
+    return [case for case in report.get("cases", ()) if case["case"] in lesson.shown]
+
+
+def inFolders(lesson: Lesson, report: Mapping[str, Any]) -> dict[str, int]:
+    """A target as `--targets` takes it → in how many cases of the folders it is labelled; the scene's are not among
+    them."""
+    files = [case for case in report.get("cases", ()) if case["case"] not in lesson.shown]
+    used = [case.get("targets", {}) for case in files if case.get("use") != "left out"]
+    found = {}
+    for target in report.get("targets", ()):
+        states = [targets.get(target["name"], {}).get("state") for targets in used]
+        found[_asked(target)] = states.count("labelled")
+    return {name: count for name, count in found.items() if count}
+
+
+def _asked(target: Mapping[str, Any]) -> str:
+    """With its value where it has no name in the files."""
+    return asTarget(target["name"]) if target.get("value") is None else f"{target['name']}={target['value']}"
 
 
 def report(lesson: Lesson, found: Mapping[str, Any], leftOut: Sequence[Exported], notices: Sequence[str] = ()) -> str:

@@ -13,6 +13,7 @@ from .cases import AS_SEGMENTED, MINE, Case
 
 _VOLUME, _SEGMENTATION, _SLICES, _FOUND = range(4)
 _ROW = 24  # pixels
+_Row = tuple[str, str]  # what a row is of, whatever it is called meanwhile: the IDs of volume and segmentation
 
 
 class CaseTable:
@@ -22,8 +23,9 @@ class CaseTable:
         self.table, self._changed = table, changed
         self.cases: list[Case] = []
         self.folders: list[str] = []
-        self._found: Mapping[str, str] = {}
-        self._details: Mapping[str, str] = {}
+        self._found: dict[_Row, str] = {}
+        self._details: dict[_Row, str] = {}
+        self._asked: dict[str, _Row] = {}  # what is being found out about, by how it is called there
         table.setColumnCount(4)
         table.textElideMode = qt.Qt.ElideMiddle
         table.setHorizontalHeaderLabels([_("Volume"), _("Segmentation"), _("Slices"), _("Found")])
@@ -92,10 +94,26 @@ class CaseTable:
         """What has left the scene with it."""
         self.cases = [case for case in self.cases if case.isInScene]
 
+    def forgetScene(self) -> None:
+        """It is closed: the IDs of its nodes will be those of others."""
+        self.cases, self._found, self._details = [], {}, {}
+        self.forgetAsked()
+
+    def ask(self) -> None:
+        """What is told from now on is of those used now, as they are called now."""
+        self._asked = dict(zip(self.shown, map(_rowOf, self.used), strict=True))
+
+    def forgetAsked(self) -> None:
+        """What is told is of others."""
+        self._asked = {}
+
     def tell(self, found: Mapping[str, str], details: Mapping[str, str]) -> None:
-        """found: volume's shown name → what was found in it; details: → more of it."""
-        self._found, self._details = found, details
+        """found: how a case was called when `ask` was → what was found in it; details: → more of it."""
+        self._found, self._details = self._byRow(found), self._byRow(details)
         self.show(changed=False)
+
+    def _byRow(self, texts: Mapping[str, str]) -> dict[_Row, str]:
+        return {self._asked[name]: text for name, text in texts.items() if name in self._asked}
 
     def show(self, changed: bool = True) -> None:
         table = self.table
@@ -121,8 +139,8 @@ class CaseTable:
             item.setCheckState(qt.Qt.Checked if case.used else qt.Qt.Unchecked)
         name = case.segmentationNode.GetName()
         self._put(row, _SEGMENTATION, name, ", ".join(case.segments()) or _("no segment"))
-        found = self._found.get(shown, "")
-        self._put(row, _FOUND, found, "\n".join(filter(None, (found, self._details.get(shown)))))
+        found = self._found.get(_rowOf(case), "")
+        self._put(row, _FOUND, found, "\n".join(filter(None, (found, self._details.get(_rowOf(case))))))
         if not case.results():
             self._put(row, _SLICES, _("all"), _("The slices are taken as they are segmented."))
         else:
@@ -179,3 +197,7 @@ class CaseTable:
         if item.column() == _VOLUME and item.row() < len(self.cases):
             self.cases[item.row()].used = item.checkState() == qt.Qt.Checked
             self._changed()
+
+
+def _rowOf(case: Case) -> _Row:
+    return tuple(node.GetID() if node is not None else "" for node in (case.volumeNode, case.segmentationNode))

@@ -164,10 +164,11 @@ def unfinished() -> list[Lesson]:
     """Teachings that were stopped, or cut off by a crash, by name; without those that another process goes on with."""
     folders = sorted(root().iterdir()) if root().is_dir() else []
     found = [read(folder) for folder in folders if folder.is_dir()]
-    return [lesson for lesson in found if lesson is not None and lesson.state != "done" and _isFree(lesson.name)]
+    return [lesson for lesson in found if lesson is not None and lesson.state != "done" and isFree(lesson.name)]
 
 
-def _isFree(name: str) -> bool:
+def isFree(name: str) -> bool:
+    """Whether no other process, as another Slicer, is teaching under that name."""
     try:
         checkFree(name)
     except environment.core("errors").InputError:

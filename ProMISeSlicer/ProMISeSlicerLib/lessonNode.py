@@ -17,6 +17,7 @@ from .state import MODULE
 
 MARK = "ProMISe.lesson"  # attribute of the node
 _PARAMETER, _ROLES = "lesson", ("volume", "segmentation")
+_HELD_OUT = "heldOut"  # role of the segmentation of the case that is held out
 
 
 def _node():
@@ -33,8 +34,11 @@ def _made():
     return node
 
 
-def save(chosen: Sequence[Case], settings: dict[str, Any]) -> None:
-    """settings: plain JSON. A scene in which nothing was taught gets no node; a case without a volume is not kept."""
+def save(chosen: Sequence[Case], settings: dict[str, Any], heldOutNode=None) -> None:
+    """settings: plain JSON; heldOutNode: segmentation of the case that is held out, None for what is proposed.
+
+    A scene in which nothing was taught gets no node; a case without a volume is not kept.
+    """
     chosen, node = [case for case in chosen if case.volumeNode is not None], _node()
     if node is None and not chosen and not settings.get("folders"):
         return
@@ -45,6 +49,7 @@ def save(chosen: Sequence[Case], settings: dict[str, Any]) -> None:
         for role, referred in zip(_ROLES, (case.volumeNode, case.segmentationNode), strict=True):
             node.SetNodeReferenceID(f"{role}.{number}", referred.GetID())
         entries.append({"slices": case.slices, "isChosen": bool(case.chosen), "used": case.used})
+    node.SetNodeReferenceID(_HELD_OUT, heldOutNode.GetID() if heldOutNode is not None else None)
     text = json.dumps(settings | {"cases": entries}, sort_keys=True, ensure_ascii=False)
     if node.GetParameter(_PARAMETER) != text:
         node.SetParameter(_PARAMETER, text)
@@ -81,3 +86,9 @@ def read() -> tuple[list[Case], dict[str, Any]]:
         if None not in nodes:
             found.append(Case(*nodes, entry["slices"] if entry.get("isChosen") else "", entry["used"]))
     return found, settings
+
+
+def heldOut():
+    """Segmentation of the case that is held out, None for what is proposed. Earlier versions kept its name."""
+    node = _node()
+    return node.GetNodeReference(_HELD_OUT) if node is not None else None

@@ -64,7 +64,7 @@ class RankSection:
             self.ui.nextCaseTree.clear()
             self._folder = Path(tempfile.mkdtemp(prefix="ProMISe-"))
             exporter = Exporter(self._folder)
-            self._steps = ((node, exporter.writeVolume(node)) for node in nodes)
+            self._steps = ((node, exporter.writeVolume(node)) for node in nodes if node.GetScene() is not None)
             self._timer.start()
             self.host.say(_("Looking at {count} volumes…").format(count=len(nodes)))
         self.updateButtons()
@@ -90,7 +90,8 @@ class RankSection:
 
     def _launch(self) -> None:
         if not self._files:
-            self.host.say(" ".join([f"⚠ {'; '.join(self._problems)}", *self._clear()]))
+            problems = "; ".join(self._problems) or _("The volumes have left the scene; nothing was compared.")
+            self.host.say(" ".join([f"⚠ {problems}", *self._clear()]))
         else:
             backbone = folders.backbonePlace(self._pack.manifest.backbone.name)
             self._child = Child(self._output.append, self._ended, self.host.teach.command)

@@ -9,14 +9,15 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import environment, findings, folders, lesson, lessonNode, preferences
+from . import copies, environment, findings, folders, lesson, lessonNode, preferences
 from .courseView import CourseView
 from .gathering import CaseTable
+from .heldOut import HeldOut
 from .lesson import Lesson, asTarget, segmentOf
 from .segmentList import SegmentList
 from .tuition import Tuition
 
-_NEW, _PROPOSED = 0, 0  # first entries of the combo boxes
+_NEW = 0  # first entry of the combo box of packs
 _UNLABELLED = ("auto", "background", "unknown")  # what the entries of the one for slices without a target mean
 
 
@@ -31,10 +32,13 @@ class TeachSection:
     def __init__(self, ui, host) -> None:
         self.ui, self.host, self.tuition, self._reason = ui, host, None, ""
         self.view, self._packs = CourseView(ui), {}
-        self._targets, self._folders = {}, []  # all that a check has found, and in which folders, too
+        self._targets, self._folders = {}, []  # what a check has found, and in which folders
         self.segments = SegmentList(ui.teachTargetList, self.onEdited)
         self.table = CaseTable(ui.teachCaseTable, self.onChanged)
+        self.heldOut = HeldOut(ui.teachHeldOutComboBox, self.onEdited)
         self._connect()
+        with host.reporting(_("Copies of volumes that nobody needs any more could not be removed")):
+            copies.sweep()
         self.refresh()
         with host.reporting(_("The cases of the scene could not be listed")):
             self.restore()
@@ -56,7 +60,6 @@ class TeachSection:
         ui.teachNameEdit.connect("textChanged(QString)", self.onEdited)
         ui.teachBaseComboBox.connect("currentIndexChanged(int)", self.onBase)
         ui.teachMinutesSpinBox.connect("valueChanged(int)", self.onEdited)
-        ui.teachHeldOutComboBox.connect("currentIndexChanged(int)", self.onEdited)
         ui.teachUnlabelledComboBox.connect("currentIndexChanged(int)", self.onEdited)
         ui.teachCollapsibleButton.connect("contentsCollapsed(bool)", self.onCollapsed)
 
@@ -89,13 +92,12 @@ class TeachSection:
     def wanted(self) -> Lesson:
         """What the section asks for. Of folders all that they have, unless the user has chosen from that."""
         isAll = bool(self.table.folders) and self.segments.isWhole
-        held = self.ui.teachHeldOutComboBox
         return Lesson(
             name=self.name,
             targets=[] if isAll else self.segments.chosen,
             backbone=folders.backbonePlace(self.ui.teachBackboneComboBox.currentText),
             minutes=float(self.ui.teachMinutesSpinBox.value),
-            heldOut=held.currentText if held.currentIndex > _PROPOSED else "",
+            heldOut=self.heldOut.name,
             base=self.base,
             drop=self.segments.left,
             unlabelled=self.unlabelled,
@@ -157,10 +159,10 @@ class TeachSection:
                 found[target] = found.get(target, 0) + 1
         targets = found | {name: cases for name, cases in self._checked().items() if name not in found}
         self.segments.show(targets, self._known(), self.base)
-        _fill(self.ui.teachHeldOutComboBox, [_("as proposed"), *self.table.shown])
+        self.heldOut.show(self.table.used, self.table.shown)
 
     def _checked(self) -> Mapping[str, int]:
-        """What a check has found where there are folders; of the scene alone, what is there now counts."""
+        """What a check has found in the folders; of the scene, what is there now counts."""
         return self._targets if self.table.folders and not self.isUnknown else {}
 
     def _known(self) -> list[str]:
@@ -219,7 +221,20 @@ class TeachSection:
 
     def onNodeRemoved(self, node) -> None:
         """A running teaching has files of its own and goes on."""
+        lost = self.heldOut.lose(node, self.table.cases)
         self.table.forgetNode(node)
+        if lost:
+            text = _("{name} was held out and has left the scene: what is proposed is held out instead.")
+            self.host.say(text.format(name=lost))
+
+    def forgetScene(self) -> None:
+        """It is closed, and what was found in its cases is not said of those of another; what is shown of a running
+        teaching goes on. Ticks of what folders have stay, as these do."""
+        self.table.forgetScene()
+        self.heldOut.node = None
+        self.segments.unticked &= set(self._checked())
+        if not self.isRunning:
+            self.view.forget()
 
     def restore(self) -> None:
         """Show what the scene was saved with; without that, no more than is still in the scene."""
@@ -232,27 +247,28 @@ class TeachSection:
             self.segments.named = dict(settings.get("named", {}))
             checked = settings.get("checked", {"folders": [], "targets": {}})
             self._folders, self._targets = list(checked["folders"]), dict(checked["targets"])
+            self.heldOut.node = lessonNode.heldOut()
         self.table.show(changed=False)
         self.fillTargets()
         if settings:
             self._set(settings)
+            if "heldOut" in settings:  # of an earlier version, which kept how the case is called
+                self.heldOut.node = self.heldOut.called(settings["heldOut"])
             self.fillBackbones()
             self.fillTargets()  # of the pack to go on from, too
         self.updateButtons()
 
     def _set(self, settings: Mapping[str, Any]) -> None:
-        """Without the scene being written meanwhile. What a list no longer has is left at its first entry."""
+        """Without the scene being written meanwhile. A pack that is no longer there is none."""
         ui = self.ui
-        combos = {"base": ui.teachBaseComboBox, "heldOut": ui.teachHeldOutComboBox}
-        widgets = (ui.teachNameEdit, ui.teachMinutesSpinBox, ui.teachUnlabelledComboBox, *combos.values())
+        widgets = (ui.teachNameEdit, ui.teachMinutesSpinBox, ui.teachUnlabelledComboBox, ui.teachBaseComboBox)
         for widget in widgets:
             widget.blockSignals(True)
         ui.teachNameEdit.text = settings["name"]
         ui.teachMinutesSpinBox.value = settings["minutes"]
         ui.teachUnlabelledComboBox.setCurrentIndex(_UNLABELLED.index(settings.get("unlabelled", "auto")))
-        for key, combo in combos.items():
-            texts = [combo.itemText(index) for index in range(combo.count)]
-            combo.setCurrentIndex(texts.index(settings[key]) if settings.get(key) in texts else 0)
+        texts = [ui.teachBaseComboBox.itemText(index) for index in range(ui.teachBaseComboBox.count)]
+        ui.teachBaseComboBox.setCurrentIndex(texts.index(settings["base"]) if settings.get("base") in texts else _NEW)
         for widget in widgets:
             widget.blockSignals(False)
 
@@ -273,14 +289,17 @@ class TeachSection:
     def onEdited(self, value=None) -> None:
         self.updateButtons()
         if self.host.parameterNode is not None:
-            ui = self.ui
-            settings = {"name": ui.teachNameEdit.text, "minutes": ui.teachMinutesSpinBox.value, "base": self.base}
-            settings |= {"folders": self.table.folders, "unticked": sorted(self.segments.unticked)}
-            settings |= {"dropped": sorted(self.segments.dropped), "named": self.segments.named}
-            settings |= {"heldOut": ui.teachHeldOutComboBox.currentText}
-            settings |= {"unlabelled": self.unlabelled}
-            settings |= {"checked": {"folders": self._folders, "targets": self._targets}}
-            lessonNode.save(self.table.cases, settings)
+            self.save()
+
+    def save(self) -> None:
+        """In the scene, which may be done while another module is open."""
+        ui = self.ui
+        settings = {"name": ui.teachNameEdit.text, "minutes": ui.teachMinutesSpinBox.value, "base": self.base}
+        settings |= {"folders": self.table.folders, "unticked": sorted(self.segments.unticked)}
+        settings |= {"dropped": sorted(self.segments.dropped), "named": self.segments.named}
+        settings |= {"unlabelled": self.unlabelled}
+        settings |= {"checked": {"folders": self._folders, "targets": self._targets}}
+        lessonNode.save(self.table.cases, settings, self.heldOut.node)
 
     # Teaching
 
@@ -299,13 +318,20 @@ class TeachSection:
                 self.host.say(reason)
                 return
             tuition = Tuition(self._asked(check), self.onNews, self.onEnd, check, self.command)
-            if self.tuition is not None and self.tuition.lesson.name != tuition.lesson.name:
-                self.tuition.clear()
-            self.view.forget()
-            self.tuition = tuition
+            self._follow(tuition)
+            self.table.ask()
             tuition.begin(self.table.used, list(map(segmentOf, self.segments.chosen)), self.table.shown)
             self.host.say(_("Checking the cases…") if check else _("Teaching {name}…").format(name=self.name))
             self.onNews()
+
+    def _follow(self, tuition: Tuition) -> None:
+        """It takes the place of the one before, of which only what its name goes on with stays."""
+        if self.tuition is not None and self.tuition.lesson.name != tuition.lesson.name:
+            self.tuition.clear()
+        if self.tuition is None or self.tuition.lesson.shown != tuition.lesson.shown:
+            self.table.forgetAsked()
+        self.view.forget()
+        self.tuition = tuition
 
     def _asked(self, check: bool) -> Lesson:
         """A check finds all that a folder has before anybody chooses from that."""
@@ -327,8 +353,7 @@ class TeachSection:
             if found is None:
                 self.host.say(_("Nothing is left of that teaching."))
             elif self.host.installation.ensure(environment.missing()):
-                self.view.forget()
-                self.tuition = Tuition(found, self.onNews, self.onEnd, command=self.command)
+                self._follow(Tuition(found, self.onNews, self.onEnd, command=self.command))
                 self.tuition.resume()
                 self.host.say(_("Teaching {name} goes on…").format(name=found.name))
         self.refresh()
@@ -368,7 +393,7 @@ class TeachSection:
             self.table.tell(found, findings.details(lesson_, course))
             self._learn(lesson_, course.report)
             self.fillTargets()
-            self.onEdited()
+            self.save()
         if tuition.problem:
             said = f"⚠ {lesson_.name}: {tuition.problem}"
         else:
@@ -376,8 +401,8 @@ class TeachSection:
         self.host.say(f"{said} ⚠ {lesson_.inWords(course.notice)}" if course.notice else said)
 
     def _learn(self, lesson_: Lesson, report: Mapping[str, Any]) -> None:
-        """What there is. Of a report on some segments, how many cases have these; the others have not gone."""
-        found = {_target(each): each.get("cases", 0) for each in report.get("targets", ())}
+        """What the folders have. Of a report on some segments, how many cases have these; the others have not gone."""
+        found = findings.inFolders(lesson_, report)
         if not lesson_.targets:
             self._folders, self._targets = list(lesson_.folders), found
         elif lesson_.folders == self._folders:
@@ -400,12 +425,6 @@ class TeachSection:
         """The application ends, or the module is loaded again: the child makes a checkpoint."""
         if self.tuition is not None:
             self.tuition.letGo()
-
-
-def _target(found) -> str:
-    """As `--targets` takes it: with its value where it has no name in the files."""
-    value, name = found.get("value"), str(found.get("name"))
-    return asTarget(name) if value is None else f"{name}={value}"
 
 
 def _fill(combo, texts: list[str]) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 
 import qt
 from slicer.i18n import tr as _
 
-from . import environment
-from . import lesson as lessons
+from . import copies, environment
 from .cases import Case
 from .child import Child
 from .course import Course
-from .exporting import Exported, Exporter, removeEmpty
+from .exporting import Exported, Exporter
 from .lesson import Lesson
 
 _TOLD_TWICE = ("checking", "encoding", "")  # are of no use after a restart
@@ -40,6 +40,7 @@ class Tuition:
         self.problem, self.isStopping, self.isWriting, self._isCancelled = "", False, False, False
         self._onChanged, self._onEnd, self._steps = onChanged, onEnd, iter(())
         self._child = Child(self._take, self._ended, command)
+        self._lock = ExitStack()  # holds the workspace while cases are written, before the child does
         self._timer = qt.QTimer()
         self._timer.setInterval(0)  # one case, then the window's turn
         self._timer.connect("timeout()", self._write)
@@ -58,8 +59,10 @@ class Tuition:
 
         Raises InputError where another process teaches under that name: what it keeps there is not written over.
         """
+        copies.touch(self.lesson)
         if not self.check:
-            environment.core("lock").check_free(self.lesson.workspace, _("give the pack another name"))
+            alone = environment.core("lock").alone(self.lesson.workspace, _("give the pack another name"))
+            self._lock.enter_context(alone)
         names = list(targets) or list(dict.fromkeys(name for case in chosen for name in case.segments()))
         self._steps = Exporter(self.lesson.casesFolder).write(chosen, names, shown)
         self.isWriting = True
@@ -71,6 +74,8 @@ class Tuition:
             for line in self.lesson.eventsFile.read_text(encoding="utf-8").splitlines():
                 self.course.take(line)
         self.course.result, self.course.failure, self.course.notice, self.course.isPaused = None, "", "", False
+        self.lesson.state = "running"
+        self.lesson.save()
         self._launch()
 
     def pause(self, paused: bool) -> None:
@@ -95,27 +100,14 @@ class Tuition:
     def letGo(self) -> None:
         """The application ends, or the module is loaded again."""
         self._timer.stop()
+        self._lock.close()
         self._onChanged = self._onEnd = lambda: None
         self._child.letGo()
         self.clear()
 
     def clear(self) -> None:
-        """Remove copies of the user's volumes that no teaching of this name needs, as those of a check; not where
-        another process teaches under it."""
-        try:
-            environment.core("lock").check_free(self.lesson.workspace, "")
-        except environment.core("errors").InputError:
-            return
-        kept = lessons.read(self.lesson.workspace)
-        if kept is not None or not lessons.isKept(self.lesson.workspace):  # one of another version may need all
-            self._keepOnly(kept.files if kept is not None else [])
-
-    def _keepOnly(self, files: Sequence[str]) -> None:
-        try:
-            Exporter(self.lesson.casesFolder).keepOnly(files)
-            removeEmpty(self.lesson.workspace)
-        except OSError as error:
-            logging.warning("ProMISe: copies of volumes were not removed: %s", error)
+        """Remove copies of the user's volumes that no teaching of this name needs, as those of a check."""
+        copies.clear(self.lesson)
 
     def _write(self) -> None:
         """One case, or after the last one the child's start."""
@@ -144,8 +136,9 @@ class Tuition:
             self._finish(problems or _("there is nothing to learn from: tick a volume and its segmentation"))
             return
         if not self.check:
-            lesson.eventsFile.unlink(missing_ok=True)  # of a teaching before, as what else lies there
-            self._keepOnly(lesson.files)
+            lesson.save()  # before anything of the one before goes: where the disk is full, that can still go on
+            lesson.eventsFile.unlink(missing_ok=True)
+            copies.keepOnly(lesson, lesson.files)
         self._launch()
 
     def _setHeldOut(self, names: Mapping[str, str]) -> None:
@@ -158,9 +151,7 @@ class Tuition:
             self.course.note(text.format(name=held))
 
     def _launch(self) -> None:
-        if not self.check:
-            self.lesson.state = "running"
-            self.lesson.save()
+        self._lock.close()
         self._child.start(self.lesson.arguments(self.check))
         self._onChanged()
 
@@ -212,5 +203,6 @@ class Tuition:
 
     def _finish(self, problem: str) -> None:
         self._timer.stop()
+        self._lock.close()
         self.isWriting, self.problem = False, problem
         self._onEnd()

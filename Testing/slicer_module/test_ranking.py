@@ -145,3 +145,22 @@ def test_a_volume_that_was_removed_is_not_shown_for_one_that_came_after(school) 
     slicer.mrmlScene.RemoveNode(node)
     panel.widget.rank.onClicked(panel.ui.nextCaseTree.topLevelItem(0), 0)
     assert panel.status == "That volume is no longer in the scene." and panel.widget.rank._volumes == {}
+
+
+@pytest.mark.parametrize("removed", [["ohne B"], ["ohne A", "ohne B"]])
+def test_a_volume_that_is_removed_while_copies_are_written_is_not_listed(school, removed: list[str]) -> None:
+    import slicer
+
+    panel = school()
+    add_volume("ohne A", 3), add_volume("ohne B", 4)
+    panel.widget.updateButtons()
+    panel.click("rankButton")
+    for name in removed:
+        slicer.mrmlScene.RemoveNode(slicer.util.getNode(name))
+    panel.settle(lambda: not panel.widget.rank.isRunning)
+    tree = panel.ui.nextCaseTree
+    left = [name for name in ("ohne A", "ohne B") if name not in removed]
+    assert [tree.topLevelItem(row).text(0) for row in range(tree.topLevelItemCount)] == left
+    assert list(panel.widget.rank._volumes.values()) == [slicer.util.getNode(name) for name in left]
+    told = "The volume at the top" if left else "⚠ The volumes have left the scene; nothing was compared."
+    assert panel.status.startswith(told)

@@ -140,6 +140,40 @@ def test_segments_that_only_a_folder_has_are_found_beside_those_of_the_scene(sch
     assert panel.status.startswith("Done:")
 
 
+def test_a_segment_that_is_renamed_after_a_check_is_not_listed_twice(school, tmp_path) -> None:
+    import qt
+
+    panel = school(cases=1)
+    panel.widget.teach.table.addFolder(folder_of(tmp_path / "pairs", tumour=100, ring=200))
+    panel.click("teachCheckButton")
+    settle(panel)
+    assert ticks(panel) == {"disc": True, "ring": True, "tumour": True}
+    (case,) = panel.widget.teach.table.cases
+    for number, name in enumerate(("hole", "rim")):
+        case.segmentationNode.GetSegmentation().GetNthSegment(number).SetName(name)
+    panel.widget.teach.refresh()
+    assert ticks(panel) == {"hole": True, "rim": True, "tumour": True, "ring": True}, "ring is that of the folder"
+    panel.ui.teachTargetList.item(1).setCheckState(qt.Qt.Unchecked)
+    assert panel.widget.teach.wanted().targets == ["hole", "ring", "tumour"]
+    panel.click("teachCheckButton")
+    settle(panel)
+    assert ticks(panel) == {"hole": True, "rim": False, "tumour": True, "ring": True}
+
+
+def test_a_check_that_ends_while_another_module_is_open_is_kept_in_the_scene(school, tmp_path) -> None:
+    from ProMISeSlicerLib import lessonNode
+
+    panel, folder = school(cases=1), folder_of(tmp_path / "pairs", tumour=100)
+    panel.widget.teach.table.addFolder(folder)
+    panel.click("teachCheckButton")
+    panel.widget.exit()
+    settle(panel)
+    assert lessonNode.read()[1]["checked"] == {"folders": [folder], "targets": {"tumour": 1}}
+    panel.widget.enter()
+    panel.widget.onSceneChanged(None, None)
+    assert ticks(panel) == {"disc": True, "ring": True, "tumour": True}
+
+
 def test_all_of_a_folder_is_learned_where_nothing_was_chosen_from_it(school, tmp_path) -> None:
     panel = school(cases=1)
     panel.widget.teach.table.addFolder(folder_of(tmp_path / "pairs", tumour=100))
@@ -190,7 +224,9 @@ def test_a_named_value_of_a_label_map_is_listed_once_after_every_check(school, t
 
     def told(lesson: Lesson, *values: tuple[str, int]) -> None:
         found = [{"name": name, "value": value, "cases": 2} for name, value in values]
-        teach._learn(lesson, {"targets": found})
+        states = {name: {"state": "labelled"} for name, _ in values}
+        files = [{"case": name, "use": "learn", "targets": states} for name in ("a", "b")]
+        teach._learn(lesson, {"targets": found, "cases": files})
         teach.fillTargets()
 
     told(Lesson("a", folders=[str(tmp_path)]), ("label 1", 1), ("label 2", 2))
