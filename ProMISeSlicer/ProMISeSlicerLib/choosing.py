@@ -137,7 +137,7 @@ class PackSection:
             return ""
         text = _(
             "What is open was begun with version {old} of this pack, which answers its points; the pack listed is"
-            " another, version {new}: Segment again takes that, and your slices stay."
+            " another, version {new}: Segment again takes that, and your slices and prompts stay."
         )
         return text.format(old=self.host.session.manifest.version, new=self.chosen().manifest.version)
 

@@ -74,8 +74,8 @@ class Sitting:
             self._takeUp(wanted, otherPacks=not isLook)
 
     def begin(self) -> None:
-        """A session on what is chosen, with the pack as it is listed: where one has worked there with that pack's
-        targets, the user's slices and prompts stay. Raises SessionError for what cannot be used."""
+        """A session on what is chosen, with the pack as it is listed: where one has worked there with that pack,
+        whatever its version, the user's slices and prompts stay. Raises SessionError for what cannot be used."""
         wanted, pack = self.wanted, self.host.choice.chosen()
         self.end()
         session = self.host.logic.makeSession(wanted.volume, pack, wanted.segmentation, wanted.axis or None)

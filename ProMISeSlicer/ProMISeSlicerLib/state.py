@@ -60,6 +60,11 @@ class SceneState:
         return self.node.GetNodeReference(role)
 
 
+def promptRoles(number: int) -> list[str]:
+    """Under which a session refers to the prompt nodes of its target of this number."""
+    return [f"{role}.{number}" for role in ("positive", "negative", "roi")]
+
+
 def sessionNodes() -> list:
     """Every session's node in the scene, oldest first."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")

@@ -34,6 +34,11 @@ def mine(session, target: str) -> int:
     return sum(mark.user for mark in session.target(target).table.values())
 
 
+def deleteMine(panel, target: str, n: int = 2) -> None:
+    panel.widget.session.target(target).deleteLast(n)
+    panel.settle()
+
+
 # Which session goes on
 
 
@@ -90,3 +95,22 @@ def test_the_segmentation_last_worked_in_is_found_in_a_scene_not_the_newest(segm
     panel.widget.logic.resumeSession(memory)[0].close()
     first.SetNodeReferenceID(first.GetReferenceImageGeometryReferenceRole(), None)
     assert volumeIn(first) is volume and cases.volumeOf(first) is volume
+
+
+# What it takes along
+
+
+def test_points_go_along_to_a_version_with_one_more_target_and_are_followed(segmented, tmp_path) -> None:
+    panel = segmented
+    panel.choose("fake")
+    place(panel, "disc")
+    deleteMine(panel, "disc")
+    without = panel.mask("disc", 2)
+    place(panel, "disc")
+    corrected = panel.mask("disc", 2)
+    adopt(tmp_path, "disc", "ring", "more")
+    session = segment(panel)
+    assert session.targets == ["disc", "ring", "more"] and mine(session, "disc") == 1
+    assert (panel.mask("disc", 2) == corrected).all() and (corrected != without).any()
+    deleteMine(panel, "disc")
+    assert (panel.mask("disc", 2) == without).all()
