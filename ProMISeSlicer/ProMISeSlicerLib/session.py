@@ -55,7 +55,7 @@ class Session:
         self.volumeNode = checkedVolume(volumeNode)
         self._scene = volumeNode.GetScene()
         found = packfile.packFile(pack)
-        self.manifest, self.axis = found.manifest, axis
+        self.manifest, self.sha256, self.axis = found.manifest, found.sha256, axis
         self.source = Source(volumeNode, self.manifest, axis)
         segmentationNode = segmentationNode or mrml.createSegmentation(volumeNode, f"{volumeNode.GetName()} ProMISe")
         with teaching():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import save_pack
-from scene_cases import add_volume
+from scene_cases import add_volume, settle
 
 
 def adopt(folder: Path, *targets: str) -> None:
@@ -114,3 +116,42 @@ def test_points_go_along_to_a_version_with_one_more_target_and_are_followed(segm
     assert (panel.mask("disc", 2) == corrected).all() and (corrected != without).any()
     deleteMine(panel, "disc")
     assert (panel.mask("disc", 2) == without).all()
+
+
+# What counts as another version
+
+
+def test_a_teaching_that_ends_while_another_module_is_open_says_nothing_of_a_session_with_another_pack(school) -> None:
+    panel = school("slow")
+    panel.choose("lung")
+    segment(panel)
+    panel.click("teachButton")
+    panel.settle(lambda: panel.widget.teach.tuition.course.looks != [])
+    panel.widget.exit()
+    panel.widget.teach.tuition.stop()
+    settle(panel)
+    assert "Große Läsion" in panel.status and "was begun with version" not in panel.status
+    panel.widget.enter()
+    assert panel.widget.session.manifest.name == "lung" and "was begun with" not in panel.ui.packWarningLabel.text
+
+
+def test_a_version_put_to_use_while_another_module_is_open_is_told(segmented, tmp_path) -> None:
+    panel = segmented
+    panel.widget.exit()
+    adopt(tmp_path, "disc")
+    panel.widget.choice.fill()
+    assert "was begun with version" in panel.widget.choice.otherVersion()
+
+
+def test_a_file_with_other_weights_of_which_the_same_is_said_is_another_version(segmented, home) -> None:
+    from ProMISeCore import packs
+
+    panel, path = segmented, home / "packs" / "fake.safetensors"
+    place(panel, "disc")
+    begun = panel.widget.session.sha256
+    packs.save(path, packs.read_manifest(path), {"0.x": np.ones(3, np.float32)})
+    panel.widget.choice.fill()
+    assert "Segment again takes that" in panel.ui.packWarningLabel.text
+    session = segment(panel)
+    assert session.sha256 == hashlib.sha256(path.read_bytes()).hexdigest() != begun and mine(session, "disc") == 1
+    assert panel.ui.packWarningLabel.text == "" and segment(panel) is session
