@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from . import environment
+from . import environment, folders
 from .packfile import packFile
 from .session import Session
 from .state import SceneState, lastFirst, sessionNodes, sessionsIn, stateOf
@@ -87,7 +87,4 @@ def _versions(pack) -> list:
     core = environment.core("packs")
     if not (core.folder() / pack.path.name).is_file():
         return []
-    try:
-        return [core.read(version.path) for version in environment.core("versions").listing(pack.path.stem)]
-    except environment.core("errors").PromiseError:
-        return []
+    return list(filter(None, (core.readable(version.path) for version in folders.versionsOf(pack.path.stem))))
