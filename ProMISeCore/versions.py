@@ -55,8 +55,11 @@ def _without_marks(name: str) -> str:
 
 
 def present(name: str) -> Path:
-    """Where the present version of the user's pack is, or would be."""
-    return packs.folder() / f"{checked_name(name.removesuffix(packs.SUFFIX))}{packs.SUFFIX}"
+    """Where the present version of the user's pack is, spelled as on disk, or would be."""
+    given = name.removesuffix(packs.SUFFIX)
+    composed = checked_name(given)
+    spelled = [packs.folder() / f"{each}{packs.SUFFIX}" for each in (given, composed)]
+    return spelled[0] if spelled[0].is_file() else spelled[1]
 
 
 def listing(name: str) -> list[Version]:

@@ -364,7 +364,7 @@ class ProMISeSlicerLogic(ScriptedLoadableModuleLogic):
 
     def segmentationOf(self, volumeNode, axis=None, last=None):
         """The segmentation that a session on this volume has worked in, or None: the one with the node ID `last`, else
-        that of the newest session.
+        that of the session that was last at work.
 
         axis: of its slices, as for `makeSession` or "" for the pack's own; None for whatever they were.
         """

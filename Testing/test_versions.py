@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,17 @@ def test_a_pack_is_found_by_a_name_whose_umlauts_are_not_composed(taught, tmp_pa
     assert packs.find(decomposed) == packs.find(f"{decomposed}.safetensors") == packs.find(NAME)
     versions.export(decomposed, tmp_path / "out.safetensors")
     assert (tmp_path / "out.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_a_pack_copied_from_a_mac_has_its_versions_under_the_name_that_it_has_there(filled) -> None:
+    name = unicodedata.normalize("NFD", "Läsion")
+    packs.folder().mkdir(parents=True)
+    packs.save(packs.folder() / f"{name}.safetensors", *filled(1))
+    assert [(version.number, version.present) for version in versions.listing(name)] == [(1, True)]
+    assert (
+        versions.add(name, *filled(2)).number == 2 and [pack.path.stem for pack in packs.installed()].count(name) == 1
+    )
+    assert first(versions.roll_back(name, 1)) == 1 and versions.remove(name) == 3
 
 
 def test_what_kills_have_left_is_removed_when_a_version_is_added_and_what_is_being_written_stays(taught) -> None:

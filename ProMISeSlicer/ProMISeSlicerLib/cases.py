@@ -12,7 +12,7 @@ import numpy as np
 import slicer
 
 from . import environment, mrml
-from .state import sessionNodes, statesIn, statesOn
+from .state import lastFirst, sessionsIn, statesIn, statesOn
 from .whose import Known, knownIn
 
 AS_SEGMENTED, MINE = "segmented", "mine"  # which slices count: all, or those that a session knows for the user's
@@ -102,11 +102,7 @@ def volumeOf(segmentationNode):
     pictures, whose files say nothing of their place, the only one of its name.
     """
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    sessions = [
-        node.GetNodeReference("volume")
-        for node in reversed(sessionNodes())
-        if node.GetNodeReference("segmentation") is segmentationNode
-    ]
+    sessions = [node.GetNodeReference("volume") for node in lastFirst(sessionsIn(segmentationNode))]
     for volume in (segmentationNode.GetNodeReference(role), *sessions):
         if _isImage(volume):
             return volume

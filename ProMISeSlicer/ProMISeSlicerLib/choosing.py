@@ -8,7 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import catalogue, views
+from . import catalogue, packfile, views
 
 _NAME, _DICE, _IMAGE, _LICENCE = range(4)
 _WARNING = "⚠ "
@@ -24,10 +24,11 @@ def volumeToBeginWith():
 
 
 class PackSection:
-    """host: the module's widget, of which `logic`, `parameterNode`, `session` and `reporting` are used."""
+    """host: the module's widget, of which `logic`, `parameterNode`, `sitting`, `session` and `reporting` are used."""
 
     def __init__(self, ui, host) -> None:
         self.ui, self.host, self.packs = ui, host, []
+        self._sha256: dict[object, str | None] = {}  # path of a listed pack → of its bytes, once it was asked for
         self._setUpTree(ui.packTree)
         ui.packTree.connect("itemSelectionChanged()", self.onSelected)
         self.fill()
@@ -44,6 +45,7 @@ class PackSection:
         """List what is installed now."""
         with self.host.reporting(_("The packs could not be listed")):
             self.packs = catalogue.inOrder(self.host.logic.packs())
+            self._sha256.clear()
         tree = self.ui.packTree
         tree.blockSignals(True)
         tree.clear()
@@ -126,20 +128,37 @@ class PackSection:
             item.setToolTip(column, f"<b>{escape(catalogue.name(pack.manifest))}</b><br>{about}")
 
     @property
+    def _successor(self):
+        """The session's pack as it is listed, where that is another version than the session goes on with; else None.
+
+        Also while another module is open, and nothing is chosen.
+        """
+        session, name = self.host.session, self.host.sitting.pack
+        pack = next((pack for pack in self.packs if pack.path.stem == name), None)
+        return pack if session is not None and pack is not None and self._isOther(pack, session) else None
+
+    def _isOther(self, pack, session) -> bool:
+        """By its bytes: weights may be others where all that is said of them is the same."""
+        if pack.path not in self._sha256:
+            self._sha256[pack.path] = packfile.packFile(pack).sha256
+        found = self._sha256[pack.path], session.sha256
+        return found[0] != found[1] if None not in found else pack.manifest != session.manifest
+
+    @property
     def isOtherVersion(self) -> bool:
         """Whether the session goes on with another version of its pack than the one that is listed."""
-        session, pack = self.host.session, self.chosen()
-        return session is not None and pack is not None and pack.manifest != session.manifest
+        return self._successor is not None
 
     def otherVersion(self) -> str:
         """What to tell where that is so; else ""."""
-        if not self.isOtherVersion:
+        pack = self._successor
+        if pack is None:
             return ""
         text = _(
             "What is open was begun with version {old} of this pack, which answers its points; the pack listed is"
-            " another, version {new}: Segment again takes that, and your slices stay."
+            " another, version {new}: Segment again takes that, and your slices and prompts stay."
         )
-        return text.format(old=self.host.session.manifest.version, new=self.chosen().manifest.version)
+        return text.format(old=self.host.session.manifest.version, new=pack.manifest.version)
 
     def withVersion(self, news: str) -> str:
         """News of a pack, and what they mean for the session."""

@@ -88,8 +88,7 @@ class KeepingSection:
         number, name = self.chosen.number, self.name
         with self.host.reporting(_("That version could not be put to use")):
             environment.core("versions").roll_back(name, number)
-            folders.publish(name)
-            self._tell(_("{name} is version {number} again.").format(name=name, number=number))
+            self._tell(_("{name} is version {number} again.").format(name=name, number=number), name)
         self.refresh()
 
     def onExport(self) -> None:
@@ -106,14 +105,16 @@ class KeepingSection:
         place = qt.QFileDialog.getOpenFileName(self.ui.ownVersionTree, _("Import a pack"), "", _PACK_FILES)
         if place:
             with self.host.reporting(_("The pack could not be imported")):
-                name, number = _found(Path(place))
-                if name:
-                    text = _("That file is here already: version {number} of {name}.")
-                else:
-                    name, text = environment.core("inventory").install_pack(Path(place)).stem, _("Imported {name}.")
-                    folders.publish(name)
-                self._tell(text.format(name=name, number=number))
-                self.refresh(name)
+                self._import(Path(place))
+
+    def _import(self, file: Path) -> None:
+        name, number = _found(file)
+        if name:
+            self.host.say(_("That file is here already: version {number} of {name}.").format(name=name, number=number))
+        else:
+            name = environment.core("inventory").install_pack(file).stem
+            self._tell(_("Imported {name}.").format(name=name), name)
+        self.refresh(name)
 
     def onDelete(self) -> None:
         name = self.name
@@ -132,10 +133,13 @@ class KeepingSection:
             self.host.say(_("Deleted {name}.").format(name=name))
         self.refresh()
 
-    def _tell(self, news: str) -> None:
-        """Also where the session does not go on with that."""
+    def _tell(self, news: str, name: str) -> None:
+        """What has become of a pack; also where its copy in a folder of one's own, or the session, is another."""
+        self.host.say(news)
+        with self.host.reporting(_("{news} Your folder of packs did not take a copy").format(news=news)):
+            folders.publish(name)
         self.host.choice.fill()
-        self.host.say(self.host.choice.withVersion(news))
+        self.host.say(self.host.choice.withVersion(self.ui.statusLabel.text))
 
     def refresh(self, name: str = "") -> None:
         """Packs are others: here, in the gallery and among those to go on from."""
@@ -147,7 +151,7 @@ class KeepingSection:
 def _found(file: Path) -> tuple[str, int]:
     """Name and number of the version that has the bytes of a file, whatever that is called; "", 0 where none has."""
     for pack in folders.ownPacks():
-        for version in environment.core("versions").listing(pack.path.stem):
+        for version in folders.versionsOf(pack.path.stem):
             if filecmp.cmp(version.path, file, shallow=False):
                 return pack.path.stem, version.number
     return "", 0

@@ -4,48 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from . import environment
+from . import environment, folders
 from .packfile import packFile
 from .session import Session
-from .state import SceneState, sessionNodes, stateOf
+from .state import SceneState, lastFirst, sessionNodes, sessionsIn, stateOf
 
 
 def packOf(node) -> str:
     """Name of the pack in a session's node."""
-    return _packIn(SceneState(node))
-
-
-def _packIn(state: SceneState) -> str:
-    return state.data.get("pack", {}).get("manifest", {}).get("name", "")
+    return SceneState(node).packName
 
 
 def saved(volumeNode, segmentationNode, pack: str = ""):
-    """The newest session's node on these nodes, one with the named pack before others; or None.
+    """The node of the session that was last at work on these nodes, with the named pack before others; or None.
 
     One that a later version has made is given only where there is no other: going on with it raises FormatError.
     """
-    wanted = (volumeNode, segmentationNode)
-    if None in wanted:
+    if None in (volumeNode, segmentationNode):
         return None
-    found = [
-        node
-        for node in reversed(sessionNodes())
-        if (node.GetNodeReference("volume"), node.GetNodeReference("segmentation")) == wanted
-    ]
+    found = lastFirst(node for node in sessionsIn(segmentationNode) if node.GetNodeReference("volume") is volumeNode)
     states = list(filter(None, map(stateOf, found)))
     known = [state.node for state in states]
-    return next((state.node for state in states if _packIn(state) == pack), next(iter(known or found), None))
+    return next((state.node for state in states if state.packName == pack), next(iter(known or found), None))
 
 
 def segmentationOf(volumeNode, axis: str | None = None, last: str | None = None):
     """The segmentation that a session on this volume has worked in, or None: the one with the node ID `last`, else that
-    of the newest session.
+    of the session that was last at work.
 
     axis: of its slices, "" for the pack's own; None for whatever they were.
     """
     if volumeNode is None:
         return None
-    found = [node for node in reversed(sessionNodes()) if node.GetNodeReference("volume") is volumeNode]
+    found = lastFirst(node for node in sessionNodes() if node.GetNodeReference("volume") is volumeNode)
     if axis is not None:
         states = filter(None, map(stateOf, found))
         found = [state.node for state in states if (state.data.get("axis") or "") == axis]
@@ -96,7 +87,4 @@ def _versions(pack) -> list:
     core = environment.core("packs")
     if not (core.folder() / pack.path.name).is_file():
         return []
-    try:
-        return [core.read(version.path) for version in environment.core("versions").listing(pack.path.stem)]
-    except environment.core("errors").PromiseError:
-        return []
+    return list(filter(None, (core.readable(version.path) for version in folders.versionsOf(pack.path.stem))))

@@ -27,8 +27,9 @@ from .prompts import TargetPrompts, Watcher, createNodes
 from .propagation import Propagation, ways
 from .review import cells, nextWorst
 from .source import ResizedError, Source, checkedVolume
-from .state import SceneState, findSession, nextTurn, stateFor, volumeIn
+from .state import SceneState, findSession, nextTurn, promptRoles, stateFor, volumeIn
 from .steps import Steps
+from .succession import takeAlong
 from .target import Target
 from .turning import turnToVolume
 from .worker import Report
@@ -54,7 +55,7 @@ class Session:
         self.volumeNode = checkedVolume(volumeNode)
         self._scene = volumeNode.GetScene()
         found = packfile.packFile(pack)
-        self.manifest, self.axis = found.manifest, axis
+        self.manifest, self.sha256, self.axis = found.manifest, found.sha256, axis
         self.source = Source(volumeNode, self.manifest, axis)
         segmentationNode = segmentationNode or mrml.createSegmentation(volumeNode, f"{volumeNode.GetName()} ProMISe")
         with teaching():
@@ -64,6 +65,7 @@ class Session:
             madeOn = volumeIn(segmentationNode)
             self._elsewhere = "" if madeOn in (None, volumeNode) else madeOn.GetName()
             self._state = stateFor(volumeNode, segmentationNode, self.targets)
+            takeAlong(self._state, self.manifest.name, self.targets, self.segments)
         self.engine = engine or CoreEngine(found.path or packfile.find(self.manifest.name), sha256=found.sha256)
         self._setUp(found)
 
@@ -334,7 +336,7 @@ class Session:
         name, color, terminology = mrml.describe(info)
         known = data["targets"][number] if number < len(data["targets"]) else {}
         segmentId = self.segments.ensure(known.get("segment", ""), name, color, terminology)
-        roles = [f"{role}.{number}" for role in ("positive", "negative", "roi")]
+        roles = promptRoles(number)
         found = [self._state.referred(role) for role in roles]
         nodes = found
         if None in found:

@@ -36,7 +36,7 @@ class Sitting:
 
     def __init__(self, host) -> None:
         self.host, self.session = host, None
-        self._pack = ""  # of the session
+        self.pack = ""  # of the session: its file's stem
         self._seen: Wanted | None = None  # None where nothing of this scene was seen yet
         self._left: dict[tuple[str, str | None], str] = {}  # node IDs: volume's, and slices → last segmentation's
         self._isSettling = False
@@ -74,8 +74,8 @@ class Sitting:
             self._takeUp(wanted, otherPacks=not isLook)
 
     def begin(self) -> None:
-        """A session on what is chosen, with the pack as it is listed: where one has worked there with that pack's
-        targets, the user's slices and prompts stay. Raises SessionError for what cannot be used."""
+        """A session on what is chosen, with the pack as it is listed: where one has worked there with that pack,
+        whatever its version, the user's slices and prompts stay. Raises SessionError for what cannot be used."""
         wanted, pack = self.wanted, self.host.choice.chosen()
         self.end()
         session = self.host.logic.makeSession(wanted.volume, pack, wanted.segmentation, wanted.axis or None)
@@ -160,7 +160,7 @@ class Sitting:
 
     def _serves(self, wanted: Wanted) -> bool:
         session = self.session
-        mine = Wanted(session.volumeNode, session.segmentationNode, session.axis or "", wanted.pack and self._pack)
+        mine = Wanted(session.volumeNode, session.segmentationNode, session.axis or "", wanted.pack and self.pack)
         return not session.isClosed and mine == wanted
 
     def _takeUp(self, wanted: Wanted, otherPacks: bool) -> None:
@@ -173,8 +173,8 @@ class Sitting:
         self._take(*self.host.logic.resumeSession(saved))
 
     def _take(self, session, pack) -> None:
-        node, self._pack = self.host.parameterNode, pack.path.stem
-        node.segmentation, node.pack = session.segmentationNode, self._pack
+        node, self.pack = self.host.parameterNode, pack.path.stem
+        node.segmentation, node.pack = session.segmentationNode, self.pack
         node.slices = type(node.slices)(session.axis or "")
         self.session = session
         session.onActivity, session.onClosed = self.host.run.onSessionChanged, self._onClosed

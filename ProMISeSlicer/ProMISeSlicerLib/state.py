@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import slicer
@@ -43,6 +44,10 @@ class SceneState:
         """The greater, the later it was at work; 0 in scenes that do not say it."""
         return self.data.get("turn", 0)
 
+    @property
+    def packName(self) -> str:
+        return self.data.get("pack", {}).get("manifest", {}).get("name", "")
+
     def save(self) -> None:
         text = json.dumps(self.data, separators=(",", ":"), sort_keys=True)
         if text != self.node.GetParameter(_PARAMETER):
@@ -55,10 +60,31 @@ class SceneState:
         return self.node.GetNodeReference(role)
 
 
+def promptRoles(number: int) -> list[str]:
+    """Under which a session refers to the prompt nodes of its target of this number."""
+    return [f"{role}.{number}" for role in ("positive", "negative", "roi")]
+
+
 def sessionNodes() -> list:
     """Every session's node in the scene, oldest first."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")
     return [node for node in nodes if node.GetAttribute(MARK)]
+
+
+def sessionsIn(segmentationNode) -> list:
+    """Those that work in a segmentation, oldest first."""
+    return [node for node in sessionNodes() if node.GetNodeReference("segmentation") is segmentationNode]
+
+
+def lastFirst(nodes: Iterable) -> list:
+    """These sessions' nodes, given oldest first: the one that was last at work first, where scenes do not say it the
+    newest; those that a later version has made come after the others."""
+    return sorted(reversed(list(nodes)), key=lambda node: -_turnOf(node))
+
+
+def _turnOf(node) -> int:
+    state = stateOf(node)
+    return -1 if state is None else state.turn
 
 
 def stateOf(node) -> SceneState | None:
@@ -72,8 +98,7 @@ def stateOf(node) -> SceneState | None:
 def statesIn(segmentationNode) -> list[SceneState]:
     """What the sessions that worked in a segmentation remember, on whatever volume, the one that was last at work
     first; without a later version's."""
-    used = [node for node in reversed(sessionNodes()) if node.GetNodeReference("segmentation") is segmentationNode]
-    return sorted(filter(None, map(stateOf, used)), key=lambda state: -state.turn)
+    return [*filter(None, map(stateOf, lastFirst(sessionsIn(segmentationNode))))]
 
 
 def statesOn(volumeNode, segmentationNode) -> list[SceneState]:
@@ -82,7 +107,7 @@ def statesOn(volumeNode, segmentationNode) -> list[SceneState]:
 
 
 def findSession(node):
-    """The session's node that is meant: the node itself, one it refers to, or the last that works on it; else None.
+    """The session's node that is meant: the node itself, one it refers to, or that last at work on it; else None.
 
     node: a session's node, a parameter node (also wrapped), a volume, a segmentation, or None for the only one.
     """
@@ -97,16 +122,16 @@ def findSession(node):
         return referred
     uses = [s for s in found if node in (s.GetNodeReference("volume"), s.GetNodeReference("segmentation"))]
     if uses:
-        return uses[-1]
+        return lastFirst(uses)[0]
     isModule = node.IsA("vtkMRMLScriptedModuleNode")
     return found[-1] if isModule and len(found) == 1 else None
 
 
 def volumeIn(segmentationNode):
     """The volume that a segmentation was made on: its last session's, or that of its geometry; None if unknown."""
-    for node in reversed(sessionNodes()):
-        if node.GetNodeReference("segmentation") is segmentationNode:
-            return node.GetNodeReference("volume")
+    used = lastFirst(sessionsIn(segmentationNode))
+    if used:
+        return used[0].GetNodeReference("volume")
     return segmentationNode.GetNodeReference(segmentationNode.GetReferenceImageGeometryReferenceRole())
 
 
@@ -117,7 +142,7 @@ def stateFor(volumeNode, segmentationNode, targets: list[str]) -> SceneState:
     """
     if segmentationNode is None:
         return _newState(volumeNode)
-    used = [node for node in reversed(sessionNodes()) if node.GetNodeReference("segmentation") is segmentationNode]
+    used = lastFirst(sessionsIn(segmentationNode))
     for state in list(filter(None, map(stateOf, used))) or map(SceneState, used):
         known = [target["name"] for target in state.data["targets"]]
         if state.node.GetNodeReference("volume") is volumeNode and known == targets:
@@ -126,10 +151,9 @@ def stateFor(volumeNode, segmentationNode, targets: list[str]) -> SceneState:
 
 
 def nextTurn(state: SceneState) -> int:
-    """What makes a session the last that is at work in its segmentation: its own turn, where it is that already."""
-    states = statesIn(state.referred("segmentation"))
-    last = max((each.turn for each in states if each.node is not state.node), default=0)
-    return max(state.turn, last + 1)
+    """What makes a session the last that is at work in the scene: its own turn, where it is that already."""
+    others = [_turnOf(node) for node in sessionNodes() if node is not state.node]
+    return max(state.turn, max([0, *others]) + 1)
 
 
 def _newState(volumeNode) -> SceneState:

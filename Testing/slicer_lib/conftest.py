@@ -43,7 +43,8 @@ def desk(scene) -> Iterator[Callable[..., Desk]]:
     made = []
 
     def make(geometry="plain", targets=("bar", "rod"), segmented: bool = True, delay: float = 0.0, **more) -> Desk:
-        pack = manifest(targets, largest_component=more.pop("largest_component", False))
+        settings = {"name": more.pop("pack", "fake"), "largest_component": more.pop("largest_component", False)}
+        pack = manifest(targets, **settings)
         engine = FakeEngine(delay)
         volume = more.pop("volume", None) or addVolume(geometry)
         found = Desk(Session(volume, pack, engine=engine, **more), engine)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
+from conftest import save_pack
 from scene_cases import add_volume, settle
 
 from ProMISeCore.lock import alone
@@ -256,8 +258,6 @@ def test_what_was_exported_is_no_second_pack_where_it_comes_from(school, home, t
 
 
 def test_a_name_pasted_from_a_file_on_macos_is_composed(school, home, monkeypatch) -> None:
-    import unicodedata
-
     import slicer
 
     panel = school()
@@ -270,6 +270,64 @@ def test_a_name_pasted_from_a_file_on_macos_is_composed(school, home, monkeypatc
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
     panel.click("ownDeleteButton")
     assert list((home / "teach").iterdir()) == []
+
+
+@pytest.fixture
+def importing(opened, tmp_path, monkeypatch):
+    """`importing()`: the panel, and a pack `new` in a file that the dialog gives."""
+    import qt
+
+    file = save_pack(tmp_path, "new", "MR", ("x",))
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", staticmethod(lambda *_: str(file)))
+    return opened
+
+
+@pytest.mark.parametrize("name", ["les [1]", unicodedata.normalize("NFD", "Läsion")])
+def test_a_file_of_another_name_among_the_packs_does_not_hinder_an_import(importing, home, name: str) -> None:
+    save_pack(home / "packs", "les", "MR", ("disc",)).rename(home / "packs" / f"{name}.safetensors")
+    panel = importing()
+    panel.click("ownImportButton")
+    assert panel.status == "Imported new." and (home / "packs" / "new.safetensors").is_file()
+    panel.click("ownImportButton")
+    assert panel.status == "That file is here already: version 1 of new."
+
+
+def test_versions_of_a_pack_copied_from_a_mac_are_listed(opened, home) -> None:
+    name = unicodedata.normalize("NFD", "Läsion")
+    save_pack(home / "packs", "les", "MR", ("disc",)).rename(home / "packs" / f"{name}.safetensors")
+    panel = opened()
+    panel.widget.keeping.fill(name)
+    assert panel.status == "" and panel.ui.ownVersionTree.topLevelItemCount == 1
+
+
+def own_packs(panel) -> list[str]:
+    return [panel.ui.ownPackComboBox.itemText(row) for row in range(panel.ui.ownPackComboBox.count)]
+
+
+def test_an_import_whose_copy_fails_is_an_import_that_says_so(importing, home, tmp_path) -> None:
+    folder = tmp_path / "gemeinsam"
+    folder.mkdir()
+    theirs = save_pack(folder, "new", "CT", ("y",))
+    panel = importing()
+    panel.ui.packFolderButton.directory = str(folder)
+    panel.click("ownImportButton")
+    assert panel.status.startswith("⚠ Imported new. Your folder of packs did not take a copy: ")
+    assert f"{theirs} is another pack" in panel.status and (home / "packs" / "new.safetensors").is_file()
+    assert "new" in own_packs(panel) and panel.ui.ownPackComboBox.currentText == "new"
+
+
+def test_a_version_that_is_back_though_its_copy_fails_is_told_as_back(school, tmp_path) -> None:
+    panel, folder = school(), tmp_path / "gemeinsam"
+    for _ in range(2):
+        panel.click("teachButton")
+        settle(panel)
+    folder.mkdir()
+    save_pack(folder, "theirs", "CT", ("y",)).rename(folder / "Große Läsion.safetensors")
+    panel.ui.packFolderButton.directory = str(folder)
+    roll_back(panel, 1)
+    tree = panel.ui.ownVersionTree
+    assert panel.status.startswith("⚠ Große Läsion is version 1 again. Your folder of packs did not take a copy: ")
+    assert [tree.topLevelItem(row).text(3) for row in range(2)] == ["✓", ""]
 
 
 def roll_back(panel, number: int) -> None:
