@@ -51,14 +51,6 @@ def ownPacks() -> list:
     return [pack for pack in core.installed() if pack.path.parent == core.folder()]
 
 
-def versionsOf(name: str) -> list:
-    """Of a pack of one's own; none of a file that was put there by hand with a name that versions cannot have."""
-    try:
-        return environment.core("versions").listing(name)
-    except environment.core("errors").PromiseError:
-        return []
-
-
 def publish(name: str) -> None:
     """Copy a pack of one's own, as it is now, to the folder where packs are listed from.
 

@@ -10,7 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import catalogue, environment, folders, lesson
+from . import catalogue, environment, folders, lesson, packfile
 
 _NUMBER, _DICE, _CASES, _USE = range(4)
 
@@ -151,7 +151,7 @@ class KeepingSection:
 def _found(file: Path) -> tuple[str, int]:
     """Name and number of the version that has the bytes of a file, whatever that is called; "", 0 where none has."""
     for pack in folders.ownPacks():
-        for version in folders.versionsOf(pack.path.stem):
+        for version in packfile.versionsOf(pack.path.stem):
             if filecmp.cmp(version.path, file, shallow=False):
                 return pack.path.stem, version.number
     return "", 0

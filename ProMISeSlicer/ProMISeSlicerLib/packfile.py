@@ -42,6 +42,14 @@ def find(name) -> Path:
         return Path(environment.core("packs").find(name))
 
 
+def versionsOf(name: str) -> list:
+    """Of a pack of one's own; none of a file that was put there by hand with a name that versions cannot have."""
+    try:
+        return environment.core("versions").listing(name)
+    except environment.core("errors").PromiseError:
+        return []
+
+
 def recordedPack(recorded: Mapping[str, Any], sceneName: str, pack=None, findable: bool = True):
     """The pack that a scene was made with. pack: a file of it, where it is not installed.
 

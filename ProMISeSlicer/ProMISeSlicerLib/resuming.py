@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from . import environment, folders
-from .packfile import packFile
+from . import environment
+from .packfile import packFile, versionsOf
 from .session import Session
 from .state import SceneState, lastFirst, sessionNodes, sessionsIn, stateOf
 
@@ -87,4 +87,4 @@ def _versions(pack) -> list:
     core = environment.core("packs")
     if not (core.folder() / pack.path.name).is_file():
         return []
-    return list(filter(None, (core.readable(version.path) for version in folders.versionsOf(pack.path.stem))))
+    return list(filter(None, (core.readable(version.path) for version in versionsOf(pack.path.stem))))

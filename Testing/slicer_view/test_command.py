@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from ProMISeView import command, rendering
@@ -32,6 +34,14 @@ def test_help_needs_no_extra(capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         command_line.main(["view", "--help"])
     assert stop.value.code == 0 and "--host" in capsys.readouterr().out
+
+
+def test_the_page_needs_no_qt() -> None:
+    """What it shares with the module in 3D Slicer is imported without the windows there."""
+    folder, root = (str(Path(command.__file__).resolve().parents[up]) for up in (1, 2))
+    code = f"import sys; sys.path[:0] = {[folder, root]!r}; sys.modules['qt'] = None; import ProMISeView.study"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_missing_gl_libraries_are_named() -> None:
