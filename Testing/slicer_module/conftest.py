@@ -12,8 +12,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-
-from ProMISeCore import packs
+from scene_cases import TEACHER, add_segmentation, add_volume, save_pack
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "ProMISeSlicer" / "ProMISeSlicer.py"
@@ -24,23 +23,6 @@ def missing() -> str:
     """Why the panel cannot be tested here, or ""."""
     absent = [wheel for name, wheel in LIBRARIES.items() if importlib.util.find_spec(name) is None]
     return f"not installed: {', '.join(absent)}; pip install {' '.join(absent)}" if absent else ""
-
-
-def save_pack(folder: Path, name: str, modality: str, targets: tuple[str, ...]) -> Path:
-    """A pack without weights, enough for a fake engine."""
-    manifest = packs.Manifest(
-        name=name,
-        title=f"Title of {name}",
-        backbone=packs.BackboneInfo("tiny", "0" * 64, 64),
-        targets=tuple(packs.TargetInfo(target, (1.0, 0.5, 0.0)) for target in targets),
-        modality=modality,
-        orientation="axial",
-        window={"mode": "percentile", "low": 0.5, "high": 99.5},
-        licence="CC-BY-4.0",
-        scores=({"data": "test", "cases": 3, "target": targets[0], "dice": 0.91, "iou": 0.85},),
-    )
-    packs.save(folder / f"{name}.safetensors", manifest, {})
-    return folder / f"{name}.safetensors"
 
 
 @pytest.fixture
@@ -162,7 +144,6 @@ def segmented(panel: Panel) -> Panel:
 def school(opened: Callable[..., Panel]) -> Callable[..., Panel]:
     """`school(fault="none")`: the panel with two segmented volumes of awkward names, Teach opened."""
     import slicer
-    from scene_cases import TEACHER, add_segmentation, add_volume
 
     def make(fault: str = "none", cases: int = 2) -> Panel:
         before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")

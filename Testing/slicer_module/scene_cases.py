@@ -1,4 +1,4 @@
-"""Segmented volumes in the scene, to teach with, and what the user has there; for tests of the section Teach."""
+"""Packs, segmented volumes in the scene to teach with, and what the user has there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,26 @@ from pathlib import Path
 
 import numpy as np
 
+from ProMISeCore import packs
+
 TEACHER = Path(__file__).with_name("stand_in_teacher.py")
+
+
+def save_pack(folder: Path, name: str, modality: str, targets: tuple[str, ...]) -> Path:
+    """A pack without weights, enough for a fake engine."""
+    manifest = packs.Manifest(
+        name=name,
+        title=f"Title of {name}",
+        backbone=packs.BackboneInfo("tiny", "0" * 64, 64),
+        targets=tuple(packs.TargetInfo(target, (1.0, 0.5, 0.0)) for target in targets),
+        modality=modality,
+        orientation="axial",
+        window={"mode": "percentile", "low": 0.5, "high": 99.5},
+        licence="CC-BY-4.0",
+        scores=({"data": "test", "cases": 3, "target": targets[0], "dice": 0.91, "iou": 0.85},),
+    )
+    packs.save(folder / f"{name}.safetensors", manifest, {})
+    return folder / f"{name}.safetensors"
 
 
 def add_segmentation(volume, name: str, **segments: int):

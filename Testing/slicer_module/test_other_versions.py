@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import save_pack
-from scene_cases import add_volume, settle
+from scene_cases import add_volume, save_pack, settle
 
 
 def adopt(folder: Path, *targets: str) -> None:

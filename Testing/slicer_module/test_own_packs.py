@@ -8,8 +8,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from conftest import save_pack
-from scene_cases import add_volume, settle
+from scene_cases import add_volume, save_pack, settle
 
 from ProMISeCore.lock import alone
 
