@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,14 @@ def weights(tiny_model, tmp_path: Path) -> Callable:
         return ["--pack", str(pack), "--backbone", str(backbone), "--device", "cpu"]
 
     return save
+
+
+@pytest.fixture
+def obeys_ctrl_c() -> Iterator[None]:
+    """SIGINT as Python has it: a shell's background jobs, and so tests run in one, begin with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

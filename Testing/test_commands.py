@@ -37,7 +37,7 @@ def test_kill_ends_a_process_in_the_middle_of_its_work() -> None:
         assert process.wait(30) == KILLED
 
 
-def test_ctrl_c_waits_for_the_end_of_a_step_and_a_second_one_does_not() -> None:
+def test_ctrl_c_waits_for_the_end_of_a_step_and_a_second_one_does_not(obeys_ctrl_c) -> None:
     commands = Commands(None)
     with commands.between_steps():
         signal.raise_signal(signal.SIGINT)
@@ -47,7 +47,7 @@ def test_ctrl_c_waits_for_the_end_of_a_step_and_a_second_one_does_not() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_the_end_of_stdin_takes_nothing_back_of_what_ctrl_c_has_said() -> None:
+def test_the_end_of_stdin_takes_nothing_back_of_what_ctrl_c_has_said(obeys_ctrl_c) -> None:
     """Where both come at once, as Ctrl-C reaches the asking program, too."""
     reading, writing = os.pipe()
     os.close(writing)

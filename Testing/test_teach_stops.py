@@ -20,7 +20,7 @@ from ProMISeCore.training import Training
 TRIED = "is tried on the held-out volumes"
 
 
-def test_ctrl_c_in_the_middle_of_a_step_leaves_a_checkpoint_after_it(cases, command, monkeypatch) -> None:
+def test_ctrl_c_in_the_middle_of_a_step_leaves_a_checkpoint_after_it(cases, command, monkeypatch, obeys_ctrl_c) -> None:
     assert main(command(cases, steps=15)) == 0
     whole, descend, steps = tensors(), Training._descend, []
 
