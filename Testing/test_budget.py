@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -93,11 +94,9 @@ def test_targets_without_refiners_learn_no_longer_beside_those_with() -> None:
     assert budget.is_over(refining) and budget.share(refining) < 1
 
 
-def test_on_a_quick_computer_looks_and_doubts_come_as_often(tiny_model, tmp_path) -> None:
-    """A step takes 8 ms by this clock: all is over after 1.2 s."""
-    material, now, doubted, looks = views(), [0.0], [], []
-    learner = training(tiny_model(("a",)), material, material, tmp_path / "t.pt", minutes=10.0, passes=1.0)
-    step, doubt, learner._clock = learner.step, learner.doubt, lambda: now[0]
+def doubts_of(learner: Training, place: Callable[[], float]) -> list[float]:
+    """Where the learner, to whom a step takes 8 ms and all else no time, will have doubted labels."""
+    now, found, step, doubt = [0.0], [], learner.step, learner.doubt
 
     def timed(name: str) -> float:
         now[0] += 0.008
@@ -105,11 +104,19 @@ def test_on_a_quick_computer_looks_and_doubts_come_as_often(tiny_model, tmp_path
 
     def noted() -> list:
         before = learner.progress.doubts
-        found = doubt()
-        doubted.extend([learner.share] * (learner.progress.doubts - before))
-        return found
+        suspects = doubt()
+        found.extend([place()] * (learner.progress.doubts - before))
+        return suspects
 
-    learner.step, learner.doubt = timed, noted
+    learner.step, learner.doubt, learner._clock = timed, noted, lambda: now[0]
+    return found
+
+
+def test_on_a_quick_computer_looks_and_doubts_come_as_often(tiny_model, tmp_path) -> None:
+    """A step takes 8 ms by this clock: all is over after 1.2 s."""
+    material, looks = views(), []
+    learner = training(tiny_model(("a",)), material, material, tmp_path / "t.pt", minutes=10.0, passes=1.0)
+    doubted = doubts_of(learner, lambda: learner.share)
     learner.run(looks.append)
     assert learner.progress.step == 150 and learner.learned_out
     assert doubted == pytest.approx([0.3, 0.5, 0.7], abs=0.01) and 25 <= len(looks) <= 30
@@ -117,22 +124,10 @@ def test_on_a_quick_computer_looks_and_doubts_come_as_often(tiny_model, tmp_path
 
 def test_nothing_is_doubted_before_it_was_learned_from(tiny_model, tmp_path) -> None:
     """Encoding took half of the time: a step of 8 ms in 1.2 s, of which 0.6 s are over."""
-    model, now = tiny_model(("a",)), [0.0]
+    model = tiny_model(("a",))
     material = Material(views(), {info.name: info.point_labels for info in model.manifest.targets})
     learner = Training(model, material, None, Settings(batch=4, minutes=0.02), tmp_path / "t.pt", spent=0.6)
-    step, doubt, learner._clock, doubted = learner.step, learner.doubt, lambda: now[0], []
-
-    def timed(name: str) -> float:
-        now[0] += 0.008
-        return step(name)
-
-    def noted() -> list:
-        before = learner.progress.doubts
-        found = doubt()
-        doubted.extend([learner.progress.step] * (learner.progress.doubts - before))
-        return found
-
-    learner.step, learner.doubt = timed, noted
+    doubted = doubts_of(learner, lambda: learner.progress.step)
     learner.run()
     assert learner.progress.step == 75 and doubted == [23, 38, 53]
     assert learner.progress.seconds == pytest.approx(1.2) and learner.seconds == pytest.approx(0.6)

@@ -178,15 +178,15 @@ def masks(case: Case, targets: list[str], volume) -> dict[str, np.ndarray]:
     What is unknown for a target is told, and taken out of its mask. The user's nodes are not changed. Raises
     GeometryError where everything is unknown.
     """
-    segments, results, counted = case.segments(), case.results(), case.slices
+    segments, results, isWhole = case.segments(), case.results(), case.chosen == AS_SEGMENTED
     found, unknown = {}, {}
     for name in [name for name in targets if name in segments]:
         pieces = _pieces(case, segments[name])
         found[name] = _union(pieces.values(), volume)
-        if counted == MINE and pieces.keys() & results.keys():
+        if not isWhole and pieces.keys() & results.keys():
             unknown[name] = unknownVoxels(pieces, results, volume)
             found[name] &= ~unknown[name]
-    if found and results and counted == AS_SEGMENTED:  # all were looked at: nothing is, and nothing is guessed
+    if found and results and isWhole:  # all were looked at: nothing is, and nothing is guessed
         return found | {UNKNOWN: np.zeros(volume.voxels.shape[:3], bool)}
     if unknown and unknown.keys() == found.keys() and all(where.all() for where in unknown.values()):
         raise mrml.GeometryError(_nothingIn(case))

@@ -56,7 +56,7 @@ class CaseTable:
     @property
     def untold(self) -> list[Case]:
         """Those that are not learned from before the user has said that all slices were looked at."""
-        return [case for case in self.used if case.slices == MINE and case.isUntold]
+        return [case for case in self.used if case.chosen != AS_SEGMENTED and case.isUntold]
 
     def addScene(self) -> int:
         """Every segmentation that is not listed yet; how many there were. Where the volume is not known, the user is

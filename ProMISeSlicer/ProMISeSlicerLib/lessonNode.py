@@ -48,7 +48,7 @@ def save(chosen: Sequence[Case], settings: dict[str, Any], heldOutNode=None) -> 
     for number, case in enumerate(chosen):
         for role, referred in zip(_ROLES, (case.volumeNode, case.segmentationNode), strict=True):
             node.SetNodeReferenceID(f"{role}.{number}", referred.GetID())
-        entries.append({"slices": case.slices, "isChosen": bool(case.chosen), "used": case.used})
+        entries.append({"slices": case.chosen, "isChosen": bool(case.chosen), "used": case.used})
     node.SetNodeReferenceID(_HELD_OUT, heldOutNode.GetID() if heldOutNode is not None else None)
     text = json.dumps(settings | {"cases": entries}, sort_keys=True, ensure_ascii=False)
     if node.GetParameter(_PARAMETER) != text:

@@ -200,27 +200,28 @@ def test_a_session_keeps_what_it_finds_but_not_as_the_users(desk, tmp_path, brou
     assert found.session.hint == "" and taught(theCase(found.session), "bar", "rod") == {"bar": [4], "rod": [4]}
 
 
+def turnedLater(desk, matrix):
+    """Slice 3 is locked, slice 6 of bar edited, and the volume turned after that."""
+    d = desk()
+    d.session.lock(3)
+    editedBetween(d, "bar", 6)
+    d = again(desk, d, segmented=False)
+    turn(d, matrix)
+    return d
+
+
 HALF_TURNS = [np.diag([1.0, -1, -1]), np.diag([-1.0, -1, 1]), np.diag([-1.0, 1, -1])]
 
 
 @pytest.mark.parametrize("matrix", [*HALF_TURNS, rotation(90, 0, 0), rotation(0, 0, 90)])
 def test_a_volume_turned_later_has_the_same_slices_of_the_users(desk, matrix) -> None:
-    d = desk()
-    d.session.lock(3)
-    editedBetween(d, "bar", 6)
-    d = again(desk, d, segmented=False)
-    turn(d, matrix)
+    d = turnedLater(desk, matrix)
     assert taught(theCase(d.session), "bar", "rod") == {"bar": [3, 6], "rod": [3]}
 
 
 @pytest.mark.parametrize("matrix", HALF_TURNS)
 def test_a_session_in_a_volume_turned_by_half_goes_on_with_whose_slices_were(desk, matrix) -> None:
-    d = desk()
-    d.session.lock(3)
-    editedBetween(d, "bar", 6)
-    d = again(desk, d, segmented=False)
-    turn(d, matrix)
-    turned = again(desk, d)
+    turned = again(desk, turnedLater(desk, matrix))
     places = {3, 6} if matrix[2, 2] > 0 else {9 - 3, 9 - 6}
     assert {n for n, state in enumerate(states(turned)) if state != "auto"} == places
     assert taught(theCase(turned.session), "bar", "rod") == {"bar": [3, 6], "rod": [3]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,16 @@ from scene_cases import add_volume
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_which_case_next_lists_the_worst_first_and_shows_it(school, tmp_path, monkeypatch) -> None:
-    import tempfile
+@pytest.fixture
+def copies(tmp_path, monkeypatch) -> Path:
+    """The system's folder for temporary files, empty."""
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
-    copies = tmp_path / "copies"
-    copies.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+
+def test_which_case_next_lists_the_worst_first_and_shows_it(school, copies) -> None:
     panel = school()
     add_volume("ohne A", 3), add_volume("ohne B", 4)
     panel.widget.updateButtons()
@@ -111,14 +116,9 @@ def test_a_list_ends_with_its_scene_as_ids_come_again(school) -> None:
 
 
 @pytest.mark.parametrize("when", ["written", "ranked"])
-def test_a_ranking_ends_with_its_scene(school, tmp_path, monkeypatch, when: str) -> None:
-    import tempfile
-
+def test_a_ranking_ends_with_its_scene(school, copies, when: str) -> None:
     import slicer
 
-    copies = tmp_path / "copies"
-    copies.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(copies))
     panel = school()
     add_volume("ohne A", 3), add_volume("ohne B", 4)
     panel.widget.updateButtons()
