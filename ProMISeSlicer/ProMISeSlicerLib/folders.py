@@ -60,7 +60,7 @@ def publish(name: str) -> None:
     target = folder("pack") / source.name
     if target.parent == source.parent:
         return
-    if target.is_file() and copyOf(name) is None:
+    if somebodys(name) is not None:
         text = "{file} is another pack, and is not written over; move it, then export yours to its place, see My packs"
         raise FileExistsError(text.format(file=target))
     with environment.core("whole_file").replacing(target) as part:
@@ -70,13 +70,28 @@ def publish(name: str) -> None:
 def copyOf(name: str) -> Path | None:
     """The copy of a pack of one's own, of whichever version, in the folder where packs are listed from; None where
     there is none, as in the core's own folder, or where a file of that name is another pack."""
-    versions = environment.core("versions")
-    present = versions.present(name)
+    file = _inFolder(name)
+    return file if file is not None and _isOurs(name, file) else None
+
+
+def somebodys(name: str) -> Path | None:
+    """Another pack, or whatever else has that file name, in the folder where packs are listed from: there a pack of
+    one's own, or one that is still to be taught, gets no copy. None where nothing is in its way."""
+    file = _inFolder(name)
+    return file if file is not None and not _isOurs(name, file) else None
+
+
+def _inFolder(name: str) -> Path | None:
+    """The file of that name in a folder of packs that the user has chosen."""
+    present = environment.core("versions").present(name)
     file = folder("pack") / present.name
-    if file.parent == present.parent or not file.is_file():
-        return None
-    isOurs = any(filecmp.cmp(version.path, file, shallow=False) for version in versions.listing(name))
-    return file if isOurs else None
+    return file if file.parent != present.parent and file.is_file() else None
+
+
+def _isOurs(name: str, file: Path) -> bool:
+    versions = environment.core("versions")
+    known = versions.listing(name) if versions.present(name).is_file() else ()
+    return any(filecmp.cmp(version.path, file, shallow=False) for version in known)
 
 
 def backboneFile(name: str) -> Path | None:

@@ -314,7 +314,7 @@ class TeachSection:
             if not self.host.installation.ensure(environment.missing()):
                 return
             self.refresh()  # segments may have been drawn or renamed meanwhile
-            if reason := self.whyNot():
+            if reason := self.whyNot() or ("" if check else self._inTheWay()):
                 self.host.say(reason)
                 return
             tuition = Tuition(self._asked(check), self.onNews, self.onEnd, check, self.command)
@@ -323,6 +323,14 @@ class TeachSection:
             tuition.begin(self.table.used, list(map(segmentOf, self.segments.chosen)), self.table.shown)
             self.host.say(_("Checking the cases…") if check else _("Teaching {name}…").format(name=self.name))
             self.onNews()
+
+    def _inTheWay(self) -> str:
+        """Why the pack could not be listed once it is taught, or "": better said before the minutes than after them."""
+        file = folders.somebodys(self.name)
+        if file is None:
+            return ""
+        text = _("{file} is another pack, in your folder of packs: give yours another name, or move that file first.")
+        return text.format(file=file)
 
     def _follow(self, tuition: Tuition) -> None:
         """It takes the place of the one before, of which only what its name goes on with stays."""

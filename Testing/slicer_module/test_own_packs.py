@@ -168,10 +168,10 @@ def test_a_file_of_somebody_else_in_a_folder_of_ones_own_stays(school, home, tmp
 
     panel, folder = school(), tmp_path / "gemeinsam"
     folder.mkdir()
-    theirs = shutil.copyfile(home / "packs" / "lung.safetensors", folder / "Große Läsion.safetensors")
-    before = theirs.read_bytes()
     panel.ui.packFolderButton.directory = str(folder)
     panel.click("teachButton")
+    theirs = shutil.copyfile(home / "packs" / "lung.safetensors", folder / "Große Läsion.safetensors")
+    before = theirs.read_bytes()
     settle(panel)
     assert (
         "did not take a copy" in panel.status and f"{theirs} is another pack, and is not written over" in panel.status
@@ -297,6 +297,25 @@ def test_versions_of_a_pack_copied_from_a_mac_are_listed(opened, home) -> None:
     panel = opened()
     panel.widget.keeping.fill(name)
     assert panel.status == "" and panel.ui.ownVersionTree.topLevelItemCount == 1
+
+
+def test_a_name_that_somebody_has_in_the_folder_is_told_before_the_minutes(school, home, tmp_path) -> None:
+    panel, folder = school(), tmp_path / "gemeinsam"
+    folder.mkdir()
+    theirs = shutil.copyfile(home / "packs" / "lung.safetensors", folder / "Große Läsion.safetensors")
+    panel.ui.packFolderButton.directory = str(folder)
+    panel.click("teachButton")
+    assert panel.status == (
+        f"{theirs} is another pack, in your folder of packs: give yours another name, or move that file first."
+    )
+    assert not panel.widget.teach.isRunning and not (home / "teach").exists()
+    theirs.unlink()
+    panel.click("teachButton")
+    settle(panel)
+    assert theirs.is_file(), "the copy of what was taught"
+    panel.click("teachButton")
+    settle(panel)
+    assert theirs.read_bytes() == (home / "packs" / "Große Läsion.safetensors").read_bytes(), "of a new version"
 
 
 def own_packs(panel) -> list[str]:
