@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .history import Bits, Step, checksum
-from .mrml import SliceGrid
+from .sliceGrid import SliceGrid
 from .target import BASE, PROPAGATED, REFINED, Mark
 
 _SAVED = "corrects"  # of a record in the scene: the mask that points correct

@@ -12,6 +12,7 @@ import numpy as np
 import slicer
 
 from . import environment, mrml
+from .sliceGrid import SliceGrid
 from .state import lastFirst, sessionsIn, statesIn, statesOn
 from .whose import Known, knownIn
 
@@ -234,7 +235,7 @@ def unknownVoxels(pieces: dict[str, np.ndarray], results: dict[str, Known | None
     return unknown
 
 
-def _gridOf(known: Known, piece: np.ndarray, volume) -> mrml.SliceGrid | None:
+def _gridOf(known: Known, piece: np.ndarray, volume) -> SliceGrid | None:
     """The slices that a session's records tell of."""
-    now = mrml.SliceGrid.of(environment.core("volumes").Stack(volume, known.axis))
+    now = SliceGrid.of(environment.core("volumes").Stack(volume, known.axis))
     return known.gridIn(piece, now)

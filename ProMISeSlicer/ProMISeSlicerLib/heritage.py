@@ -6,7 +6,8 @@ import numpy as np
 
 from .base import readRecords
 from .history import checksum
-from .mrml import Segments, SliceGrid
+from .segments import Segments
+from .sliceGrid import SliceGrid
 from .state import SceneState, statesIn, statesOn
 from .target import BASE, FOUND, REFINED, USER
 from .whose import Known, knownIn

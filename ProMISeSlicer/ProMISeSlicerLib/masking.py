@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import slicer
 
-from .mrml import Segments
+from .segments import Segments
 from .source import Source
 
 _Node = slicer.vtkMRMLSegmentationNode

@@ -26,6 +26,8 @@ from .planes import Planes
 from .prompts import TargetPrompts, Watcher, createNodes
 from .propagation import Propagation, ways
 from .review import cells, nextWorst
+from .segments import Segments
+from .sliceGrid import SliceGrid
 from .source import ResizedError, Source, checkedVolume
 from .state import SceneState, findSession, nextTurn, promptRoles, stateFor, volumeIn
 from .steps import Steps
@@ -61,7 +63,7 @@ class Session:
         with teaching():
             mrml.prepare(segmentationNode, volumeNode)
             turnToVolume(segmentationNode, volumeNode)
-            self.segments = mrml.Segments(segmentationNode, volumeNode, self.source.grid)
+            self.segments = Segments(segmentationNode, volumeNode, self.source.grid)
             madeOn = volumeIn(segmentationNode)
             self._elsewhere = "" if madeOn in (None, volumeNode) else madeOn.GetName()
             self._state = stateFor(volumeNode, segmentationNode, self.targets)
@@ -94,7 +96,7 @@ class Session:
         return [target.name for target in self.manifest.targets]
 
     @property
-    def grid(self) -> mrml.SliceGrid:
+    def grid(self) -> SliceGrid:
         return self.source.grid
 
     @property

@@ -6,6 +6,7 @@ import numpy as np
 
 from . import environment, mrml
 from .failing import SessionError, teaching
+from .sliceGrid import SliceGrid
 
 _LEAST_PIXELS = 4
 
@@ -78,7 +79,7 @@ class Source:
             )
         if voxels.min() == voxels.max():
             raise SessionError(f"the volume {volume.name!r} is constant ({voxels.flat[0]}): it shows nothing")
-        self.volume, self.grid = volume, mrml.SliceGrid.of(stack)
+        self.volume, self.grid = volume, SliceGrid.of(stack)
         self.slices = stack.canonical(voxels)
         self._time, self._size = self._voxelTime(), self.node.GetImageData().GetDimensions()
 

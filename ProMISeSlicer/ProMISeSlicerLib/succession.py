@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .mrml import Segments
+from .segments import Segments
 from .state import SceneState, promptRoles, statesOn
 
 _BEFORE_ALL = -1  # turn of a session that has not been at work: of other targets, all others know more

@@ -14,6 +14,7 @@ from .history import checksum
 from .masking import EditorMasking
 from .prompts import USER, TargetPrompts, crossing
 from .review import Agreement
+from .segments import Segments
 from .source import Source
 
 AUTO, PROPAGATED = "auto", "propagated"  # beside USER: whose a slice's mask is
@@ -62,7 +63,7 @@ class Target:
         segmentId: str,
         prompts: TargetPrompts,
         records: dict[int, dict],
-        segments: mrml.Segments,
+        segments: Segments,
         source: Source,
         quiet: Callable[[], AbstractContextManager],
         order: Sequence[str],

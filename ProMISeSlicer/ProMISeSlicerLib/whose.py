@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .history import checksum
-from .mrml import SliceGrid, ijkToRas
+from .mrml import ijkToRas
 from .prompts import USER
+from .sliceGrid import SliceGrid
 from .state import SceneState
 from .target import FOUND
 
