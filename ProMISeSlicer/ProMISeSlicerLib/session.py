@@ -6,33 +6,32 @@ worker and finished slices to the segmentation. All that the user sees is in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import numpy as np
 import slicer
 import vtk
 
-from . import hierarchy, mrml, packfile
+from . import mrml, packfile
 from .anchor import Anchor
-from .base import plainRecords
 from .engine import CoreEngine, Engine
 from .failing import SessionError, explained, teaching
-from .heritage import Heritage, ofKept
-from .history import Cell
+from .heritage import ofKept
 from .jobs import Jobs, tidied
 from .pace import Pace, Progress
 from .planes import Planes
-from .prompts import TargetPrompts, Watcher, createNodes
+from .prompts import Watcher
 from .propagation import Propagation, ways
 from .review import cells, nextWorst
 from .segments import Segments
 from .sliceGrid import SliceGrid
 from .source import ResizedError, Source, checkedVolume
-from .state import SceneState, findSession, nextTurn, promptRoles, stateFor, volumeIn
+from .state import SceneState, findSession, nextTurn, stateFor, volumeIn
 from .steps import Steps
 from .succession import takeAlong
 from .target import Target
+from .targets import Targets
 from .turning import turnToVolume
 from .worker import Report
 
@@ -312,52 +311,17 @@ class Session:
         self._held: dict[str, bool] = {}  # as `_dirty`, of voxels that cannot be used now
         self._pace = Pace()
         self._seen: dict[str, set[int]] = {}
-        self._targets: dict[str, Target] = {}
-        self._found = 0  # slices that were there before, until that is told
-        awaited = self._setUpTargets(range(len(self.manifest.targets)))
+        self._targets = Targets(self.manifest.targets, self._state, self.segments, self.source, self._watcher.quiet)
+        heritage = self._targets.make(range(len(self.manifest.targets)))
+        self._found = heritage.found  # slices that were there before, until that is told
         self._steps = Steps(self._targets, self.source, self._jobs, self.manifest.rivals)
         self._state.refer("volume", self.volumeNode)
         self._state.refer("segmentation", self.segmentationNode)
         self._state.data.update(pack=found.entries(), axis=self.axis, settings=self.engine.settings())
         self._state.data.update(grid=self.grid.plain(), turn=nextTurn(self._state))
-        self._steps.awaitAgain(awaited)
+        self._steps.awaitAgain(heritage.awaited)
         self._save()
         self._watch()
-
-    def _setUpTargets(self, numbers: Sequence[int]) -> Sequence[Cell]:
-        """Returns the slices whose answers are still to come."""
-        heritage, targets = Heritage(self._state, self.segments), self.manifest.targets
-        made = [node for number in numbers for node in self._setUpTarget(number, targets[number], heritage)]
-        hierarchy.gather(made, self._prompts(), self.volumeNode)
-        self._found += heritage.found
-        return heritage.awaited
-
-    def _setUpTarget(self, number: int, info, heritage: Heritage) -> list:
-        """Returns the prompt nodes that were not there before."""
-        data = self._state.data
-        name, color, terminology = mrml.describe(info)
-        known = data["targets"][number] if number < len(data["targets"]) else {}
-        segmentId = self.segments.ensure(known.get("segment", ""), name, color, terminology)
-        roles = promptRoles(number)
-        found = [self._state.referred(role) for role in roles]
-        nodes = found
-        if None in found:
-            made = createNodes(name, color, self.volumeNode)
-            for index, node in enumerate(found):
-                if node is not None:
-                    self._scene.RemoveNode(made[index])
-            nodes = [node or new for node, new in zip(found, made, strict=True)]
-        for role, node in zip(roles, nodes, strict=True):
-            self._state.refer(role, node)
-        records, order = heritage.records(segmentId), known.get("points", ())
-        prompts, quiet = TargetPrompts(*nodes), self._watcher.quiet
-        prompts.show()
-        self._targets[name] = Target(name, segmentId, prompts, records, self.segments, self.source, quiet, order)
-        return [node for node in nodes if node not in found]
-
-    def _prompts(self) -> list:
-        """Every target's nodes."""
-        return [node for target in self._targets.values() for node in target.prompts.nodes]
 
     def _watch(self) -> None:
         for name, target in self._targets.items():
@@ -384,27 +348,17 @@ class Session:
     def _follow(self) -> None:
         """Prompts and segmentation stay with the volume: under its parent transform, and hardened with it."""
         with self._watcher.quiet():
-            hardened = self._anchor.follow((self.segmentationNode, *self._prompts()))
+            hardened = self._anchor.follow((self.segmentationNode, *self._targets.promptNodes))
         if hardened is not None:
             self.segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(self.volumeNode)
             self._steps.harden(hardened)
 
     def _mend(self) -> None:
         """Make prompt nodes and segments again that were removed from the scene."""
-        segmentation = self.segmentationNode.GetSegmentation()
-        lost = [
-            number
-            for number, target in enumerate(self._targets.values())
-            if any(node.GetScene() is None for node in target.prompts.nodes)
-            or segmentation.GetSegment(target.segmentId) is None
-        ]
+        lost = self._targets.lost()
         if lost:
             self._watcher.close()
-            for number in lost:
-                info = self.manifest.targets[number]
-                if segmentation.GetSegment(self._targets[info.name].segmentId) is None:
-                    self._state.data["slices"].pop(info.name, None)
-            self._setUpTargets(lost)
+            self._found += self._targets.makeAgain(lost).found
             self._save()
             self._watch()
 
@@ -505,10 +459,7 @@ class Session:
     # Small things
 
     def _save(self) -> None:
-        slices = {name: plainRecords(target.records, self.grid) for name, target in self._targets.items()}
-        self._state.data.update(
-            targets=[self._targets[name].entry() for name in self.targets], slices=slices, awaited=self._jobs.waiting
-        )
+        self._state.data.update(self._targets.plain(), awaited=self._jobs.waiting)
         self._state.save()
 
     def _each(self, target: str | None) -> list[Target]:
