@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from . import environment
+from . import environment, packfile
 from .preferences import store, stored
 
 KINDS = ("pack", "backbone", "cache")
@@ -89,9 +89,7 @@ def _inFolder(name: str) -> Path | None:
 
 
 def _isOurs(name: str, file: Path) -> bool:
-    versions = environment.core("versions")
-    known = versions.listing(name) if versions.present(name).is_file() else ()
-    return any(filecmp.cmp(version.path, file, shallow=False) for version in known)
+    return any(filecmp.cmp(version.path, file, shallow=False) for version in packfile.versionsOf(name))
 
 
 def backboneFile(name: str) -> Path | None:

@@ -318,6 +318,16 @@ def test_a_name_that_somebody_has_in_the_folder_is_told_before_the_minutes(schoo
     assert theirs.read_bytes() == (home / "packs" / "Große Läsion.safetensors").read_bytes(), "of a new version"
 
 
+def test_beside_a_damaged_pack_of_ones_own_a_taken_name_is_told_as_such(school, home, tmp_path) -> None:
+    panel, folder = school(), tmp_path / "gemeinsam"
+    folder.mkdir()
+    theirs = shutil.copyfile(home / "packs" / "lung.safetensors", folder / "Große Läsion.safetensors")
+    (home / "packs" / "Große Läsion.safetensors").write_bytes(b"damaged")
+    panel.ui.packFolderButton.directory = str(folder)
+    panel.click("teachButton")
+    assert panel.status.startswith(f"{theirs} is another pack, in your folder of packs")
+
+
 def own_packs(panel) -> list[str]:
     return [panel.ui.ownPackComboBox.itemText(row) for row in range(panel.ui.ownPackComboBox.count)]
 
