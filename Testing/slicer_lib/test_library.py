@@ -12,19 +12,8 @@ from desks import ROOT
 from ProMISeSlicerLib import environment
 
 FOLDER = ROOT / "ProMISeSlicer" / "ProMISeSlicerLib"
-OWN = [
-    "mrml",
-    "segments",
-    "sliceGrid",
-    "prompts",
-    "session",
-    "worker",
-    "environment",
-    "engine",
-    "fakeEngine",
-    "history",
-]
-OWN += ["review", "state"]
+WORKERS = ["worker", "environment", "engine", "fakeEngine", "history", "review", "sliceGrid"]
+OWN = ["mrml", "segments", "prompts", "session", "targets", "state", *WORKERS]
 HEAVY = {"torch", "ProMISeCore", "segment_anything", "scipy", "SimpleITK", "safetensors", "qt", "ctk"}
 
 
@@ -45,7 +34,7 @@ def test_imports_are_slicer_vtk_and_numpy_only(name: str) -> None:
     assert found - set(sys.stdlib_module_names) <= {"slicer", "vtk", "numpy"}, found & HEAVY
 
 
-@pytest.mark.parametrize("name", ["worker", "environment", "engine", "fakeEngine", "history", "review", "sliceGrid"])
+@pytest.mark.parametrize("name", WORKERS)
 def test_what_the_worker_runs_knows_no_mrml(name: str) -> None:
     assert not modules(ast.walk(ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8")))) & {"slicer", "vtk"}
 
