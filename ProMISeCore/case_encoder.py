@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,15 +14,18 @@ from ProMISeCore.augment import VOLUMES, Augment
 from ProMISeCore.case import Case
 from ProMISeCore.commands import Commands
 from ProMISeCore.dataset import Encoder, LabelledStack, Plan, Task, Views
-from ProMISeCore.errors import Cancelled, InputError
+from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import content
 from ProMISeCore.promise import Promise
 from ProMISeCore.slices import Slices, shown, with_every_target
+from ProMISeCore.stopwatch import Stopwatch
 from ProMISeCore.survey import Survey
 
 _HELD_EVERY = 4  # of the slices of a case that cannot be spared, one in so many is held out
 _PICTURE = Augment(upset=0.5)  # with one target
 _PICTURES = Augment(mirror=0.0)  # with several, which may be left and right
+
+NOTHING_LEARNED = "stopped before anything was learned; the same command goes on from what is encoded"
 
 Tell = Callable[..., None]  # tell(event, **values)
 
@@ -30,7 +34,8 @@ Tell = Callable[..., None]  # tell(event, **values)
 class EncodedCases:
     """Views to learn from and those held out, of which cases they are, and the seconds that encoding took.
 
-    all_views: of all cases, those in rest_cases too, which are learned from once they have judged; keys: of the views.
+    all_views: of all cases, those in rest_cases too, which are learned from once they have judged; keys: of their
+    folders.
     """
 
     learn: Views
@@ -54,48 +59,61 @@ class _Drawn:
 
 
 class _Encoding:
-    """How far encoding is. total: views of all cases; batch: of them in a step."""
+    """How far encoding is. total: views of all cases; batch: of them in a step; seconds: that it took, without pauses
+    and sleep."""
 
     def __init__(self, total: int, batch: int, clock: Callable[[], float]) -> None:
-        self._total, self._batch, self._clock, self._started = total, batch, clock, clock()
+        self._total, self._batch, self._clock, self._watch = total, batch, clock, Stopwatch()
         self._planned = self._left = self._made = 0  # views of the cases until now, of them not there yet, made now
+        self._since, self.seconds = clock(), 0.0
 
     def begin(self, rows: int) -> None:
         """A case of so many views follows; all of those before are there."""
-        self._planned, self._left = self._planned + rows, rows
+        self._planned, self._left, self._since = self._planned + rows, rows, self._clock()
 
     def counted(self, steps: Iterator[None], batches: int) -> Iterator[None]:
         """The steps of a case; views that have no step were on disk."""
         missing = min(self._left, batches * self._batch)
         for number, step in enumerate(steps, 1):
+            self.seconds += self._watch.lasted(self._clock() - self._since)
             left = max(0, missing - number * self._batch)
             self._made += (missing if number == 1 else self._left) - left
             self._left = left
             yield step
+            self._since = self._clock()  # who is told may pause
 
     def entries(self) -> dict[str, float]:
         """As docs/teach.md describes it."""
         done = self._planned - self._left
-        left = (self._clock() - self._started) * (self._total - done) / max(1, self._made)
+        left = self.seconds * (self._total - done) / max(1, self._made)
         return {"done": done, "total": self._total, "seconds_left": round(left, 1)}
 
 
 class CaseEncoder:
     """Encodes what a survey has found for a model. tell("encoding", …) is called with what docs/teach.md says."""
 
-    def __init__(self, model: Promise, survey: Survey, task: Task, tell: Tell, commands: Commands) -> None:
+    def __init__(
+        self,
+        model: Promise,
+        survey: Survey,
+        task: Task,
+        tell: Tell,
+        commands: Commands,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._model, self._survey, self._task = model, survey, task
         self._tell, self._commands = tell, commands
+        self._clock, self._watch, self._drawing = clock, Stopwatch(), 0.0  # seconds
 
-    def encode(self, workspace: Path, clock: Callable[[], float], with_rest: bool) -> EncodedCases:
+    def encode(self, workspace: Path, with_rest: bool) -> EncodedCases:
         """with_rest: also the cases that are learned from in the end. Cancelled where that is asked for meanwhile,
         KeyboardInterrupt where the asking program has gone; what is encoded stays in the workspace."""
-        survey, started = self._survey, clock()
+        survey = self._survey
         rest = survey.learn_at_last if with_rest else []
         plans = [each for each in self._plans(survey.learn, survey.held, rest) if each[2].rows]
         views, cases = ({use: [] for use in ("learn", "held", "rest")} for _ in range(2))
         encoder = self._encoder(workspace)
-        encoding = _Encoding(sum(len(plan.rows) for _, _, plan in plans), encoder.batch, clock)
+        encoding = _Encoding(sum(len(plan.rows) for _, _, plan in plans), encoder.batch, self._clock)
 
         def watched(steps: Iterator[None], batches: int) -> Iterator[None]:
             for _ in encoding.counted(steps, batches):
@@ -112,12 +130,12 @@ class CaseEncoder:
         return EncodedCases(
             dataset.joined(views["learn"]),
             dataset.joined(views["held"]) if views["held"] else None,
-            clock() - started,
+            self._drawing + encoding.seconds,
             cases["learn"],
             cases["held"],
             cases["rest"],
             [*views["learn"], *views["rest"]],
-            frozenset(view.key for some in views.values() for view in some),
+            frozenset(view.key.partition(".")[0] for some in views.values() for view in some),
         )
 
     def _encoder(self, workspace: Path) -> Encoder:
@@ -166,27 +184,22 @@ class CaseEncoder:
 
     def _drawn(self, case: Case, use: str) -> _Drawn:
         self._obey()
-        survey = self._survey
+        survey, since = self._survey, self._clock()
         slices = LabelledStack(case.pair, self._task, self._model.sam.side).slices
         seed = survey.wish.seed + int(content(case.pair.label)[:6], 16)
         most = 2 * survey.slices if use == "held" else survey.slices
         chosen = slices.drawn(most, np.random.default_rng([seed, 0]))
+        self._drawing += self._watch.lasted(self._clock() - since)
         return _Drawn(case, slices, chosen, seed)
 
     def _plan(self, drawn: _Drawn, use: str) -> Plan:
+        """View after view, so that what is encoded serves a teaching of more or fewer views, too."""
         views = 1 if use == "held" else self._survey.views
-        return Plan(
-            [drawn.case.pair], self._task, [(0, n, view) for n in drawn.chosen for view in range(views)], drawn.seed
-        )
+        rows = [(0, n, view) for view in range(views) for n in drawn.chosen]
+        return Plan([drawn.case.pair], self._task, rows, drawn.seed, len(drawn.chosen))
 
     def _obey(self) -> None:
-        if not self._commands.stop():
-            return
-        if self._commands.gone:
-            raise KeyboardInterrupt
-        raise Cancelled(
-            "stopped while encoding: nothing was learned yet; the same command goes on from what is encoded"
-        )
+        self._commands.end_if_asked(NOTHING_LEARNED)
 
 
 def _shown(drawn: Sequence[_Drawn]) -> np.ndarray:

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ProMISeCore.errors import Cancelled
+
 KILLED = 137  # exit code, as of a process that the system has killed
 _POLL_SECONDS = 0.1  # while paused
 
@@ -38,6 +40,14 @@ class Commands:
                 time.sleep(_POLL_SECONDS)
             self._tell("resumed")
         return self.stopped
+
+    def end_if_asked(self, message: str) -> None:
+        """Raise Cancelled with the message where `stop` says so, KeyboardInterrupt where who asks has gone."""
+        if not self.stop():
+            return
+        if self.gone:
+            raise KeyboardInterrupt
+        raise Cancelled(message)
 
     @contextmanager
     def between_steps(self) -> Iterator[None]:

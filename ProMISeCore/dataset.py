@@ -100,9 +100,10 @@ class Views:
     """Encoded views. M rows, T targets, s = S/4.
 
     embedding (M, 256, G, G) and features {block: (M, E, G, G)} float16, memory-mapped; masks (M, T, s, s) bool;
-    case (M,) index of the case each row comes from; key names what they were made from and how; known (M, T, s, s)
-    bool, everything unless given; plain (M,) bool, slices as they are, slice (M,) their numbers, both where known;
-    pictures (M, 3, S/2, S/2) uint8, what refiners see, where there are some.
+    case (M,) index of the case each row comes from; key names what they were made from and how (of a plan that shares
+    its folder: the folder's, a dot, how many); known (M, T, s, s) bool, everything unless given; plain (M,) bool,
+    slices as they are, slice (M,) their numbers, both where known; pictures (M, 3, S/2, S/2) uint8, what refiners see,
+    where there are some.
     """
 
     embedding: np.ndarray
@@ -163,19 +164,25 @@ def joined(parts: Sequence[Views]) -> Views:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be encoded: for every row its case, slice and view; view 0 is the slice as it is."""
+    """What is to be encoded: for every row its case, slice and view; view 0 is the slice as it is.
+
+    named: how many of the first rows say which plan it is, None for all: what begins alike and goes on in the same way
+    with more views or fewer shares its folder.
+    """
 
     pairs: Sequence[Pair]
     task: Task
     rows: list[tuple[int, int, int]]
     seed: int
+    named: int | None = None
 
     def key(self, sam: Sam, blocks: Sequence[int], augment: Augment, pictures: bool = False) -> str:
         """A name for these views that changes with anything they depend on, and with whether pictures are kept."""
         files = [(content(pair.image), content(pair.label)) for pair in self.pairs]
         backbone = [sam.fingerprint(), sam.side, list(blocks)]
         order = list(self.task.values)  # sorted below, and masks are stored in it
-        parts = [_STORED, *backbone, asdict(augment), asdict(self.task), order, files, self.rows, self.seed]
+        parts = [_STORED, *backbone, asdict(augment), asdict(self.task), order, files]
+        parts += [self.rows[: self.named], self.seed]
         parts += ["pictures"] if pictures else []
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -225,7 +232,7 @@ class Encoder:
             features=features,
             masks=arrays["masks"],
             case=case,
-            key=key,
+            key=key if chosen.named is None else f"{key}.{len(chosen.rows)}",
             known=arrays["known"],
             plain=view == 0,
             slice=number,
@@ -233,8 +240,8 @@ class Encoder:
         )
 
     def _open(self, folder: Path, rows: int, targets: int, start: int) -> tuple[dict[str, np.ndarray], int]:
-        """The arrays on disk and how many of their rows are there: `start`, or none, in new arrays, where what is there
-        is damaged. Raises InputError where they would not fit."""
+        """So many rows of the arrays on disk, and how many of them are there: `start` at most, or none, in new arrays,
+        where what is there is damaged. Raises InputError where they would not fit."""
         grid, side = self.sam.grid, self.sam.side // 4
         shapes = {"embedding": ((rows, 256, grid, grid), np.float16), "masks": ((rows, targets, side, side), bool)}
         shapes["known"] = shapes["masks"]
@@ -242,22 +249,23 @@ class Encoder:
             shapes["pictures"] = ((rows, 3, 2 * side, 2 * side), np.uint8)
         shapes |= {f"block{b}": ((rows, self.sam.embed_width, grid, grid), np.float16) for b in self.blocks}
         paths = {name: folder / f"{name}.npy" for name in shapes}
-        is_whole = 0 < start <= rows and all(_holds(paths[name], *shapes[name]) for name in shapes)
-        if not is_whole:
+        held = {name: _rows_in(paths[name], *shapes[name]) for name in shapes}
+        if not 0 < start <= min(held.values()):
             (folder / _COUNT).unlink(missing_ok=True)  # first: nothing is encoded of what is made now
             for path in paths.values():
                 path.unlink(missing_ok=True)
-        start = start if is_whole else 0
+            held, start = dict.fromkeys(shapes, 0), 0
+        start = min(start, rows)
         needed = sum(math.prod(shape[1:]) * np.dtype(kind).itemsize for shape, kind in shapes.values())
-        if not (is_whole and _CAN_RESERVE) and shutil.disk_usage(folder).free < needed * (rows - start):
+        is_there = all(count >= rows for count in held.values())
+        if not (is_there and _CAN_RESERVE) and shutil.disk_usage(folder).free < needed * (rows - start):
             raise _too_large(needed * (rows - start), folder)
-        arrays = {
-            name: np.lib.format.open_memmap(paths[name], *(("r+",) if is_whole else ("w+", kind, shape)))
-            for name, (shape, kind) in shapes.items()
-        }
+        for name, (shape, kind) in shapes.items():
+            if held[name] < rows:
+                _make(paths[name], shape, kind, start)
         for path in paths.values():
             _reserve(path, needed * (rows - start))
-        return arrays, start
+        return {name: _mapped(paths[name], rows) for name in shapes}, start
 
     def _fill(self, chosen: Plan, arrays: dict[str, np.ndarray], start: int, count: Path) -> Iterator[None]:
         case, stack = -1, None
@@ -298,13 +306,28 @@ def _counted(path: Path) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _holds(path: Path, shape: tuple[int, ...], kind: type) -> bool:
-    """Whether the file holds such an array, all of it."""
+def _rows_in(path: Path, shape: tuple[int, ...], kind: type) -> int:
+    """How many such rows the file holds, all of them whole; none where it holds something else."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)  # to write, a file that was cut off would be filled up
     except (OSError, ValueError, EOFError):
-        return False
-    return (found.shape, found.dtype) == (shape, np.dtype(kind))
+        return 0
+    return len(found) if (found.shape[1:], found.dtype) == (shape[1:], np.dtype(kind)) else 0
+
+
+def _make(path: Path, shape: tuple[int, ...], kind: type, start: int) -> None:
+    """A file for an array, with its first rows as they are now. Raises InputError where it cannot be written."""
+    with replacing(path) as part:
+        made = np.lib.format.open_memmap(part, "w+", kind, shape)
+        if start:
+            made[:start] = np.load(path, mmap_mode="r", allow_pickle=False)[:start]
+        del made  # Windows renames no file that is mapped
+
+
+def _mapped(path: Path, rows: int) -> np.memmap:
+    """The first rows of the file's array, to be written to."""
+    whole = np.lib.format.open_memmap(path, "r+")
+    return np.memmap(path, whole.dtype, "r+", whole.offset, (rows, *whole.shape[1:]))
 
 
 def _reserve(path: Path, needed: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import torch
 
 from ProMISeCore.errors import InputError
@@ -66,7 +68,7 @@ def first_batch(device: torch.device, architecture: str, side: int) -> int:
 
 def is_out_of_memory(error: Exception) -> bool:
     """True for every way in which Python, the CPU allocator, CUDA and MPS say that memory ran out."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     text = str(error).lower()
     words = ("out of memory", "not enough memory", "can't allocate memory", "unable to allocate", "alloc_failed")

@@ -108,8 +108,9 @@ class Estimate:
 
 
 def check_room(found: Mapping[str, Any], workspace: Path) -> None:
-    """Raise InputError where the disk is too small by an estimate's entries; views that are there already count."""
-    there = sum(path.stat().st_size for path in workspace.glob("views-*/*"))
+    """Raise InputError where the disk is too small by an estimate's entries; what is there already counts."""
+    kept = [*workspace.glob("views-*/*"), *workspace.glob("training-*.pt")]
+    there = sum(path.stat().st_size for path in kept)
     if found["disk_bytes"] > found["free_bytes"] + there:
         raise InputError(
             f"this takes about {amount(found['disk_bytes'])} of disk, {amount(found['free_bytes'])} are free in "

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
-
 from ProMISeCore import learned, packs, versions
-from ProMISeCore.errors import PromiseError, WeightsError
+from ProMISeCore.errors import InputError, PromiseError, WeightsError
 from ProMISeCore.kept import Kept
 from ProMISeCore.manifest import Manifest
 from ProMISeCore.outcome import Outcome
@@ -34,8 +33,11 @@ class NewVersion:
     origin: learned.Origin
     kept: Kept | None
 
-    def keep(self, outcome: Outcome) -> versions.Version:
-        """Write it, and make it the present one. Raises WeightsError, with the place where the pack lies instead."""
+    def keep(self, outcome: Outcome, images: Collection[str]) -> versions.Version:
+        """Write it, and make it the present one. images: as `remember` takes them, for what has to lie elsewhere.
+
+        Raises WeightsError, with the place where the pack lies instead.
+        """
         model = outcome.stages[-1].model.without_idle_refiners()
         manifest, tensors = self._described(model.manifest, outcome), model.tensors()
         if self.kept is not None:
@@ -43,7 +45,13 @@ class NewVersion:
         try:
             return versions.add(self.name, manifest, tensors)
         except (PromiseError, OSError) as error:
-            raise self._rescued(manifest, tensors, error) from error
+            place = self.workspace / f"{self.name}{packs.SUFFIX}"
+            packs.save(place, manifest, tensors, half=True)
+            with suppress(InputError, OSError):  # the pack is what counts
+                self.remember(place, images, outcome)
+            raise WeightsError(
+                f"{error}; the pack was taught and lies in {place}: promise packs --install it once that is mended"
+            ) from error
 
     def remember(self, pack: Path, images: Collection[str], outcome: Outcome) -> None:
         """Of which images it was taught and, if it goes on, from what. Raises InputError, OSError."""
@@ -78,10 +86,3 @@ class NewVersion:
             before = textwrap.shorten(origin.data, _LONGEST_DATA, placeholder=" …")
             data += f"; {', '.join(self.kept.names)} as in {origin.called} ({before})"
         return data
-
-    def _rescued(self, manifest: Manifest, tensors: Mapping[str, Tensor], error: Exception) -> WeightsError:
-        place = self.workspace / f"{self.name}{packs.SUFFIX}"
-        packs.save(place, manifest, tensors, half=True)
-        return WeightsError(
-            f"{error}; the pack was taught and lies in {place}: promise packs --install it once that is mended"
-        )

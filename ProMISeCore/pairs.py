@@ -245,10 +245,14 @@ def _divide(found: dict[Path, Path | None], shared: bool) -> None:
 
 
 def distinct(files: Sequence[Path], names: Sequence[str]) -> list[str]:
-    """A name for each file: its own of `names`, with folders where several are called the same (two files of one
-    folder keep one name)."""
-    if len(set(names)) == len(names):
-        return list(names)
-    folders = [path.resolve().parent.parts for path in files]
-    shared = len(os.path.commonprefix(folders))  # os.path.commonpath refuses files on several Windows drives
-    return ["/".join((*parts[shared:], name)) for parts, name in zip(folders, names, strict=True)]
+    """A name for each file: its own of `names`, with folders where several are called so (two files of one folder keep
+    one name)."""
+    folders = defaultdict(list)
+    for path, name in zip(files, names, strict=True):
+        folders[name].append(path.resolve().parent.parts)
+    # os.path.commonpath refuses files on several Windows drives
+    shared = {name: len(os.path.commonprefix(those)) for name, those in folders.items()}
+    return [
+        "/".join((*path.resolve().parent.parts[shared[name] :], name)) if len(folders[name]) > 1 else name
+        for path, name in zip(files, names, strict=True)
+    ]

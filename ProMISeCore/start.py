@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -31,14 +31,20 @@ def candidates(training: Training, found: Sequence[packs.Pack]) -> Iterator[tupl
                 yield f"{pack.path.stem}: {info.name}", packs.part_of(tensors, f"{number}.")
 
 
-def begin(training: Training, found: Sequence[packs.Pack], names: Sequence[str]) -> dict[str, str]:
-    """Give each target named the candidate that fits its slices best, if any does; target → which it was."""
+def begin(
+    training: Training, found: Sequence[packs.Pack], names: Sequence[str], obey: Callable[[], None] = lambda: None
+) -> dict[str, str]:
+    """Give each target named the candidate that fits its slices best, if any does; target → which it was.
+
+    obey: called before each is tried; what it raises ends that.
+    """
     views, chosen = training.material.views, {}
     own = {name: {key: value.clone() for key, value in training.model.targets[name].state_dict().items()}
            for name in names}  # fmt: skip
     best = dict.fromkeys(names, _LEAST)
     for label, state in candidates(training, found):
         for name in names:
+            obey()
             number = training.names.index(name)
             filled = np.flatnonzero(training.material.filled[:, number] & views.plain)
             rows = filled[np.linspace(0, len(filled) - 1, min(_ROWS, len(filled))).astype(int)]

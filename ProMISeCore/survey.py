@@ -150,7 +150,7 @@ class Survey:
         """Where nobody says what is to be learned; cases that cannot tell are left out."""
         found: dict[str, int | None] = {}
         for case in counted(self.cases, "segments"):
-            found |= case.contents
+            found |= {name: value for name, value in case.contents.items() if found.get(name) is None}
             if case.unreadable:
                 self._leave_out(case, case.unreadable)
         values = {*found.values()} - {None}
@@ -205,7 +205,7 @@ class Survey:
         found = case.contents
         if not found and not case.unreadable:
             return "its segmentation is empty; segment a slice, or leave it out"
-        empty = [name for name in found if name in self.targets]
+        empty = [name for name, value in found.items() if value is None and name in self.targets]
         if empty:
             return f"nothing is segmented in it yet ({', '.join(empty)}: empty); segment a slice, or leave it out"
         asked, there = (
@@ -304,11 +304,13 @@ class Survey:
             case.use = "held-out"
         for what in caveats.flattering(self.usable, self.wish.seen):
             self._warn(None, what)
+        most = math.inf if self.wish.slices is None else self.wish.slices
         least, advice = (2, "segment more slices of it") if self.within else (1, "hold out a case that holds it")
+        advice = "allow more --slices" if most < least else advice
         for name in self.targets:
             if not any(case.states[name].state == "labelled" for case in self.learn):
                 self._error(f"{name!r} is labelled in held-out cases only; hold out other cases, or none")
-            elif self.held and not any(case.states[name].slices >= least for case in self.held):
+            elif self.held and not any(min(most, case.states[name].slices) >= least for case in self.held):
                 self._warn(None, f"no held-out {'slice' if self.within else 'case'} holds {name!r}: it is taught "
                            f"without a score, and its last state is kept; {advice} to judge it")  # fmt: skip
 

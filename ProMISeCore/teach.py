@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ProMISeCore import backbones, learned, packs, versions
+from ProMISeCore import backbones, learned, packs, truth, versions
 from ProMISeCore.case import Case
 from ProMISeCore.commands import Commands
 from ProMISeCore.errors import Cancelled, InputError, PromiseError
@@ -23,7 +23,6 @@ from ProMISeCore.settings import PASSES
 from ProMISeCore.survey import Survey
 from ProMISeCore.survey_report import SurveyReport
 from ProMISeCore.terminal import duration, progress, say, table
-from ProMISeCore.truth import RULES
 from ProMISeCore.volumes import AXES
 from ProMISeCore.windows import parsed
 from ProMISeCore.wish import Wish
@@ -52,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", metavar="PACK", help="go on from this pack")
     parser.add_argument("--drop", nargs="+", default=[], metavar="NAME", help="its targets that are not to be kept")
     parser.add_argument("--start", default="auto", metavar="PACK", help="auto, none, or a pack to begin from")
-    parser.add_argument("--unlabelled-slices", choices=RULES, default="auto", help="default: %(default)s")
+    parser.add_argument("--unlabelled-slices", choices=truth.RULES, default="auto", help="default: %(default)s")
     parser.add_argument("--orientation", choices=AXES, help="of volumes' slices; default: proposed")
     parser.add_argument("--window", metavar="MODE[:LOW:HIGH]", help="percentile:0.5:99.5, fixed:-160:240 or bytes")
     parser.add_argument("--channels", choices=("repeat", "neighbours"))
@@ -172,7 +171,7 @@ def _wish(arguments: argparse.Namespace) -> Wish:
         views=arguments.views,
         seed=arguments.seed,
         judge_only=arguments.judge_only,
-        dropped=tuple(dict.fromkeys(name.strip() for name in arguments.drop)),
+        dropped=tuple(dict.fromkeys(map(truth.on_one_line, arguments.drop))),
     )
 
 
@@ -193,10 +192,11 @@ def _targets(given: list[str]) -> dict[str, int | None]:
         else:
             name, numbered = entry, re.fullmatch(r"label (-?\d+)", entry.strip())
             number = int(numbered[1]) if numbered else None
-        name = name.strip()
-        if not name or name in found or number == 0:
+        name = truth.on_one_line(name)
+        is_again = name in found and (number is None) == (found[name] is None)  # LV and LV=3 are one
+        if not name or is_again or number == 0:
             raise InputError(f"--targets got {entry!r}; give names of segments, with values for label maps: LV=3")
-        found[name] = number
+        found[name] = found.get(name) if number is None else number
     return found
 
 

@@ -19,7 +19,7 @@ from ProMISeCore.allocator import keep_freed_memory
 from ProMISeCore.at_last import SHARE, divided, is_divisible
 from ProMISeCore.base_pack import BasePack
 from ProMISeCore.case import Case
-from ProMISeCore.case_encoder import CaseEncoder, EncodedCases, Tell
+from ProMISeCore.case_encoder import NOTHING_LEARNED, CaseEncoder, EncodedCases, Tell
 from ProMISeCore.commands import Commands
 from ProMISeCore.dataset import LabelledStack, Task, Views
 from ProMISeCore.draft import drafted
@@ -39,7 +39,6 @@ from ProMISeCore.smoothing import best_sigma, usual_sigma
 from ProMISeCore.snapshot import Snapshot, best_row
 from ProMISeCore.survey import Survey
 from ProMISeCore.training import Training
-from ProMISeCore.whole_file import check_folder
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Teaching:
         if not self.survey.ready:
             raise InputError(self.survey.why_not)
         with alone(self.order.workspace, "give another --workspace"):
-            check_folder(packs.folder(), "another PROMISE_HOME")
+            versions.check_writable(self.name)
             check_room(self.survey.estimate(self.order.workspace), self.order.workspace)
             self._say_left_out()
             keep_freed_memory()
@@ -131,8 +130,9 @@ class Teaching:
         return {case.pair.name: content(case.pair.label) for case in self.survey.usable}
 
     def _encode(self, model: Promise) -> EncodedCases:
-        encoder = CaseEncoder(model, self.survey, self._task(model.manifest), self._tell, self._commands)
-        return encoder.encode(self.order.workspace, self.order.clock, is_divisible(self.order.settings))
+        task, clock = self._task(model.manifest), self.order.clock
+        encoder = CaseEncoder(model, self.survey, task, self._tell, self._commands, clock)
+        return encoder.encode(self.order.workspace, is_divisible(self.order.settings))
 
     # Training
 
@@ -152,13 +152,18 @@ class Teaching:
         if settings.minutes is not None:
             self._spent = 60 * settings.minutes * training.progress.begun
         if resumed:
-            step = training.progress.step
-            self._tell("notice", message=f"going on from step {step} of a training that was interrupted")
+            self._say_going_on(training.progress.step)
         else:
             self._say_interrupted()
             self._begin(training)
         training.look_before()
         return training
+
+    def _obey(self) -> None:
+        self._commands.end_if_asked(NOTHING_LEARNED)
+
+    def _say_going_on(self, step: int) -> None:
+        self._tell("notice", message=f"going on from step {step} of a training that was interrupted")
 
     def _say_interrupted(self) -> None:
         """Tell where what was last done in this workspace, since the pack was made or for it, is not gone on with."""
@@ -192,6 +197,8 @@ class Teaching:
         try:
             with _memory("learn from all cases"):
                 training = self._last_training(judged, settings)
+                if training.progress.step:
+                    self._say_going_on(judged.progress.step + training.progress.step)
                 with self._commands.between_steps():
                     training.run(lambda look: self._report(look, judged.progress), self._commands.stop)
         except (InputError, WeightsError) as error:
@@ -228,7 +235,7 @@ class Teaching:
             names = self._base.begin(training.model)
             training.restart()
         if names and self.order.starts:
-            found = start.begin(training, self.order.starts, names)
+            found = start.begin(training, self.order.starts, names, self._obey)
             for name in names:
                 which = (
                     f"what is installed as {found[name]}" if name in found else "random numbers: nothing fits it yet"
@@ -254,9 +261,13 @@ class Teaching:
             for old in self.order.workspace.glob(f"slice-{'[0-9]' * 6}.png"):
                 old.unlink()
         with _memory("train"), self._commands.between_steps():
+            if not training.progress.step:
+                self._obey()
             training.run(report, self._commands.stop)
         if self._commands.gone:
             raise KeyboardInterrupt
+        if training.stopped and not training.progress.step:
+            raise Cancelled(NOTHING_LEARNED)
 
     def _report(self, look: Look, before: Progress | None = None) -> None:
         """Tell a look. before: progress of the training that this one goes on from."""
@@ -298,10 +309,11 @@ class Teaching:
     def _finish(self, outcome: Outcome, before: Mapping[str, str]) -> None:
         order = self.order
         new = NewVersion(self.name, self.survey, order.command, order.workspace, self._origin, self._kept)
-        version = new.keep(outcome)
         cases = [*self.survey.learn, *(self._encoded.rest_cases if outcome.whole else [])]
+        images = [self._images[case.pair.name] for case in cases]
+        version = new.keep(outcome, images)
         try:
-            new.remember(version.path, [self._images[case.pair.name] for case in cases], outcome)
+            new.remember(version.path, images, outcome)
         except (InputError, OSError) as error:
             self._tell("notice", message=f"what the pack comes from could not be kept: {error}")
         self._say_changed(before)
@@ -328,14 +340,14 @@ class Teaching:
 
     def _say_changed(self, before: Mapping[str, str]) -> None:
         for case in self.survey.usable:
-            path, what = case.pair.label, "were changed meanwhile"
+            path, what, then = case.pair.label, "were changed meanwhile", ": teach again to use them"
             try:
-                if path.exists() and content(path) == before[case.pair.name]:
+                if content(path) == before[case.pair.name]:
                     continue
             except OSError as error:
-                what = f"cannot be read any more ({error.strerror})"
+                what, then = f"cannot be read any more ({error.strerror})", ""
             self._tell("notice", message=f"the labels of {case.pair.name} {what}; the pack learned from what they were "
-                       "at the start: teach again to use them")  # fmt: skip
+                       f"at the start{then}")  # fmt: skip
 
     def _say_learned_out(self, outcome: Outcome) -> None:
         early = [stage for stage in outcome.stages if stage.learned_out]
@@ -394,7 +406,7 @@ def _memory(what: str) -> Iterator[None]:
     """InputError where memory runs out."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         if not devices.is_out_of_memory(error):
             raise
         raise InputError(

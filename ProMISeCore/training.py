@@ -25,13 +25,12 @@ from ProMISeCore.progress import Look, Progress
 from ProMISeCore.promise import Promise
 from ProMISeCore.refining import Refining
 from ProMISeCore.settings import Settings
+from ProMISeCore.stopwatch import Stopwatch
 from ProMISeCore.target_loss import TargetLoss
 from ProMISeCore.whole_file import replacing
 
 #: Shares of the learning that is not the refiners' at which labels are doubted; before, nothing is known of them.
 _DOUBT = (0.3, 0.5, 0.7)
-_SLEPT_STEP, _SLEPT_LOOK = (10.0, 10), (60.0, 50)  # longer than so many seconds and usual steps: the computer slept
-_MOST_SLEPT = 2  # times in a row: what lasts is no sleep, but a computer that has become slow
 _MOST_FAILURES = 20  # steps in a row without finite gradients
 
 
@@ -75,8 +74,7 @@ class Training:
         self._budget = Budget(settings, _slices(material.views), [len(names) for names in served])
         self.progress.begun = self.share if spent else 0.0
         self.restart()
-        self._usual = 0.0  # seconds of a step
-        self._slept = {True: 0, False: 0}  # steps, and what is between them, in a row
+        self._watch = Stopwatch()
         self._failed = 0  # steps in a row
         self.stopped = False  # by who was asked, before the end
         self._start = model.fingerprint()
@@ -147,19 +145,19 @@ class Training:
             for name in running:
                 losses[name].append(self.step(name))
             self.progress.step += 1
-            self.progress.seconds += self._lasted(self._clock() - started)
+            self.progress.seconds += self._watch.lasted(self._clock() - started)
             if self._budget.is_time_to_look(self.progress, last_look, cost) or self._has_to_doubt:
                 before = self.progress.seconds
                 started = self._clock()
                 scores, doubted = self._look(running), self.doubt()
-                self.progress.seconds += self._lasted(self._clock() - started, is_step=False)
+                self.progress.seconds += self._watch.lasted(self._clock() - started, is_step=False)
                 last_look = replace(self.progress)
                 means = {name: round(float(np.mean(found)), 4) for name, found in losses.items() if found}
                 losses = {name: [] for name in self.names}
                 self._store()
                 started = self._clock()
                 report(self._seen(means, scores, doubted))
-                self.progress.seconds += self._lasted(self._clock() - started, is_step=False)
+                self.progress.seconds += self._watch.lasted(self._clock() - started, is_step=False)
                 cost = self.progress.seconds - before
         self._store()
         if (
@@ -176,17 +174,6 @@ class Training:
             self.model.targets[name].load_state_dict(self.states[name])
         for number in {self.model.refiner_of(name) for name in judged} - {None}:
             self.model.refiners[number].load_state_dict(self.refiner_states[number])
-
-    def _lasted(self, seconds: float, is_step: bool = True) -> float:
-        """Of a step, or of what is between steps, for the budget: a step's usual time where the computer has slept."""
-        least, steps = _SLEPT_STEP if is_step else _SLEPT_LOOK
-        slept = bool(self._usual) and seconds > max(least, steps * self._usual)
-        self._slept[is_step] = self._slept[is_step] + 1 if slept else 0
-        if 0 < self._slept[is_step] <= _MOST_SLEPT:
-            return self._usual
-        if is_step:
-            self._usual = seconds if not self._usual else 0.9 * self._usual + 0.1 * seconds
-        return seconds
 
     def _seen(self, losses: dict[str, float], scores: dict[str, float | None], doubted: list[dict[str, Any]]) -> Look:
         progress = self.progress
@@ -217,7 +204,7 @@ class Training:
         since = self._clock()
 
         def used() -> float:
-            return self._lasted(self._clock() - since, is_step=False)
+            return self._watch.lasted(self._clock() - since, is_step=False)
 
         def stopped() -> bool:
             nonlocal since

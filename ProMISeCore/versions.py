@@ -18,7 +18,7 @@ from ProMISeCore import packs
 from ProMISeCore.errors import InputError, WeightsError
 from ProMISeCore.lock import alone
 from ProMISeCore.manifest import Manifest
-from ProMISeCore.whole_file import clear_stale, replacing
+from ProMISeCore.whole_file import check_folder, clear_stale, replacing
 
 _NAME = re.compile(r"[^\W_][\w .,()+-]{0,62}[\w)+-]|[^\W_]")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{name}{number}" for name in ("com", "lpt") for number in range(1, 10))}
@@ -39,8 +39,9 @@ class Version:
 
 
 def checked_name(name: str) -> str:
-    """The name as files take it on every system, its umlauts composed. InputError for others."""
-    composed = unicodedata.normalize("NFC", name)
+    """The name as files take it on every system, its umlauts composed, and without a pack file's suffix. InputError
+    for others."""
+    composed = unicodedata.normalize("NFC", name).removesuffix(packs.SUFFIX)
     if not _NAME.fullmatch(_without_marks(composed)) or composed.split(".")[0].lower() in _RESERVED:
         raise InputError(
             f"a pack cannot be called {name!r}; give up to 64 letters, digits, spaces and . , _ - + ( ), "
@@ -70,11 +71,9 @@ def listing(name: str) -> list[Version]:
     now = present(name)
     found = [
         Version(number, path, pack.manifest, _same(path, now))
-        for number, path in _files(now)
+        for number, path in _numbered(now).items()
         if (pack := packs.readable(path)) is not None
     ]
-    if not any(version.present for version in found) and (pack := packs.readable(now)) is not None:
-        found.append(Version(_next(now), now, pack.manifest, True))
     if not found:
         raise WeightsError(f"there is no pack of yours called {name!r} in {packs.folder()}; {_those()}")
     return found
@@ -113,7 +112,7 @@ def adopt(name: str, file: Path) -> Path:
 def roll_back(name: str, number: int) -> Path:
     """Make an earlier (or later) version the present one; all versions stay. WeightsError if there is none."""
     now = present(name)
-    files = dict(_files(now))
+    files = _numbered(now)
     if number not in files:
         there = ", ".join(map(str, files)) or "none"
         raise WeightsError(f"{name!r} has no version {number}; there are: {there}")
@@ -139,11 +138,20 @@ def remove(name: str) -> int:
     files = [path for _, path in _files(now)] + [now] * now.is_file()
     if not files:
         raise WeightsError(f"there is no installed pack {name!r} to remove; {_those()}")
+    check_writable(name)
     for path in files:
         path.unlink()
     if _folder(now).is_dir():
         shutil.rmtree(_folder(now))
     return len(files)
+
+
+def check_writable(name: str) -> None:
+    """See, before anything is computed or deleted, that the pack's folders can be written. InputError if not."""
+    check_folder(packs.folder(), "another PROMISE_HOME")
+    folder = _folder(present(name))
+    if folder.exists():
+        check_folder(folder, "another PROMISE_HOME")
 
 
 def name_of(path: Path) -> str:
@@ -159,6 +167,14 @@ def _files(now: Path) -> list[tuple[int, Path]]:
     """Number and file of every version, in order."""
     found = [path for path in _folder(now).glob(f"*{packs.SUFFIX}") if path.stem.isdecimal()]
     return sorted((int(path.stem), path) for path in found)
+
+
+def _numbered(now: Path) -> dict[int, Path]:
+    """As `_files`, and the present pack where it is none of these."""
+    files = dict(_files(now))
+    if now.is_file() and not any(_same(path, now) for path in files.values()):
+        files[_next(now)] = now
+    return files
 
 
 def _next(now: Path) -> int:

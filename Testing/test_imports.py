@@ -20,7 +20,8 @@ TIERS = {
         phantom markups contact_sheet bitmap_font nrrd terminology whole_file pairs detached palette terminal allocator
         lock versions truth survey survey_report modality commands windows failures cards learned settings
         progress doubt slice_result at_last wish case caveats colours exclusion
-        held_out estimate base licences slices budget rows""",
+        held_out estimate base licences slices budget rows
+        stopwatch""",
         """segment_anything_parts checkpoint frame sam tiny_vit tiny apm ips presence refiner scores devices masks
         simulate bit_masks augment fast_decoder fast_vit fast_tiny_vit
         corrections given""",

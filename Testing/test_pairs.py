@@ -227,7 +227,7 @@ def test_one_case_is_not_two_where_labels_lie_elsewhere(tmp_path: Path) -> None:
 
 def test_names_have_folders_where_several_are_called_the_same(tmp_path: Path) -> None:
     files = [tmp_path / place for place in ("1/scan.nrrd", "2/inner/scan.nrrd", "2/other.nrrd")]
-    assert pairs.distinct(files, ["scan", "scan", "other"]) == ["1/scan", "2/inner/scan", "2/other"]
+    assert pairs.distinct(files, ["scan", "scan", "other"]) == ["1/scan", "2/inner/scan", "other"]
     assert pairs.distinct(files[1:], ["scan", "other"]) == ["scan", "other"]
     assert pairs.distinct([Path("/one/a.nrrd"), Path("/other/b/a.nrrd")], ["a", "a"]) == ["one/a", "other/b/a"]
 
@@ -268,3 +268,8 @@ def test_voxels_that_lie_nowhere_else_do_not(tmp_path: Path, header: str) -> Non
     assert voxel_files(tmp_path / "a.mhd") == []
     (tmp_path / "b.nrrd").write_text("NRRD0004\nencoding: raw\n\ndata file: a.raw\n")
     assert voxel_files(tmp_path / "b.nrrd") == []
+
+
+def test_names_of_their_own_stay_beside_some_that_several_have(tmp_path: Path) -> None:
+    files = [tmp_path / place for place in ("p 1/scan.nrrd", "p 2/scan.nrrd", "teach/case-a.nrrd")]
+    assert pairs.distinct(files, ["scan", "scan", "case-a"]) == ["p 1/scan", "p 2/scan", "case-a"]

@@ -292,10 +292,10 @@ def test_a_computer_that_slept_during_a_look_has_not_used_its_minutes_either(tin
 
 def test_a_short_sleep_within_a_step_is_no_use_of_minutes(tiny_model, tmp_path) -> None:
     learner = training(tiny_model(("a",)), views(), None, tmp_path / "t.pt", minutes=0.5)
-    assert [learner._lasted(seconds) for seconds in (1.0, 1.0, 9.0)] == [1.0, 1.0, 9.0]
-    usual = learner._usual
-    assert learner._lasted(70.0) == usual and learner._lasted(50.0, is_step=False) == 50.0
-    assert learner._lasted(70.0) == usual and learner._lasted(70.0) == 70.0, "what lasts is no sleep"
+    assert [learner._watch.lasted(seconds) for seconds in (1.0, 1.0, 9.0)] == [1.0, 1.0, 9.0]
+    usual = learner._watch._usual
+    assert learner._watch.lasted(70.0) == usual and learner._watch.lasted(50.0, is_step=False) == 50.0
+    assert learner._watch.lasted(70.0) == usual and learner._watch.lasted(70.0) == 70.0, "what lasts is no sleep"
 
 
 def test_a_training_without_finite_gradients_ends_with_a_reason(tiny_model, tmp_path, monkeypatch) -> None:

@@ -130,3 +130,45 @@ def test_255_alone_is_a_target(tmp_path: Path) -> None:
     assert (
         survey.targets == {"label 255": 255} and survey.ready and not any("255 counts" in what for what in told(survey))
     )
+
+
+def test_a_segment_called_as_a_label_maps_value_is_learned_together_with_it(tmp_path: Path) -> None:
+    """As `promise segment` calls what it finds with a pack that was taught from label maps."""
+    for name in ("a", "c"):
+        write(tmp_path, name, _disc()[0], {"label 1": _disc()[1]["Scheibe"]})
+    labels = sitk.GetImageFromArray(_disc()[1]["Scheibe"].astype(np.uint8))
+    labels.CopyInformation(sitk.ReadImage(str(tmp_path / "a.nrrd")))
+    for name in ("a", "b"):
+        sitk.WriteImage(sitk.ReadImage(str(tmp_path / "c.nrrd")), str(tmp_path / f"{name}.nrrd"))
+        sitk.WriteImage(labels, str(tmp_path / f"{name}-label.nrrd"))
+    (tmp_path / "a.seg.nrrd").unlink()
+    survey = Survey([str(tmp_path)], None, Wish("a"))
+    assert survey.targets == {"label 1": 1}
+    assert [case.states["label 1"].state for case in survey.cases] == ["labelled"] * 3
+
+
+def test_a_label_map_that_holds_a_target_of_another_name_is_not_said_to_be_empty(tmp_path: Path) -> None:
+    voxels, masks = _disc()
+    write(tmp_path, "a", voxels, masks)
+    labels = sitk.GetImageFromArray(masks["Scheibe"].astype(np.uint8))
+    labels.CopyInformation(sitk.ReadImage(str(tmp_path / "a.nrrd")))
+    sitk.WriteImage(labels, str(tmp_path / "a-label.nrrd"))
+    (tmp_path / "a.seg.nrrd").unlink()
+    survey = Survey([str(tmp_path)], None, Wish("a", {"label 1": None}))
+    assert "it holds none of the targets (label 1)" in survey.why_not and "empty" not in survey.why_not
+
+
+def test_white_space_within_a_name_counts_as_one(tmp_path: Path) -> None:
+    write(tmp_path, "a", *_disc())
+    file = tmp_path / "a.seg.nrrd"
+    file.write_bytes(file.read_bytes().replace(b"Name:=Scheibe", b"Name:=linke  Scheibe ", 1))
+    assert truth.contents(file) == {"linke Scheibe": None}
+
+
+def test_one_slice_of_the_only_case_is_told_to_judge_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "a", *_disc())
+    said = "no held-out slice holds 'Scheibe': it is taught without a score, and its last state is kept"
+    whole = told(Survey([str(tmp_path)], None, Wish("a")))
+    few = told(Survey([str(tmp_path)], None, Wish("a", slices=1)))
+    assert not [what for what in whole if said in what]
+    assert [what for what in few if said in what] == [f"{said}; allow more --slices to judge it"]

@@ -325,7 +325,8 @@ def test_continuing_starts_from_the_base_and_encodes_only_what_is_new(cases, com
     assert main(command(cases, *judge, "--base", NAME, steps=30)) == 0
     assert len(stored) == 2, "12 views of the new case in batches of 8"
     manifest = packs.read_manifest(packs.find(NAME))
-    assert manifest.scores[0]["dice"] >= after and manifest.smoothing_mm == 1.5
+    assert manifest.scores[0]["dice"] >= after - 0.001, "a pack's numbers are kept in half precision"
+    assert manifest.smoothing_mm == 1.5
     assert manifest.training["data"] == f"5 cases of the user's own, continued from {NAME} version 1"
 
 

@@ -148,20 +148,15 @@ def test_two_at_once_are_refused(cases, command, capsys) -> None:
     assert main(command(cases)) == 0
 
 
-def test_a_pack_that_cannot_be_kept_is_rescued(cases, command, capsys, home) -> None:
-    """A file where the folder of versions should be: found out only at the end, when the pack has been learned."""
+def test_a_file_where_versions_should_be_is_told_before_anything_is_encoded(cases, command, capsys, home) -> None:
     taken = home / "packs" / f"{NAME}.versions"
     taken.parent.mkdir()
     taken.write_bytes(b"")
     assert main(command(cases)) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    rescued = workspace() / f"{NAME}.safetensors"
-    assert "cannot be written" in said and str(rescued) in said and "--install" in said
+    assert f"{taken} cannot be written (File exists)" in capsys.readouterr().err
+    assert not list(workspace().glob("views-*"))
     taken.unlink()
-    assert main(["packs", "--install", str(rescued)]) == 0
-    rescued_tensors = tensors()
-    assert main(command(cases)) == 0, "and the same command still goes on"
-    assert all(torch.equal(value, rescued_tensors[key]) for key, value in tensors().items())
+    assert main(command(cases)) == 0
 
 
 def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(cases, command, capsys, monkeypatch) -> None:
@@ -282,7 +277,7 @@ def test_held_out_labels_that_go_meanwhile_cost_the_trial_of_smoothing_alone(
     monkeypatch.setattr(Training, "run", run)
     assert main(command(cases, "--held-out", "Fall 0")) == 0
     said = capsys.readouterr().err
-    assert "was not tried" in said and "the labels of Fall 0 were changed meanwhile" in said
+    assert "was not tried" in said and "the labels of Fall 0 cannot be read any more" in said
     assert packs.read_manifest(packs.find(NAME)).smoothing_mm == 0
 
 
@@ -332,6 +327,21 @@ def test_a_name_that_looks_like_a_value_or_an_option_and_spaces_around_it(tmp_pa
         write(tmp_path / "names", f"c{number}", voxels, dict.fromkeys(names, mask))
     assert main(command(tmp_path / "names", "--targets", "T=1=", " -x", "LV ")) == 0
     assert tuple(target.name for target in packs.read_manifest(packs.find(NAME)).targets) == names
+
+
+def test_a_name_and_its_value_in_label_maps_are_one_target(tmp_path, command, capsys) -> None:
+    voxels, mask = volume(0)
+    write(tmp_path, "a", voxels, {"linke  Scheibe": mask})
+    sitk.WriteImage(sitk.ReadImage(str(tmp_path / "a.nrrd")), str(tmp_path / "b.nrrd"))
+    labels = sitk.GetImageFromArray(mask.astype(np.uint8))
+    labels.CopyInformation(sitk.ReadImage(str(tmp_path / "a.nrrd")))
+    sitk.WriteImage(labels, str(tmp_path / "b-label.nrrd"))
+    for named in (["linke  Scheibe", "linke Scheibe=1"], ["linke Scheibe=1", "linke Scheibe"]):
+        assert main(command(tmp_path, "--targets", *named, "--check", "--events")) == 0
+        (target,) = events(capsys)[0]["report"]["targets"]
+        assert (target["name"], target["value"], target["cases"]) == ("linke Scheibe", 1, 2)
+    for named in (["a", "a"], ["a=1", "a=2"]):
+        assert main(command(tmp_path, "--targets", *named, "--check")) == 2
 
 
 def test_targets_may_be_called_as_the_report_calls_them(tmp_path, command, capsys) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import ExitStack
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -85,3 +87,53 @@ def test_labels_that_cannot_be_read_at_the_end_cost_no_pack(cases, command, caps
     said = capsys.readouterr().err
     assert "the labels of Fall 2 cannot be read any more (Permission denied); the pack learned from what" in said
     assert packs.find(NAME).is_file() and not list(workspace().glob("training-*.pt"))
+
+
+def test_a_pack_that_lies_in_the_workspace_is_known_to_have_learned_from_its_cases(
+    cases, command, capsys, monkeypatch
+) -> None:
+    add = versions.add
+
+    def add_on_a_full_disk(*given):
+        with NEARLY_FULL():
+            return add(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(versions, "add", add_on_a_full_disk)
+        assert main(command(cases)) == 2
+    assert main(["packs", "--install", str(workspace() / f"{NAME}.safetensors")]) == 0
+    capsys.readouterr()
+    assert main(command(cases, "--base", NAME, "--held-out", "Fall 1", "--check")) == 0
+    assert "has learned from" in capsys.readouterr().out
+
+
+def test_labels_that_are_gone_at_the_end_are_not_called_changed(cases, command, capsys, monkeypatch) -> None:
+    run = Training.run
+
+    def run_and_delete(self, *given):
+        (cases / "Fall 2.seg.nrrd").unlink(missing_ok=True)
+        return run(self, *given)
+
+    monkeypatch.setattr(Training, "run", run_and_delete)
+    assert main(command(cases, "--held-out", "none")) == 0
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "Fall 2" in line]
+    assert "the labels of Fall 2 cannot be read any more (No such file or directory)" in said
+    assert said.endswith("the pack learned from what they were at the start")
+
+
+def test_memory_that_the_system_does_not_map_is_memory_that_runs_out(cases, command, capsys, monkeypatch) -> None:
+    def refused(*_) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("ProMISeCore.dataset._mapped", refused)
+    assert main(command(cases)) == 2
+    assert "there is not enough memory to encode; close other programs" in capsys.readouterr().err
+
+
+def test_checkpoints_that_are_there_need_no_room_again(cases, command, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("ProMISeCore.estimate.shutil.disk_usage", lambda folder: SimpleNamespace(free=20_000_000))
+    workspace().mkdir(parents=True)
+    (workspace() / "lock").touch()
+    assert main(command(cases)) == 2
+    (workspace() / "training-0123456789ab.pt").write_bytes(bytes(10**7))
+    assert main(command(cases)) == 0

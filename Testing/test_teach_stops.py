@@ -113,3 +113,68 @@ def test_targets_without_a_score_have_none_at_last_either(tmp_path, command, cap
     assert [look["step"] for look in looks] == [3, 6, 8] and looks[-1]["dice"] == {"Scheibe": None, "Kern": None}
     assert [look["best"]["Kern"] for look in looks] == [None] * 3
     assert looks[-1]["best"]["Scheibe"] == looks[-2]["best"]["Scheibe"] >= 0
+
+
+@pytest.mark.parametrize(("gone", "code"), [(False, 2), (True, 130)])
+def test_a_stop_between_encoding_and_the_first_step_teaches_nothing(
+    cases, command, capsys, monkeypatch, gone, code
+) -> None:
+    """It made a version of what had not been taught."""
+    assert main(command(cases)) == 0
+    before, look = packs.find(NAME).read_bytes(), Training.look_before
+    commands = Commands(None)
+    monkeypatch.setattr("ProMISeCore.teach.Commands", lambda *_: commands)
+
+    def look_and_stop(self):
+        commands.gone, commands.stopped = gone, True
+        return look(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "look_before", look_and_stop)
+        capsys.readouterr()
+        assert main(command(cases, "--seed", "1")) == code
+    said = capsys.readouterr().err
+    assert ("stopped before anything was learned; the same command goes on" in said) != gone
+    assert packs.find(NAME).read_bytes() == before and len(versions.listing(NAME)) == 1
+
+
+def test_a_stop_while_starts_are_tried_is_obeyed_before_the_next(cases, command, monkeypatch) -> None:
+    commands, tried, dice = Commands(None), [], Training.case_dice
+    monkeypatch.setattr("ProMISeCore.teach.Commands", lambda *_: commands)
+
+    def candidates(training, found) -> list[tuple[str, dict]]:
+        return [(name, training.model.targets["Scheibe"].state_dict()) for name in ("one", "two")]
+
+    monkeypatch.setattr("ProMISeCore.start.candidates", candidates)
+
+    def try_and_stop(self, *given):
+        commands.stopped = True
+        tried.append(given)
+        return dice(self, *given)
+
+    monkeypatch.setattr(Training, "case_dice", try_and_stop)
+    assert main([*command(cases), "--start", "auto"]) == 2
+    assert len(tried) == 1 and not list(packs.folder().rglob("*.safetensors"))
+
+
+def test_going_on_in_the_last_quarter_says_from_which_step(cases, command, capsys, monkeypatch) -> None:
+    run, last = Training.run, []
+
+    def killed(self, *given):
+        last.append(self)
+        reached = run(self, *given) if len(last) == 1 else None
+        if len(last) == 2:
+            given[1].__self__.stopped = True
+            self.step(self.names[0])
+            self.progress.step += 1
+            self._store()
+            raise KeyboardInterrupt
+        return reached
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "run", killed)
+        assert main(command(cases, steps=8)) == 130
+    capsys.readouterr()
+    assert main(command(cases, steps=8)) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "going on from step" in line]
+    assert [line.split("step ")[1].split(" ")[0] for line in said] == ["6", "7"]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from small_cases import limited
 
-from ProMISeCore import packs, versions
+from ProMISeCore import packs, versions, whole_file
 from ProMISeCore.__main__ import main
 from ProMISeCore.errors import InputError, WeightsError
 from ProMISeCore.inventory import install_pack
@@ -224,3 +224,47 @@ def test_a_lock_ends_with_its_block(tmp_path) -> None:
     for _ in range(2):
         with pytest.raises(ValueError), alone(tmp_path, "wait"):
             raise ValueError
+
+
+def test_nothing_is_removed_from_a_folder_that_cannot_be_written(taught, monkeypatch) -> None:
+    taught(1.0), taught(2.0)
+    packs_folder, real = packs.folder(), whole_file.tempfile.TemporaryFile
+
+    def refused(dir: Path):
+        if dir == packs_folder:
+            raise PermissionError(13, "Permission denied")
+        return real(dir=dir)
+
+    monkeypatch.setattr(whole_file.tempfile, "TemporaryFile", refused)
+    with pytest.raises(InputError, match=r"packs cannot be written \(Permission denied\)"):
+        versions.remove(NAME)
+    assert [(version.number, version.present) for version in versions.listing(NAME)] == [(1, False), (2, True)]
+
+
+def test_a_folder_of_versions_that_cannot_be_written_is_told_before_anything_is_computed(taught, monkeypatch) -> None:
+    taught(1.0)
+    real = whole_file.tempfile.TemporaryFile
+
+    def refused(dir: Path):
+        if dir.name.endswith(".versions"):
+            raise PermissionError(13, "Permission denied")
+        return real(dir=dir)
+
+    monkeypatch.setattr(whole_file.tempfile, "TemporaryFile", refused)
+    with pytest.raises(InputError, match=r"\.versions cannot be written \(Permission denied\)"):
+        versions.check_writable(NAME)
+    versions.check_writable("another")
+
+
+def test_the_number_that_is_listed_of_an_installed_pack_can_be_rolled_back_to(installed) -> None:
+    now = installed(1.0)
+    assert [version.number for version in versions.listing(NAME)] == [1]
+    assert versions.roll_back(NAME, 1) == now and first(now) == 1.0
+    with pytest.raises(WeightsError, match="has no version 2; there are: 1"):
+        versions.roll_back(NAME, 2)
+
+
+def test_a_packs_suffix_is_no_part_of_its_name() -> None:
+    assert versions.checked_name("heart.safetensors") == "heart"
+    with pytest.raises(InputError, match="a pack cannot be called '.safetensors'"):
+        versions.checked_name(".safetensors")

@@ -12,6 +12,7 @@ from pathlib import Path
 from . import environment
 
 _FILE, _EVENTS, _CASES = "lesson.json", "events.jsonl", "cases"
+_SUFFIX = ".safetensors"  # of packs
 FORMAT = 1
 
 
@@ -129,8 +130,9 @@ def remove(name: str) -> None:
 
 
 def packName(text: str) -> str:
-    """A name as the pack's files have it: what is pasted from a file's name on macOS has its umlauts in pieces."""
-    return unicodedata.normalize("NFC", text.strip())
+    """A name as the pack's files have it: what is pasted from a file's name ends in its suffix, and on macOS has its
+    umlauts in pieces."""
+    return unicodedata.normalize("NFC", text.strip()).removesuffix(_SUFFIX)
 
 
 def nameProblem(name: str) -> str:
