@@ -49,7 +49,7 @@ class Exporter:
                     f"{called!r} left the scene before it was written; nothing was taught: load it again, then teach"
                 )
             try:
-                volume = _upright(cases.voxels(case))
+                volume = _storable(_upright(cases.voxels(case)))
                 name = cases.fileName(volume)
                 if name in seen:
                     raise mrml.GeometryError(
@@ -65,7 +65,7 @@ class Exporter:
     def writeVolume(self, volumeNode) -> Exported:
         """A volume without labels."""
         try:
-            volume = _upright(cases.voxels(Case(volumeNode, None)))
+            volume = _storable(_upright(cases.voxels(Case(volumeNode, None))))
         except mrml.GeometryError as error:
             return Exported("", volumeNode.GetName(), problem=str(error))
         name = cases.fileName(volume)
@@ -126,11 +126,29 @@ def _upright(volume):
     return replace(volume, affine=affine)
 
 
+def _storable(volume):
+    """Colours as the core reads them from files, in 8 or 16 bits: whole numbers stay what they are, a picture of others
+    becomes what a pack for pictures sees of it, in bytes. Raises GeometryError for a volume of others.
+    """
+    voxels = volume.voxels
+    if voxels.ndim == 3 or voxels.dtype in (np.uint8, np.uint16):
+        return volume
+    if voxels.dtype.kind in "iu" and voxels.min() >= 0 and voxels.max() < 2**16:
+        return replace(volume, voxels=voxels.astype(np.uint16))
+    if not volume.picture:
+        raise mrml.GeometryError(
+            f"the colours of the volume {volume.name!r} are {voxels.dtype}, whole numbers from 0 to 65535 can be used; "
+            "make a grey volume of it in the module Vector to Scalar Volume"
+        )
+    window = environment.core("volumes").Window.of({"mode": "bytes"}, voxels)
+    return replace(volume, voxels=np.rint(window.apply(voxels)).astype(np.uint8))
+
+
 def _picture(volume):
-    """A colour picture as SimpleITK has it, in bytes."""
+    """A colour picture as SimpleITK has it."""
     import SimpleITK as sitk
 
-    return sitk.GetImageFromArray(volume.voxels[0].astype(np.uint8), isVector=True)
+    return sitk.GetImageFromArray(volume.voxels[0], isVector=True)
 
 
 def _digest(masks: dict[str, np.ndarray], colours: dict[str, tuple[float, ...]]) -> str:

@@ -205,6 +205,72 @@ def test_a_colour_picture_becomes_a_picture(scene, tmp_path: Path) -> None:
     assert np.array_equal(known(made.files, "polyp")[0] == 1, mask == 1)
 
 
+def pictured(dtype: str, low: float, high: float, depth: int = 1):
+    """A coloured ramp from low to high."""
+    import slicer
+
+    ramp = np.linspace(low, high, depth * 20 * 30 * 3).reshape(depth, 20, 30, 3).astype(dtype)
+    return slicer.util.addVolumeFromArray(ramp, name="polyp", nodeClassName="vtkMRMLVectorVolumeNode")
+
+
+def seen(volume) -> np.ndarray:
+    """Its first slice, as a pack for pictures sees it."""
+    from ProMISeCore import volumes
+
+    window = volumes.Window.of({"mode": "bytes"}, volume.voxels)
+    return volumes.pictures(volumes.Stack(volume, "image"), window, "repeat")[0]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high", "first", "last", "apart"),
+    [
+        ("uint8", 0, 255, 0, 255, 0),
+        ("uint8", 30, 200, 30, 200, 0),
+        ("uint16", 0, 65535, 0, 255, 0),
+        ("uint16", 300, 4095, 0, 255, 0),
+        ("int16", 0, 4095, 0, 255, 0),
+        ("int32", 10, 250, 10, 250, 0),
+        ("int16", -1000, 3000, 0, 255, 0.5),
+        ("uint32", 0, 2**24 - 1, 0, 255, 0.5),
+        ("float32", 0, 1, 0, 255, 0.5),
+        ("float64", 0.2, 0.6, 51, 153, 0.5),
+        ("float32", 20, 230, 20, 230, 0.5),
+        ("float32", -5, 5, 0, 255, 0.5),
+    ],
+)
+def test_a_picture_is_taught_as_a_session_sees_it(
+    scene, tmp_path: Path, dtype: str, low: float, high: float, first: float, last: float, apart: float
+) -> None:
+    """Where a file cannot hold its numbers, to half a grey value (`apart`). first, last: its corners' grey values."""
+    from types import SimpleNamespace
+
+    from ProMISeSlicerLib.exporting import Exporter
+    from ProMISeSlicerLib.source import Source
+
+    from ProMISeCore import volumes
+
+    node = pictured(dtype, low, high)
+    session = seen(Source(node, SimpleNamespace(orientation="image"), None).volume)
+    taught = seen(volumes.read(Exporter(tmp_path).writeVolume(node).files[0]))
+    assert np.abs(taught - session).max() <= apart + 1e-4
+    assert taught[0, 0, 0] == pytest.approx(first, abs=0.51) and taught[-1, -1, -1] == pytest.approx(last, abs=0.51)
+
+
+def test_colours_that_no_file_can_hold_are_refused_by_name(scene, tmp_path: Path) -> None:
+    from ProMISeSlicerLib.exporting import Exporter
+
+    from ProMISeCore import volumes
+
+    deep = pictured("int16", 0, 4095, depth=5)
+    (file,) = Exporter(tmp_path).writeVolume(deep).files
+    assert volumes.read(file).voxels.max() == 4095
+    made = Exporter(tmp_path).writeVolume(pictured("float32", -1, 1, depth=5))
+    assert made.files == () and made.problem == (
+        "the colours of the volume 'polyp' are float32, whole numbers from 0 to 65535 can be used; make a grey volume "
+        "of it in the module Vector to Scalar Volume"
+    )
+
+
 def test_a_full_disk_leaves_nothing_half_written(scene, tmp_path: Path, monkeypatch) -> None:
     import SimpleITK as sitk
     from ProMISeSlicerLib.cases import Case
