@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -72,14 +73,19 @@ class Exporter:
         return Exported(name, volumeNode.GetName(), (self._image(name, volume),))
 
     def _image(self, name: str, volume) -> Path:
-        """The name tells the content: what is there already needs not be written."""
+        """The name tells the content: what is there already needs not be written, if it is whole.
+
+        Of a disk that is full at the last bytes ITK says nothing.
+        """
         import SimpleITK as sitk
 
         path = self.folder / (name + (".png" if volume.picture else ".nrrd"))
-        if not path.is_file():
-            image = _picture(volume) if volume.picture else environment.core("exports").on_grid(volume.voxels, volume)
+        image = _picture(volume) if volume.picture else environment.core("exports").on_grid(volume.voxels, volume)
+        if not _holds(path, image):
             with environment.core("whole_file").replacing(path) as part:
                 sitk.WriteImage(image, str(part))
+                if not _holds(part, image):
+                    raise OSError(errno.EIO, "a part of it is missing, as where the disk is full")
             self.folder.chmod(0o700)  # for this user's eyes only, where the system knows such things
         return path
 
@@ -149,6 +155,17 @@ def _picture(volume):
     import SimpleITK as sitk
 
     return sitk.GetImageFromArray(volume.voxels[0], isVector=True)
+
+
+def _holds(path: Path, image) -> bool:
+    """Whether there is such a file, with all of the image's voxels."""
+    import SimpleITK as sitk
+
+    try:
+        found = sitk.ReadImage(str(path)) if path.is_file() else None
+    except RuntimeError:  # it cannot be read
+        return False
+    return found is not None and np.array_equal(*map(sitk.GetArrayViewFromImage, (found, image)))
 
 
 def _digest(masks: dict[str, np.ndarray], colours: dict[str, tuple[float, ...]]) -> str:

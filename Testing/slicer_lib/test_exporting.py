@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -285,6 +286,41 @@ def test_a_full_disk_leaves_nothing_half_written(scene, tmp_path: Path, monkeypa
     with pytest.raises(InputError, match="cannot be written"):
         exported(tmp_path, Case(volume, segmentationOf(volume)))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("depth", "cut"), [(1, 60), (5, 1), (5, 3000)])
+def test_an_image_whose_last_bytes_did_not_fit_on_the_disk_is_told_and_not_kept(
+    scene, tmp_path: Path, monkeypatch, depth: int, cut: int
+) -> None:
+    """ITK says nothing then."""
+    import SimpleITK as sitk
+    from ProMISeSlicerLib.exporting import Exporter
+
+    from ProMISeCore.errors import InputError
+
+    write, node = sitk.WriteImage, pictured("uint8", 0, 255, depth)
+
+    def full(image, path: str) -> None:
+        write(image, path)
+        os.truncate(path, os.path.getsize(path) - cut)
+
+    monkeypatch.setattr(sitk, "WriteImage", full)
+    told = "cannot be written: a part of it is missing, as where the disk is full; check the folder's rights and the"
+    with pytest.raises(InputError, match=told):
+        Exporter(tmp_path).writeVolume(node)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("left", [0, 300])
+def test_an_image_that_was_cut_off_before_is_written_anew(scene, tmp_path: Path, left: int) -> None:
+    """As after a power failure: so many bytes of it are there."""
+    from ProMISeSlicerLib.exporting import Exporter
+
+    node = pictured("uint8", 0, 255, depth=5)
+    (file,) = Exporter(tmp_path).writeVolume(node).files
+    whole = file.read_bytes()
+    os.truncate(file, left)
+    assert Exporter(tmp_path).writeVolume(node).files == (file,) and file.read_bytes() == whole
 
 
 def test_a_colour_volume_keeps_its_three_channels(scene, tmp_path: Path) -> None:
