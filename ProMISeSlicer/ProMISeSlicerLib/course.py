@@ -51,7 +51,7 @@ class Course:
         self.notice = text
         self.notices += [text] * (text not in self.notices)
 
-    def take(self, line: str) -> str:
+    def take(self, line: str | bytes) -> str:
         """The kind of event that this line was, "" for none."""
         event = _event(line)
         if event is None:
@@ -120,9 +120,9 @@ def _mean(values) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _event(line: str) -> dict[str, Any] | None:
+def _event(line: str | bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
-    except ValueError:
+    except ValueError:  # bytes that are no UTF-8, too
         return None
     return found if isinstance(found, dict) and isinstance(found.get("event"), str) else None

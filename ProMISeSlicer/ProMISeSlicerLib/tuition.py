@@ -70,9 +70,8 @@ class Tuition:
 
     def resume(self) -> None:
         """Go on with what was written before; the curve so far comes from the folder."""
-        if self.lesson.eventsFile.is_file():
-            for line in self.lesson.eventsFile.read_text(encoding="utf-8").splitlines():
-                self.course.take(line)
+        for line in self._remembered():
+            self.course.take(line)
         self.course.result, self.course.failure, self.course.notice, self.course.isPaused = None, "", "", False
         self.lesson.state = "running"
         self.lesson.save()
@@ -163,12 +162,21 @@ class Tuition:
             self._onChanged()
 
     def _remember(self, line: str) -> None:
-        """For the curve after a restart: a disk that is full costs no more than that."""
+        """For the curve after a restart: a disk that is full costs no more than that. A line begins with its break, so
+        that one before it that is cut off costs only itself."""
         try:
             with self.lesson.eventsFile.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(json.loads(line), ensure_ascii=False) + "\n")
+                file.write("\n" + json.dumps(json.loads(line), ensure_ascii=False))
         except OSError as error:
             logging.warning("ProMISe: an event of the teaching was not kept: %s", error)
+
+    def _remembered(self) -> list[bytes]:
+        """Lines as they are on disk: cut off or damaged ones are no events."""
+        try:
+            return self.lesson.eventsFile.read_bytes().splitlines() if self.lesson.eventsFile.is_file() else []
+        except OSError as error:
+            logging.warning("ProMISe: the curve so far cannot be read: %s", error)
+            return []
 
     def _ended(self, code: int | None, errors: str) -> None:
         course = self.course

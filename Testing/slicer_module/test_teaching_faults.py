@@ -46,6 +46,48 @@ def test_a_crash_is_told_and_the_teaching_goes_on_after_a_restart(school, opened
     assert again.ui.teachUnfinishedComboBox.count == 0
 
 
+def test_a_line_that_a_full_disk_has_cut_off_costs_its_look_and_no_more(school, home) -> None:
+    """In the middle of a letter. What is kept after it stands on a line of its own."""
+    import slicer
+
+    panel = school("crash")
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        node.GetSegmentation().GetNthSegment(0).SetName("Läsion")
+    panel.click("teachButton")
+    settle(panel)
+    events = home / "teach" / "Große Läsion" / "events.jsonl"
+    text = events.read_bytes()
+    events.write_bytes(text[: text.rindex("ä".encode()) + 1])
+    panel.widget.teach.command = (sys.executable, str(TEACHER), "none")
+    panel.click("teachResumeButton")
+    settle(panel)
+    looks = panel.widget.teach.tuition.course.looks
+    assert panel.status.startswith("Done:") and [look.step for look in looks] == [1, 3, 4]
+    kept = [line for line in events.read_bytes().splitlines() if line]
+    assert [b'"step": 2' in line for line in kept].count(True) == 1 and json.loads(kept[-1])["event"] == "done"
+    assert [json.loads(line)["step"] for line in kept if line.endswith(b"}") and b'"look"' in line] == [1, 3, 4]
+
+
+def test_what_was_kept_of_a_curve_and_cannot_be_read_is_passed_over(school, home, monkeypatch) -> None:
+    panel = school("crash")
+    panel.click("teachButton")
+    settle(panel)
+    panel.widget.teach.command = (sys.executable, str(TEACHER), "none")
+    for name in ("read_bytes", "read_text"):
+        read = getattr(Path, name)
+
+        def unreadable(path: Path, *given, read=read, **named):
+            if path.name == "events.jsonl":
+                raise OSError(5, "Input/output error")
+            return read(path, *given, **named)
+
+        monkeypatch.setattr(Path, name, unreadable)
+    panel.click("teachResumeButton")
+    settle(panel)
+    looks = panel.widget.teach.tuition.course.looks
+    assert panel.status.startswith("Done:") and [look.step for look in looks] == [3, 4]
+
+
 def test_what_fails_at_last_is_told_and_can_be_resumed(school, home) -> None:
     panel = school("last")
     panel.click("teachButton")
