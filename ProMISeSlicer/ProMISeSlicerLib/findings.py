@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -81,6 +82,7 @@ def report(lesson: Lesson, found: Mapping[str, Any], leftOut: Sequence[Exported]
     lines += [escape(_target(lesson, target)) for target in found.get("targets", ())]
     lines += [_WARNING + escape(f"{each.shown}: {each.problem}") for each in leftOut]
     lines += [_WARNING + escape(_problem(lesson, each)) for each in found.get("problems", ())]
+    lines += [_WARNING + escape(text) for text in _unused(lesson, found)]
     if found.get("proposal"):
         lines.append(escape(_proposal(lesson, found["proposal"])))
     if found.get("estimate"):
@@ -108,6 +110,30 @@ def _target(lesson: Lesson, target: Mapping[str, Any]) -> str:
 def _problem(lesson: Lesson, problem: Mapping[str, Any]) -> str:
     what = lesson.inWords(str(problem.get("what", "")))
     return f"{lesson.caseName(problem['case'])}: {what}" if problem.get("case") else what
+
+
+def _unused(lesson: Lesson, found: Mapping[str, Any]) -> list[str]:
+    """What of the user's folders is not used; where there is no case at all, the child says so itself.
+
+    Where links lead to files elsewhere, nobody knows in which folder these were found: then nothing is said.
+    """
+    cases = found.get("cases") or ()
+    used = [Path(case.get(key) or "").parent for case in cases for key in ("image", "label")]
+    left = [Path(path).parent for path in found.get("unlabelled", ())]
+    places, private = [Path(folder).resolve() for folder in lesson.folders], lesson.casesFolder.resolve()
+    if not cases or any(place not in places and private not in (place, place.parent) for place in (*used, *left)):
+        return []
+    folders = zip(lesson.folders, places, strict=True)
+    return list(filter(None, [_unusedIn(folder, place in used, left.count(place)) for folder, place in folders]))
+
+
+def _unusedIn(folder: str, isUsed: bool, count: int) -> str:
+    """Of a folder, "" where all of it is used. count: images without a segmentation."""
+    if count:
+        text = _("{folder}: {count} images have no segmentation and are not used; that of scan.nrrd is scan.seg.nrrd")
+        return text.format(folder=folder, count=count)
+    text = _("{folder}: no image was found in it; it has to hold the files itself: add each folder in it that does")
+    return "" if isUsed else text.format(folder=folder)
 
 
 def _proposal(lesson: Lesson, proposal: Mapping[str, Any]) -> str:

@@ -50,7 +50,8 @@ def found(arguments: argparse.Namespace) -> dict:
                 case = path.name.removesuffix(".seg.nrrd")
                 use = "held-out" if case == arguments.held_out else "learn"
                 held = {name: {"state": "labelled", "voxels": 9, "slices": 3, "unknown_slices": 0} for name in names}
-                cases.append({"case": case, "use": use, "targets": held})
+                files = {"image": str(path.with_name(f"{case}.nrrd").resolve()), "label": str(path.resolve())}
+                cases.append({"case": case, "use": use, "targets": held, **files})
                 for name in names:
                     targets.setdefault(name, []).append(case)
     return {

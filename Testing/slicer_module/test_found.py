@@ -119,3 +119,17 @@ def test_a_file_of_a_folder_that_is_called_as_a_volume_is_another_case(school) -
     cases = [{"case": "case-1", "use": "learn", "targets": states}, {"case": "scan", "use": "left out"}]
     course.report = {"cases": cases}
     assert findings.ofCases(lesson, course, []) == {"scan": "3 slices"}
+
+
+def test_a_folder_whose_files_are_links_is_not_said_to_be_empty(module, home, tmp_path) -> None:
+    """As the child tells them, they lie elsewhere."""
+    from ProMISeSlicerLib import findings
+    from ProMISeSlicerLib.lesson import Lesson
+
+    lesson = Lesson("a", folders=[str(tmp_path / "links"), str(tmp_path / "empty")])
+    private = home / "teach" / "a" / "cases"
+    scene = {"case": "case-1", "image": str(private / "case-1.nrrd"), "label": str(private / "labels-1" / "x.seg.nrrd")}
+    linked = {"case": "p1", "image": str(tmp_path / "store" / "1.nrrd"), "label": str(tmp_path / "links" / "1.nrrd")}
+    texts = [findings.report(lesson, {"cases": cases}, ()) for cases in ([scene], [scene, linked], [])]
+    assert ["links: no image was found" in text for text in texts] == [True, False, False]
+    assert ["empty: no image was found" in text for text in texts] == [True, False, False]

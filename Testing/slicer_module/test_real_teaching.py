@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scene_cases import add_segmentation, add_volume, everything, settle
+from test_teaching_cases import folder_of
 
 from ProMISeCore.lock import alone
 
@@ -84,6 +87,29 @@ def test_two_teachings_of_one_name_are_refused(real, home) -> None:
         panel.click("teachButton")
         settle(panel, 300)
     assert "is in use by another process" in panel.status and panel.ui.teachButton.enabled
+
+
+def test_folders_that_give_nothing_and_images_without_a_segmentation_are_named(real, home, tmp_path) -> None:
+    panel, folders = real(cases=1), {name: tmp_path / name for name in ("empty", "study", "images", "mixed")}
+    for place in (folders["empty"], folders["images"]):
+        place.mkdir()
+    for place in (folders["study"] / "patient", folders["mixed"]):
+        folder_of(place, disc=100)
+    (image,) = folders["mixed"].glob("case-????????.nrrd")
+    for number in range(3):
+        shutil.copy(image, folders["images"] / f"scan {number}.nrrd")
+    shutil.copy(image, folders["mixed"] / "another.nrrd")
+    for place in folders.values():
+        panel.widget.teach.table.addFolder(str(place))
+    panel.click("teachCheckButton")
+    settle(panel, 300)
+    assert panel.status == "Checked; see below."
+    lines = panel.ui.teachFoundLabel.text.split("<br>")
+    told = [line.removeprefix(f"⚠ {tmp_path}{os.sep}") for line in lines if str(tmp_path) in line]
+    absent = "no image was found in it; it has to hold the files itself: add each folder in it that does"
+    left = "images have no segmentation and are not used; that of scan.nrrd is scan.seg.nrrd"
+    assert told == [f"empty: {absent}", f"study: {absent}", f"images: 3 {left}", f"mixed: 1 {left}"]
+    assert str(home) not in panel.ui.teachFoundLabel.text
 
 
 def test_segments_without_a_voxel_are_named(real) -> None:
