@@ -409,7 +409,12 @@ class TeachSection:
         self.host.say(f"{said} ⚠ {lesson_.inWords(course.notice)}" if course.notice else said)
 
     def _learn(self, lesson_: Lesson, report: Mapping[str, Any]) -> None:
-        """What the folders have. Of a report on some segments, how many cases have these; the others have not gone."""
+        """What the folders have. Of a report on some segments, how many cases have these; the others have not gone.
+
+        A report on other folders than those listed, as where another scene was opened meanwhile, is not of these.
+        """
+        if lesson_.folders != self.table.folders:
+            return
         found = findings.inFolders(lesson_, report)
         if not lesson_.targets:
             self._folders, self._targets = list(lesson_.folders), found

@@ -108,6 +108,39 @@ def test_ticks_of_what_a_folder_has_stay_as_the_folder_does(school, tmp_path) ->
     assert panel.widget.teach.segments.unticked == {"tumour"} and ticks(panel) == {"oedema": True, "tumour": False}
 
 
+def test_a_teaching_that_ends_in_another_scene_leaves_what_was_checked_and_unticked_there(school, tmp_path) -> None:
+    import qt
+    import slicer
+
+    panel, scene = school("slow", cases=1), slicer.mrmlScene
+    teach, folder = panel.widget.teach, folder_of(tmp_path / "B", tumour=100, oedema=200)
+    teach.table.addFolder(folder)
+    panel.click("teachCheckButton")
+    settle(panel)
+    assert ticks(panel) == {"disc": True, "ring": True, "oedema": True, "tumour": True}
+    row = [panel.ui.teachTargetList.item(row).text() for row in range(4)].index("oedema")
+    panel.ui.teachTargetList.item(row).setCheckState(qt.Qt.Unchecked)
+    scene.SetSaveToXMLString(1)
+    scene.Commit()
+    text = scene.GetSceneXMLString()
+    scene.Clear(False)
+    teach.table.folders, teach.segments.unticked = [folder_of(tmp_path / "A", liver=100)], set()
+    teach.table.show()
+    panel.click("teachButton")
+    panel.settle(lambda: teach.tuition.course.looks != [])
+    scene.SetLoadFromXMLString(1)
+    scene.Clear(False)
+    scene.SetSceneXMLString(text)
+    assert scene.Import()
+    before = ticks(panel)
+    assert before["oedema"] is False and before["tumour"] is True
+    panel.click("teachStopButton")
+    settle(panel)
+    assert panel.status.startswith("Stopped; the best so far is the pack")
+    assert teach.table.folders == [folder] and ticks(panel) == before
+    assert "tumour" in teach.wanted().targets and "oedema" not in teach.wanted().targets
+
+
 def test_a_file_of_a_folder_that_is_called_as_a_volume_is_another_case(school) -> None:
     from ProMISeSlicerLib import findings
     from ProMISeSlicerLib.course import Course
