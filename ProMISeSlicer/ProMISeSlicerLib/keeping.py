@@ -16,7 +16,7 @@ _NUMBER, _DICE, _CASES, _USE = range(4)
 
 
 class KeepingSection:
-    """host: the module's widget, of which `choice`, `teach`, `say` and `reporting` are used."""
+    """host: the module's widget, of which `choice`, `teach`, `updateButtons`, `say` and `reporting` are used."""
 
     def __init__(self, ui, host) -> None:
         self.ui, self.host, self._versions = ui, host, []
@@ -146,6 +146,7 @@ class KeepingSection:
         self.host.choice.fill()
         self.fill(name)
         self.host.teach.refresh()
+        self.host.updateButtons()  # the chosen one may have gone
 
 
 def _found(file: Path) -> tuple[str, int]:

@@ -202,6 +202,21 @@ def test_a_copy_of_whichever_version_follows_and_goes_with_the_pack(school, home
     assert list(folder.iterdir()) == []
 
 
+def test_with_the_chosen_pack_deleted_nothing_can_be_compared(school, monkeypatch) -> None:
+    import slicer
+
+    panel = school()
+    add_volume("next", 3)
+    panel.click("teachButton")
+    settle(panel)
+    assert panel.widget.parameterNode.pack == "Große Läsion" and panel.ui.rankButton.enabled
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
+    panel.click("ownDeleteButton")
+    assert panel.status == "Deleted Große Läsion." and panel.widget.choice.chosen() is None
+    assert not panel.ui.rankButton.enabled and not panel.ui.segmentButton.enabled
+    assert "select" in panel.ui.segmentButton.toolTip.lower()
+
+
 def test_a_pack_that_is_taught_elsewhere_is_not_deleted(school, home, monkeypatch) -> None:
     import slicer
 
