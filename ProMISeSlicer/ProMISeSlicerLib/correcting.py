@@ -42,8 +42,10 @@ class CorrectionSection:
 
     @property
     def nodes(self) -> tuple:
-        """Positive and negative control points and ROI of the target; empty without a session."""
-        return self.session.promptNodes(self.target) if self.session and self.host.parameterNode else ()
+        """Positive and negative control points and ROI of the target; empty without a session, and where a scene that
+        is being added has brought another target."""
+        isThere = self.session and self.host.parameterNode and self.target in self.session.targets
+        return self.session.promptNodes(self.target) if isThere else ()
 
     # Shown
 

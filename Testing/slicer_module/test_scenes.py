@@ -71,6 +71,33 @@ def test_module_reloaded_in_the_middle_of_a_run(opened, monkeypatch, isOpen: boo
         sys.modules.update(libraries)
 
 
+def test_a_scene_that_is_added_while_a_session_is_open_leaves_a_working_panel(opened, volume, monkeypatch) -> None:
+    """It brings the parameters that it was saved with, before it had a session."""
+    import sys
+
+    import slicer
+
+    panel, scene, failed = opened(), slicer.mrmlScene, []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: failed.append(str(error)))
+    scene.SetSaveToXMLString(1)
+    scene.Commit()
+    text = scene.GetSceneXMLString()
+    panel.choose("fake")
+    panel.click("segmentButton")
+    panel.settle()
+    assert panel.widget.parameterNode.target == "disc" and panel.widget.session is not None
+    scene.SetLoadFromXMLString(1)
+    scene.SetSceneXMLString(text)
+    assert scene.Import()
+    assert failed == []
+    panel.ui.inputVolumeSelector.setCurrentNode(volume)  # of the other nothing but the node was saved
+    panel.choose("fake")
+    panel.click("segmentButton")
+    panel.settle()
+    assert panel.widget.session is not None and panel.ui.positiveButton.enabled
+    assert panel.ui.targetComboBox.currentText == panel.widget.parameterNode.target == "disc"
+
+
 def test_repeated_runs_and_cleanup_leave_nothing_behind(module, opened) -> None:
     import threading
 
