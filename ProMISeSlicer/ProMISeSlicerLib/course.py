@@ -46,6 +46,11 @@ class Course:
         found = (self.report or {}).get("targets", ())
         return {target["name"]: target["color"] for target in found if target.get("color")}
 
+    @property
+    def isEncoded(self) -> bool:
+        """Whether the child at work has all views: from then on, what is learned becomes a pack where it is stopped."""
+        return 0 < self.encoded[1] <= self.encoded[0]
+
     def note(self, text: str) -> None:
         """What the user is to be told, once however often it is said."""
         self.notice = text

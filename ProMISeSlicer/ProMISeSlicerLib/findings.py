@@ -87,7 +87,8 @@ def report(lesson: Lesson, found: Mapping[str, Any], leftOut: Sequence[Exported]
         lines.append(escape(_proposal(lesson, found["proposal"])))
     if found.get("estimate"):
         lines.append(escape(_estimate(found["estimate"])))
-    lines += [_WARNING + escape(lesson.inWords(notice)) for notice in notices]
+    new = [notice for notice in notices if not any(_isOf(each, notice) for each in found.get("problems", ()))]
+    lines += [_WARNING + escape(lesson.inWords(notice)) for notice in new]
     return "<br>".join(lines)
 
 
@@ -110,6 +111,12 @@ def _target(lesson: Lesson, target: Mapping[str, Any]) -> str:
 def _problem(lesson: Lesson, problem: Mapping[str, Any]) -> str:
     what = lesson.inWords(str(problem.get("what", "")))
     return f"{lesson.caseName(problem['case'])}: {what}" if problem.get("case") else what
+
+
+def _isOf(problem: Mapping[str, Any], notice: str) -> bool:
+    """Whether a notice says once more what the report does, as when a teaching begins."""
+    case, what = (str(problem.get(key) or "") for key in ("case", "what"))
+    return what != "" and notice.startswith(case) and notice.endswith(what)
 
 
 def _unused(lesson: Lesson, found: Mapping[str, Any]) -> list[str]:
@@ -166,6 +173,8 @@ def stage(course: Course, isWriting: bool, isStopping: bool) -> str:
         return _("Writing the cases to a private folder…")
     if isStopping and course.report is None:
         return _("Stopping…")
+    if isStopping and not course.isEncoded:
+        return _("Stopping before anything is learned: there will be no pack yet, Resume goes on from here…")
     if isStopping:
         return _("Stopping; the best so far becomes the pack…")
     if course.isPaused:

@@ -4,7 +4,7 @@
 
 FAULT: none, crash (ends without a word after two looks), nan (figures that are none), refuse (says `failed`), deaf
 (obeys no command), last (what is learned at last fails), chatter (prints what is no event), slow (a look every tenth of
-a second, until stopped).
+a second, until stopped), encoding (looks at slices until stopped).
 """
 
 from __future__ import annotations
@@ -107,6 +107,12 @@ def learn(arguments: argparse.Namespace, report: dict) -> None:
     start = int(counter.read_text()) if counter.is_file() else 0
     commands, step, stopped = Commands(), start, False
     tell("encoding", done=4, total=8, seconds_left=2.0)
+    while FAULT == "encoding":
+        if commands.obey(step):
+            tell("failed", message="stopped while encoding: nothing was learned yet")
+            sys.exit(2)
+        time.sleep(0.02)
+    tell("encoding", done=8, total=8, seconds_left=0.0)
     while step < STEPS or FAULT in ("slow", "deaf"):
         stopped = commands.obey(step)
         if stopped:

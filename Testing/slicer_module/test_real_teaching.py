@@ -124,6 +124,17 @@ def test_segments_without_a_voxel_are_named(real) -> None:
     assert panel.ui.teachFoundLabel.text.count("nothing is segmented in it yet") >= 2
 
 
+def test_what_is_wrong_with_cases_is_told_once_where_they_are_taught(real) -> None:
+    panel = real(cases=1)
+    add_segmentation(add_volume("empty", 1), "leer", disc=-1)
+    panel.click("teachSceneButton")
+    panel.click("teachButton")
+    settle(panel, 300)
+    text = panel.ui.teachFoundLabel.text
+    assert panel.status.startswith("Done:") and text.count("empty: nothing is segmented in it yet") == 1
+    assert [text.count(words) for words in ("nothing is segmented in it yet", "it is the only case")] == [1, 1]
+
+
 def test_volumes_of_one_slice_can_be_learned_from_and_a_single_one_is_refused(real, home) -> None:
     import slicer
 

@@ -103,6 +103,26 @@ def test_what_fails_at_last_is_told_and_can_be_resumed(school, home) -> None:
     assert "Measured before the held-out slices were learned from, too." in panel.ui.teachResultLabel.text
 
 
+def test_a_stop_before_anything_is_learned_promises_no_pack(school, home) -> None:
+    panel = school("encoding")
+    panel.click("teachButton")
+    course = lambda: panel.widget.teach.tuition.course  # noqa: E731
+    panel.settle(lambda: course().encoded == (4, 8))
+    assert panel.ui.teachStageLabel.text == "Looking at the slices once: 4 of 8 views; about 2 s left"
+    panel.click("teachStopButton")
+    text = "Stopping before anything is learned: there will be no pack yet, Resume goes on from here…"
+    assert panel.ui.teachStageLabel.text == text
+    settle(panel)
+    assert panel.status == "⚠ Große Läsion: stopped while encoding: nothing was learned yet"
+    panel.widget.teach.command = (sys.executable, str(TEACHER), "slow")
+    panel.click("teachResumeButton")
+    panel.settle(lambda: course().looks != [])
+    panel.click("teachStopButton")
+    assert panel.ui.teachStageLabel.text == "Stopping; the best so far becomes the pack…"
+    settle(panel)
+    assert panel.status.startswith("Stopped; the best so far is the pack Große Läsion, version 1")
+
+
 def test_what_was_cut_off_can_be_discarded(school, home, monkeypatch) -> None:
     import slicer
 
