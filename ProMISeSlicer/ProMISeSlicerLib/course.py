@@ -48,7 +48,7 @@ class Course:
 
     @property
     def isEncoded(self) -> bool:
-        """Whether the child at work has all views: from then on, what is learned becomes a pack where it is stopped."""
+        """Whether the child at work has all views: before, nothing becomes a pack where it is stopped."""
         return 0 < self.encoded[1] <= self.encoded[0]
 
     def note(self, text: str) -> None:

@@ -175,6 +175,8 @@ def stage(course: Course, isWriting: bool, isStopping: bool) -> str:
         return _("Stopping…")
     if isStopping and not course.isEncoded:
         return _("Stopping before anything is learned: there will be no pack yet, Resume goes on from here…")
+    if isStopping and not course.looks:
+        return _("Stopping; what is learned by now becomes the pack, if anything is…")
     if isStopping:
         return _("Stopping; the best so far becomes the pack…")
     if course.isPaused:

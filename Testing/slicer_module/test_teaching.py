@@ -380,6 +380,23 @@ def test_how_far_reading_the_cases_is_is_shown(school) -> None:
     settle(panel)
 
 
+def test_what_a_stop_brings_is_said_as_far_as_it_is_known(module) -> None:
+    """A look, also one from before a restart, tells that something is learned; the views have to be there anyhow."""
+    from ProMISeSlicerLib import findings
+    from ProMISeSlicerLib.course import Course
+
+    def stage(*events: str) -> str:
+        course = Course()
+        for event in ("checked", *events):
+            course.take(json.dumps({"event": event, "step": 1, "done": 8, "total": 8}))
+        return findings.stage(course, False, True)
+
+    learned, none = "Stopping; the best so far becomes the pack…", "Stopping before anything is learned: "
+    unknown = "Stopping; what is learned by now becomes the pack, if anything is…"
+    assert stage("encoding", "look") == stage("look", "encoding") == learned
+    assert stage("encoding") == unknown and stage().startswith(none) and stage("look").startswith(none)
+
+
 def test_the_window_never_waits_for_a_child_that_is_deaf(school, monkeypatch) -> None:
     import qt
 
