@@ -25,7 +25,7 @@ _HELD_EVERY = 4  # of the slices of a case that cannot be spared, one in so many
 _PICTURE = Augment(upset=0.5)  # with one target
 _PICTURES = Augment(mirror=0.0)  # with several, which may be left and right
 
-NOTHING_LEARNED = "stopped before anything was learned; the same command goes on from what is encoded"
+NOTHING_LEARNED = "stopped before a step was taken; the same command goes on from what is there"
 
 Tell = Callable[..., None]  # tell(event, **values)
 

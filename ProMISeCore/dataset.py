@@ -26,7 +26,7 @@ from ProMISeCore.rows import Filed, Rows
 from ProMISeCore.sam import Sam
 from ProMISeCore.slices import Slices, with_every_target
 from ProMISeCore.terminal import amount
-from ProMISeCore.whole_file import replacing
+from ProMISeCore.whole_file import clear_stale, replacing
 
 _COUNT = "encoded.txt"  # how many rows of the views beside it are there
 _CAN_RESERVE = hasattr(os, "posix_fallocate")
@@ -249,6 +249,7 @@ class Encoder:
             shapes["pictures"] = ((rows, 3, 2 * side, 2 * side), np.uint8)
         shapes |= {f"block{b}": ((rows, self.sam.embed_width, grid, grid), np.float16) for b in self.blocks}
         paths = {name: folder / f"{name}.npy" for name in shapes}
+        clear_stale(folder, 0)  # of a kill; nobody else works here
         held = {name: _rows_in(paths[name], *shapes[name]) for name in shapes}
         if not 0 < start <= min(held.values()):
             (folder / _COUNT).unlink(missing_ok=True)  # first: nothing is encoded of what is made now
@@ -256,15 +257,16 @@ class Encoder:
                 path.unlink(missing_ok=True)
             held, start = dict.fromkeys(shapes, 0), 0
         start = min(start, rows)
-        needed = sum(math.prod(shape[1:]) * np.dtype(kind).itemsize for shape, kind in shapes.values())
-        is_there = all(count >= rows for count in held.values())
-        if not (is_there and _CAN_RESERVE) and shutil.disk_usage(folder).free < needed * (rows - start):
-            raise _too_large(needed * (rows - start), folder)
-        for name, (shape, kind) in shapes.items():
-            if held[name] < rows:
-                _make(paths[name], shape, kind, start)
+        row = {name: math.prod(shape[1:]) * np.dtype(kind).itemsize for name, (shape, kind) in shapes.items()}
+        short = [name for name in shapes if held[name] < rows]
+        copied = max((row[name] * start for name in short), default=0)
+        needed = sum(row.values()) * (rows - start) + copied
+        if (short or not _CAN_RESERVE) and shutil.disk_usage(folder).free < needed:
+            raise _too_large(needed, folder)
+        for name in short:
+            _make(paths[name], *shapes[name], start, needed)
         for path in paths.values():
-            _reserve(path, needed * (rows - start))
+            _reserve(path, needed)
         return {name: _mapped(paths[name], rows) for name in shapes}, start
 
     def _fill(self, chosen: Plan, arrays: dict[str, np.ndarray], start: int, count: Path) -> Iterator[None]:
@@ -315,10 +317,11 @@ def _rows_in(path: Path, shape: tuple[int, ...], kind: type) -> int:
     return len(found) if (found.shape[1:], found.dtype) == (shape[1:], np.dtype(kind)) else 0
 
 
-def _make(path: Path, shape: tuple[int, ...], kind: type, start: int) -> None:
+def _make(path: Path, shape: tuple[int, ...], kind: type, start: int, needed: int) -> None:
     """A file for an array, with its first rows as they are now. Raises InputError where it cannot be written."""
     with replacing(path) as part:
         made = np.lib.format.open_memmap(part, "w+", kind, shape)
+        _reserve(part, needed)
         if start:
             made[:start] = np.load(path, mmap_mode="r", allow_pickle=False)[:start]
         del made  # Windows renames no file that is mapped

@@ -171,7 +171,7 @@ def _wish(arguments: argparse.Namespace) -> Wish:
         views=arguments.views,
         seed=arguments.seed,
         judge_only=arguments.judge_only,
-        dropped=tuple(dict.fromkeys(map(truth.on_one_line, arguments.drop))),
+        dropped=tuple(dict.fromkeys(name.strip() for name in arguments.drop)),
     )
 
 
@@ -192,7 +192,7 @@ def _targets(given: list[str]) -> dict[str, int | None]:
         else:
             name, numbered = entry, re.fullmatch(r"label (-?\d+)", entry.strip())
             number = int(numbered[1]) if numbered else None
-        name = truth.on_one_line(name)
+        name = name.strip()
         is_again = name in found and (number is None) == (found[name] is None)  # LV and LV=3 are one
         if not name or is_again or number == 0:
             raise InputError(f"--targets got {entry!r}; give names of segments, with values for label maps: LV=3")

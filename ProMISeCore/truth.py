@@ -28,11 +28,6 @@ _PART = r"(0(\.\d+)?|1(\.0+)?)"  # of a colour
 _MOST_VALUES = 64
 
 
-def on_one_line(name: str) -> str:
-    """A segment's name as files have it: each white space within it is one."""
-    return " ".join(name.split())
-
-
 def is_segmentation(path: Path) -> bool:
     """Whether the file tells its targets by name."""
     return path.name.lower().endswith(_SEGMENTATIONS)
@@ -89,7 +84,7 @@ def colours(path: Path) -> dict[str, tuple[float, ...]]:
     for key, value in header.items():
         place = re.fullmatch(r"Segment(\d+)_Color", key)
         if place is not None and re.fullmatch(rf"{_PART}( {_PART}){{2}}", value.strip()):
-            found[on_one_line(header.get(f"Segment{place[1]}_Name", ""))] = tuple(map(float, value.split()))
+            found[header.get(f"Segment{place[1]}_Name", "").strip()] = tuple(map(float, value.split()))
     return found
 
 
@@ -155,7 +150,7 @@ def _segments(header: Mapping[str, str], path: Path) -> dict[str, tuple[int, int
         place = re.fullmatch(r"Segment(\d+)_Name", key)
         if place is None:
             continue
-        name, prefix = on_one_line(header[key]), f"Segment{place[1]}_"
+        name, prefix = header[key].strip(), f"Segment{place[1]}_"
         if name in found:
             raise InputError(f"{path} has two segments called {name!r}; rename one")
         try:

@@ -43,11 +43,14 @@ def replacing(path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def clear_stale(folder: Path) -> None:
-    """Remove what killed processes have left of files that they were writing; others may be writing now."""
+def clear_stale(folder: Path, seconds: float = _STALE) -> None:
+    """Remove what killed processes have left of files that they were writing; others may be writing now.
+
+    seconds: since it was written to.
+    """
     for path in folder.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # it is gone, or not ours to remove
-            if path.stat().st_mtime < time.time() - _STALE:
+            if path.stat().st_mtime < time.time() - seconds:
                 path.unlink()
 
 

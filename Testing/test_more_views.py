@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from ProMISeCore.__main__ import main
 from ProMISeCore.augment import Augment
 from ProMISeCore.case_encoder import _Encoding
 from ProMISeCore.dataset import Encoder, Plan, Task
+from ProMISeCore.errors import InputError
 from ProMISeCore.pairs import find
 
 
@@ -71,6 +74,29 @@ def test_a_file_that_was_not_made_longer_yet_costs_no_view(encoded, stored, tmp_
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(dataset, "_make", killed)
         encoded(4)
+    assert np.array_equal(encoded(4).embedding[:6], whole) and stored == [6, 6]
+
+
+def test_more_views_without_room_leave_those_that_are_there(encoded, stored, monkeypatch, tmp_path) -> None:
+    """The first rows are copied: a disk that fills up meanwhile would kill the process."""
+    whole = encoded(2).embedding[:].copy()
+
+    def full(*_) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (folder,) = (tmp_path / "work").glob("views-*")
+    (folder / ".promise-left.npy").write_bytes(b"of a kill")
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="the views of the cases take"):
+        patch.setattr(dataset.os, "posix_fallocate", full, raising=False)
+        patch.setattr(dataset, "_CAN_RESERVE", True)
+        encoded(4)
+    row = 256 * 4 * 4 * 2 + 2 * 16 * 16
+    free = 6 * row + 6 * (256 * 4 * 4 * 2)
+    monkeypatch.setattr(dataset.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free - 1))
+    with pytest.raises(InputError, match="the views of the cases take"):
+        encoded(4)
+    assert not list(folder.glob(".promise-*"))
+    monkeypatch.setattr(dataset.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
     assert np.array_equal(encoded(4).embedding[:6], whole) and stored == [6, 6]
 
 

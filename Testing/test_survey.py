@@ -158,13 +158,6 @@ def test_a_label_map_that_holds_a_target_of_another_name_is_not_said_to_be_empty
     assert "it holds none of the targets (label 1)" in survey.why_not and "empty" not in survey.why_not
 
 
-def test_white_space_within_a_name_counts_as_one(tmp_path: Path) -> None:
-    write(tmp_path, "a", *_disc())
-    file = tmp_path / "a.seg.nrrd"
-    file.write_bytes(file.read_bytes().replace(b"Name:=Scheibe", b"Name:=linke  Scheibe ", 1))
-    assert truth.contents(file) == {"linke Scheibe": None}
-
-
 def test_one_slice_of_the_only_case_is_told_to_judge_nothing(tmp_path: Path) -> None:
     write(tmp_path, "a", *_disc())
     said = "no held-out slice holds 'Scheibe': it is taught without a score, and its last state is kept"

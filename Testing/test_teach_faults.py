@@ -331,12 +331,12 @@ def test_a_name_that_looks_like_a_value_or_an_option_and_spaces_around_it(tmp_pa
 
 def test_a_name_and_its_value_in_label_maps_are_one_target(tmp_path, command, capsys) -> None:
     voxels, mask = volume(0)
-    write(tmp_path, "a", voxels, {"linke  Scheibe": mask})
+    write(tmp_path, "a", voxels, {"linke Scheibe": mask})
     sitk.WriteImage(sitk.ReadImage(str(tmp_path / "a.nrrd")), str(tmp_path / "b.nrrd"))
     labels = sitk.GetImageFromArray(mask.astype(np.uint8))
     labels.CopyInformation(sitk.ReadImage(str(tmp_path / "a.nrrd")))
     sitk.WriteImage(labels, str(tmp_path / "b-label.nrrd"))
-    for named in (["linke  Scheibe", "linke Scheibe=1"], ["linke Scheibe=1", "linke Scheibe"]):
+    for named in (["linke Scheibe", "linke Scheibe=1"], ["linke Scheibe=1", "linke Scheibe"]):
         assert main(command(tmp_path, "--targets", *named, "--check", "--events")) == 0
         (target,) = events(capsys)[0]["report"]["targets"]
         assert (target["name"], target["value"], target["cases"]) == ("linke Scheibe", 1, 2)

@@ -134,7 +134,7 @@ def test_a_stop_between_encoding_and_the_first_step_teaches_nothing(
         capsys.readouterr()
         assert main(command(cases, "--seed", "1")) == code
     said = capsys.readouterr().err
-    assert ("stopped before anything was learned; the same command goes on" in said) != gone
+    assert ("stopped before a step was taken; the same command goes on" in said) != gone
     assert packs.find(NAME).read_bytes() == before and len(versions.listing(NAME)) == 1
 
 

@@ -61,7 +61,7 @@ class Lesson:
         """Of `promise`, see docs/teach.md."""
         made = ["teach", "--events", "--name", self.name, "--workspace", str(self.workspace), "--device", self.device]
         made += ["--images", *self.files, *self.folders, "--backbone", self.backbone, "--minutes", f"{self.minutes:g}"]
-        made += ["--targets", *map(_asArgument, self.targets)] if self.targets else []
+        made += ["--targets", *(_asArgument(_asWritten(one)) for one in self.targets)] if self.targets else []
         made += ["--held-out", self.heldOut] if self.heldOut else []
         made += ["--base", self.base] if self.base else []
         made += ["--drop", *map(_asArgument, self.drop)] if self.drop else []
@@ -100,6 +100,11 @@ def valueOf(target: str) -> int | None:
     """The value of a label map in what `--targets` takes; None for a segment."""
     value = target.rpartition("=")[2] if "=" in target else ""
     return int(value) if value.isdecimal() else None
+
+
+def _asWritten(target: str) -> str:
+    """As it is called in the files that the scene's cases are written to, where white space within a name is one."""
+    return " ".join(target.split())
 
 
 def _asArgument(target: str) -> str:

@@ -166,3 +166,10 @@ def test_a_folder_whose_files_are_links_is_not_said_to_be_empty(module, home, tm
     texts = [findings.report(lesson, {"cases": cases}, ()) for cases in ([scene], [scene, linked], [])]
     assert ["links: no image was found" in text for text in texts] == [True, False, False]
     assert ["empty: no image was found" in text for text in texts] == [True, False, False]
+
+
+def test_a_segment_is_asked_for_as_its_name_is_written(module, home) -> None:
+    from ProMISeSlicerLib.lesson import Lesson
+
+    arguments = Lesson("a", targets=["linke  Niere", "-rest", "leber=1"]).arguments()
+    assert arguments[arguments.index("--targets") + 1 :][:3] == ["linke Niere", " -rest", "leber=1"]
