@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from small_cases import NAME, limited, tensors, workspace, write_disc
 
@@ -20,17 +22,22 @@ NEARLY_FULL = partial(limited, "RLIMIT_FSIZE", 20_000)  # bytes: the lock fits, 
 ROOM = 30  # files that may be opened beside those that are open
 
 
-def test_a_disk_that_fills_while_the_pack_is_written_leaves_it_in_the_workspace(
-    cases, command, capsys, monkeypatch
-) -> None:
+@contextmanager
+def full_for_the_pack() -> Iterator[None]:
+    """The disk is full while a version is added, and at no other time."""
     add = versions.add
 
     def add_on_a_full_disk(*given):
         with NEARLY_FULL():
             return add(*given)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(versions, "add", add_on_a_full_disk)
+        yield
+
+
+def test_a_disk_that_fills_while_the_pack_is_written_leaves_it_in_the_workspace(cases, command, capsys) -> None:
+    with full_for_the_pack():
         assert main(command(cases)) == 2
     said, rescued = capsys.readouterr().err.splitlines()[-1], workspace() / f"{NAME}.safetensors"
     assert "cannot be written" in said and "File too large" in said
@@ -89,17 +96,8 @@ def test_labels_that_cannot_be_read_at_the_end_cost_no_pack(cases, command, caps
     assert packs.find(NAME).is_file() and not list(workspace().glob("training-*.pt"))
 
 
-def test_a_pack_that_lies_in_the_workspace_is_known_to_have_learned_from_its_cases(
-    cases, command, capsys, monkeypatch
-) -> None:
-    add = versions.add
-
-    def add_on_a_full_disk(*given):
-        with NEARLY_FULL():
-            return add(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(versions, "add", add_on_a_full_disk)
+def test_a_pack_that_lies_in_the_workspace_is_known_to_have_learned_from_its_cases(cases, command, capsys) -> None:
+    with full_for_the_pack():
         assert main(command(cases)) == 2
     assert main(["packs", "--install", str(workspace() / f"{NAME}.safetensors")]) == 0
     capsys.readouterr()
