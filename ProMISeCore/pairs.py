@@ -247,12 +247,13 @@ def _divide(found: dict[Path, Path | None], shared: bool) -> None:
 def distinct(files: Sequence[Path], names: Sequence[str]) -> list[str]:
     """A name for each file: its own of `names`, with folders where several are called so (two files of one folder keep
     one name)."""
-    folders = defaultdict(list)
+    called, folders = Counter(names), defaultdict(dict)
     for path, name in zip(files, names, strict=True):
-        folders[name].append(path.resolve().parent.parts)
+        if called[name] > 1:
+            folders[name][path] = path.resolve().parent.parts
     # os.path.commonpath refuses files on several Windows drives
-    shared = {name: len(os.path.commonprefix(those)) for name, those in folders.items()}
+    shared = {name: len(os.path.commonprefix([*those.values()])) for name, those in folders.items()}
     return [
-        "/".join((*path.resolve().parent.parts[shared[name] :], name)) if len(folders[name]) > 1 else name
+        "/".join((*folders[name][path][shared[name] :], name)) if name in shared else name
         for path, name in zip(files, names, strict=True)
     ]

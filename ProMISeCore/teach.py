@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ProMISeCore import backbones, learned, packs, truth, versions
+from ProMISeCore import backbones, learned, packs, versions
 from ProMISeCore.case import Case
 from ProMISeCore.commands import Commands
 from ProMISeCore.errors import Cancelled, InputError, PromiseError
@@ -23,6 +23,7 @@ from ProMISeCore.settings import PASSES
 from ProMISeCore.survey import Survey
 from ProMISeCore.survey_report import SurveyReport
 from ProMISeCore.terminal import duration, progress, say, table
+from ProMISeCore.truth import RULES
 from ProMISeCore.volumes import AXES
 from ProMISeCore.windows import parsed
 from ProMISeCore.wish import Wish
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", metavar="PACK", help="go on from this pack")
     parser.add_argument("--drop", nargs="+", default=[], metavar="NAME", help="its targets that are not to be kept")
     parser.add_argument("--start", default="auto", metavar="PACK", help="auto, none, or a pack to begin from")
-    parser.add_argument("--unlabelled-slices", choices=truth.RULES, default="auto", help="default: %(default)s")
+    parser.add_argument("--unlabelled-slices", choices=RULES, default="auto", help="default: %(default)s")
     parser.add_argument("--orientation", choices=AXES, help="of volumes' slices; default: proposed")
     parser.add_argument("--window", metavar="MODE[:LOW:HIGH]", help="percentile:0.5:99.5, fixed:-160:240 or bytes")
     parser.add_argument("--channels", choices=("repeat", "neighbours"))
